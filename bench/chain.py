@@ -1,0 +1,122 @@
+"""What the code stream costs over theory: the whole chain against the ideal Gaussian channel, payload only.
+
+    python -m bench.chain DATA [--tile 32] [--images 48] [--model cifar10] -o chain.json
+
+Three curves of bits/dim against RMSE over the same pictures: the trellis (bits sent); the ideal channel at the same
+steps (sum of KL along its own chain); the ideal channel at 250 steps. Overheads are ratios of bits at equal RMSE,
+interpolated in the logarithm of both.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from codec import progressive
+from codec.api import Codec
+from codec.plan import Plan
+from codec.ratecontrol import choose, probe
+from ddpm.data import load_images
+from ddpm.likelihood import to_unit
+
+RATES = (0.1, 0.2, 0.4, 0.8, 1.2)
+
+
+def pick(source: str, tile: int | None, images: int, crop: int, seed: int = 0) -> torch.Tensor:
+    """(images, 3, crop, crop) uint8: pictures drawn at random, cropped about the centre."""
+    pictures = load_images(source, tile)
+    order = np.random.default_rng(seed).permutation(len(pictures))
+    chosen = [pictures[i] for i in order if min(pictures[i].shape[:2]) >= crop][:images]
+    cut = [p[(p.shape[0] - crop) // 2 :, (p.shape[1] - crop) // 2 :][:crop, :crop] for p in chosen]
+    return torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2)
+
+
+def curve(codec: Codec, plan: Plan, x: torch.Tensor, channel: str, batch: int) -> dict:
+    """Mean bits/dim sent before each level and the RMSE of `mean` there, both over all of x."""
+    rate, mse, ideal = [], [], []
+    for part in x.split(batch):
+        part = to_unit(part)
+        cost = probe(codec.model, plan, part, False)
+        codes = [choose(plan, c, math.inf, codec.model.coding["surplus"])[0] for c in cost]
+        steps = [plan.steps] * len(part)
+        for stream, code in zip(
+            progressive.encode(codec.model, plan, part, codes, steps, channel=channel, seed=1), codes
+        ):
+            kl = np.concatenate([[0], np.cumsum(stream.kl)])
+            ideal.append(kl)
+            rate.append(kl if channel == "ideal" else plan.totals(code))
+            mse.append(stream.mse)
+    mean = lambda a: np.mean(np.array(a, float), 0)  # noqa: E731
+    return {
+        "bits_per_dim": (mean(rate) / plan.dims).tolist(),
+        "kl_bits_per_dim": (mean(ideal) / plan.dims).tolist(),
+        "rmse": np.sqrt(mean(mse)).tolist(),
+        "gammas": list(plan.gammas),
+    }
+
+
+def rate_at(c: dict, rmse: float) -> float:
+    """bits/dim of a curve at an RMSE, interpolated in the logarithm of both."""
+    keep = np.array(c["bits_per_dim"]) > 0
+    x, y = np.log(np.array(c["rmse"])[keep])[::-1], np.log(np.array(c["bits_per_dim"])[keep])[::-1]
+    return float(np.exp(np.interp(np.log(rmse), x, y)))
+
+
+def rmse_at(c: dict, rate: float) -> float:
+    keep = np.array(c["bits_per_dim"]) > 0
+    x, y = np.log(np.array(c["bits_per_dim"])[keep]), np.log(np.array(c["rmse"])[keep])
+    return float(np.exp(np.interp(np.log(rate), x, y)))
+
+
+def fine_plan(plan: Plan, steps: int) -> Plan:
+    """The same range in so many even steps."""
+    levels = np.linspace(plan.levels[0], plan.levels[-1], steps + 1)
+    table = np.interp(-levels, -np.array(plan.levels), plan.cumulative).astype(int)
+    return replace(plan, levels=tuple(levels.tolist()), cumulative=tuple(table.tolist()), min_bits=-1)
+
+
+def measure(codec: Codec, x: torch.Tensor, fine: int, batch: int) -> dict:
+    plan = codec.plan(*x.shape[2:], False)
+    curves = {
+        "trellis": curve(codec, plan, x, "trellis", batch),
+        "ideal": curve(codec, plan, x, "ideal", batch),
+        f"ideal {fine} steps": curve(codec, fine_plan(plan, fine), x, "ideal", batch),
+    }
+    rows = []
+    for rate in RATES:
+        rmse = rmse_at(curves["trellis"], rate)
+        same, limit = rate_at(curves["ideal"], rmse), rate_at(curves[f"ideal {fine} steps"], rmse)
+        rows.append(
+            {"bits_per_dim": rate, "rmse": rmse, "over_same_steps": rate / same - 1, "over_fine": rate / limit - 1}
+        )
+    return {"model": codec.model.name, "images": len(x), "steps": plan.steps, "curves": curves, "overhead": rows}
+
+
+@click.command()
+@click.argument("data")
+@click.option("--tile", type=int)
+@click.option("--images", default=48, show_default=True)
+@click.option("--crop", default=32, show_default=True)
+@click.option("--model", default="cifar10", show_default=True)
+@click.option("--fine", default=250, show_default=True, help="Steps of the finer ideal chain.")
+@click.option("--batch", default=48, show_default=True)
+@click.option("-o", "--output", type=Path)
+def main(data, tile, images, crop, model, fine, batch, output):
+    """Measure the overhead of the coded chain over the ideal channel."""
+    result = measure(Codec(model), pick(data, tile, images, crop), fine, batch)
+    if output:
+        output.write_text(json.dumps(result, indent=1))
+    print(f"{result['model']}, {result['images']} pictures, {result['steps']} steps; payload only, at equal RMSE")
+    print("bits/dim   RMSE   over ideal, same steps   over ideal, fine")
+    for row in result["overhead"]:
+        print(f"{row['bits_per_dim']:8.2f} {row['rmse']:6.2f} {row['over_same_steps']:15.1%} {row['over_fine']:20.1%}")
+
+
+if __name__ == "__main__":
+    main()

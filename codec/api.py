@@ -1,0 +1,267 @@
+"""The Python interface: a ``Codec`` encodes arrays or pictures to bytes; ``decode`` and ``inspect`` take any file.
+
+>>> import numpy as np
+>>> from codec import Codec, Target, decode
+>>> codec = Codec("cifar10")
+>>> picture = np.tile(np.arange(0, 256, 8, dtype=np.uint8)[None, :, None], (32, 1, 3))
+>>> [file] = codec.encode([picture], Target(bits_per_dim=0.5))
+>>> len(file.data) <= 0.5 * 32 * 32 / 8
+True
+>>> decode(file.data).array.shape
+(32, 32)
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ddpm.likelihood import to_unit
+from ddpm.model import DDPM, ModelError, load_model, read_card, shipped_models, strict_fp32
+
+from . import progressive
+from .container import TRAILER, Header, checksum
+from .errors import CodecError, DamagedFile, UnknownModel
+from .pictures import MAX_PIXELS, to_array
+from .plan import Plan, plan_for
+from .ratecontrol import Target, choose, probe
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One file and what the encoder knows of it. mse in squared grey levels over all dims, of the ``mean`` picture."""
+
+    data: bytes
+    dims: int
+    pixels: int
+    mse: float
+    ideal_bits: float  # sum of KL along the chain that was sent
+    payload_bits: int
+    seconds: float
+
+    @property
+    def bits_per_dim(self) -> float:
+        return 8 * len(self.data) / self.dims
+
+    @property
+    def psnr(self) -> float:
+        """dB, of RGB (or grey) from the mean squared error; infinite for an exact picture."""
+        return psnr(self.mse)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture, uint8 (H, W, 3) or (H, W) for grey; ``complete`` if the file was whole and its checksum right."""
+
+    array: np.ndarray
+    header: Header
+    complete: bool
+    steps: int
+
+    @property
+    def image(self) -> Image.Image:
+        return Image.fromarray(self.array)
+
+
+@dataclass(frozen=True)
+class Info:
+    """What can be told of a file without decoding it."""
+
+    header: Header
+    model: str
+    header_bytes: int
+    file_bytes: int
+    whole_bytes: int  # length of the file before anything was cut
+    dims: int
+    steps: int  # complete ones in these bytes
+    gamma: float  # log noise-to-signal ratio reached
+    complete: bool
+
+
+def psnr(mse: float) -> float:
+    """dB from the mean squared error in grey levels."""
+    return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
+
+
+def pick_device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise CodecError("no CUDA device here; use --device cpu")
+    return device
+
+
+class Codec:
+    """An encoder and decoder for one model; ``model`` is a name (``photo``, ``cifar10-1``), a path, or a DDPM."""
+
+    def __init__(self, model: str | DDPM = "photo", device: str = "auto"):
+        strict_fp32()
+        try:
+            self.model = model if isinstance(model, DDPM) else load_model(model, pick_device(device))
+        except ModelError as e:
+            raise UnknownModel(str(e)) from None
+        if not self.model.coding:
+            raise UnknownModel(f"model {self.model.name} has no coding tables; calibrate it first")
+        self.native = self.model.config.get("native")
+
+    def plan(self, height: int, width: int, grey: bool) -> Plan:
+        return plan_for(self.model.coding, height * width * (1 if grey else 3), grey)
+
+    def encode(
+        self,
+        images: Sequence[np.ndarray | Image.Image],
+        target: Target,
+        *,
+        seed: int = 0,
+        channel: str = "trellis",
+        max_pixels: int = MAX_PIXELS,
+        progress=None,
+    ) -> list[Encoded]:
+        """Encode pictures of one size and colour (uint8 (H, W, 3), or (H, W) for grey, or PIL) as one batch.
+
+        The default channel writes files; ``ideal`` only computes what true samples would cost (``data`` is empty).
+        """
+        start = time.monotonic()
+        arrays = [
+            to_array(Image.fromarray(im) if isinstance(im, np.ndarray) else im, max_pixels=max_pixels) for im in images
+        ]
+        if len({a.shape for a in arrays}) != 1:
+            raise ValueError("pictures of one call must have one size and all be grey or none")
+        grey = arrays[0].ndim == 2
+        height, width = arrays[0].shape[:2]
+        plan = self.plan(height, width, grey)
+        x = torch.from_numpy(np.stack([np.repeat(a[..., None], 3, 2) if grey else a for a in arrays]))
+        x = to_unit(x.permute(0, 3, 1, 2))
+        blank = Header(self.model.fingerprint[0], height, width, 0, 0, grey, seed)
+        overhead = len(blank.pack(self.native)) + TRAILER
+        budgets = [target.payload_bits(plan.dims, height * width, overhead)] * len(x)
+        costs = probe(self.model, plan, x, grey)
+        choices = [choose(plan, cost, budget, self.model.coding["surplus"]) for cost, budget in zip(costs, budgets)]
+        codes, steps = (list(c) for c in zip(*choices))
+        streams = progressive.encode(self.model, plan, x, codes, steps, grey, seed, channel, target.mse, progress)
+        if target.mse is not None and (worst := max(s.mse[-1] for s in streams)) > target.mse:
+            raise CodecError(f"this model's lossy code ends at {psnr(worst):.2f} dB for this picture")
+        seconds = (time.monotonic() - start) / len(x)
+        out = []
+        for stream, code in zip(streams, codes):
+            header = Header(blank.model, height, width, code, len(stream.kl), grey, seed).pack(self.native)
+            payload = np.packbits(stream.bits).tobytes()
+            data = header + payload + checksum(header, payload, self.model.fingerprint)
+            out.append(
+                Encoded(
+                    data if channel == "trellis" else b"",
+                    plan.dims,
+                    height * width,
+                    stream.mse[-1],
+                    sum(stream.kl),
+                    len(stream.bits),
+                    seconds,
+                )
+            )
+        return out
+
+    def open(self, data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Info, Plan, bytes]:
+        """Check a file of this model, whole or cut: what it is, its plan, and the payload that is there."""
+        header, at = Header.unpack(data, lambda byte: self.native if byte == self.model.fingerprint[0] else None)
+        if header.model != self.model.fingerprint[0]:
+            raise UnknownModel(f"the file was not made with model {self.model.name}")
+        if header.height * header.width > max_pixels:
+            raise CodecError(f"{header.width}x{header.height} pixels; at most {max_pixels} (see --max-pixels)")
+        plan = self.plan(header.height, header.width, header.grey)
+        if header.steps > plan.steps:
+            raise DamagedFile("the header promises more steps than its model has")
+        whole = at + -(-plan.total(header.steps, header.multiplier) // 8) + TRAILER
+        if len(data) > whole:
+            raise DamagedFile(f"the file is longer than its content ({len(data)} bytes, not {whole})")
+        complete = len(data) == whole
+        payload = data[at : whole - TRAILER]
+        if complete and checksum(data[:at], payload, self.model.fingerprint) != data[whole - TRAILER :]:
+            raise DamagedFile("the file is damaged (checksum), or was made with another model")
+        steps = min(progressive.complete_steps(plan, 8 * len(payload), header.multiplier), header.steps)
+        info = Info(header, self.model.name, at, len(data), whole, plan.dims, steps, plan.gammas[steps], complete)
+        return info, plan, payload
+
+    def decode(
+        self,
+        files: Sequence[bytes],
+        *,
+        recon: str = "mean",
+        rate: float | None = None,
+        max_pixels: int = MAX_PIXELS,
+        progress=None,
+    ) -> list[Decoded]:
+        """Decode files, whole or cut. ``rate``: only so many bits/dim of each are used, header included."""
+        opened = [self.open(data, max_pixels) for data in files]
+        groups: dict[tuple, list[int]] = {}
+        payloads = []
+        for i, (info, plan, payload) in enumerate(opened):
+            if rate is not None:
+                payload = payload[: max(0, math.floor(rate * info.dims / 8) - info.header_bytes)]
+            bits = np.unpackbits(np.frombuffer(payload, np.uint8))
+            bits = bits[: plan.total(info.header.steps, info.header.multiplier)]
+            payloads.append(bits)
+            h = info.header
+            reach = progressive.reach(plan, len(bits), h.multiplier)
+            groups.setdefault((h.height, h.width, h.grey, h.seed, reach), []).append(i)
+        out: list[Decoded | None] = [None] * len(files)
+        for (height, width, grey, seed, reach), members in groups.items():
+            codes = [opened[i][0].header.multiplier for i in members]
+            plan = opened[members[0]][1]
+            arrays = progressive.decode(
+                self.model,
+                plan,
+                [payloads[i] for i in members],
+                codes,
+                reach,
+                (height, width),
+                grey,
+                seed,
+                recon,
+                progress,
+            )
+            for i, array in zip(members, arrays):
+                info = opened[i][0]
+                out[i] = Decoded(array[..., 0] if grey else array, info.header, info.complete, reach)
+        return out
+
+
+@lru_cache(maxsize=4)
+def _codec(name: str, device: str) -> Codec:
+    return Codec(name, device)
+
+
+@lru_cache(maxsize=1)
+def _fingerprints() -> dict[int, list[str]]:
+    known: dict[int, list[str]] = {}
+    for name, path in shipped_models().items():
+        known.setdefault(int(read_card(path)["fingerprint"][:2], 16), []).append(name)
+    return known
+
+
+def codec_for(data: bytes, model: str | None = None, device: str = "auto") -> Codec:
+    """The codec that a file asks for among the known models; ``model`` overrides the search."""
+    if model is not None:
+        return _codec(model, pick_device(device))
+    names = {b: n[-1] for b, n in _fingerprints().items()}
+    native = lambda byte: 1 if byte in names else None  # noqa: E731  (only the model byte is wanted here)
+    header, _ = Header.unpack(data, native)
+    if header.model not in names:
+        raise UnknownModel(f"no known model has the fingerprint {header.model:02x} that the file names; give --model")
+    return _codec(names[header.model], pick_device(device))
+
+
+def decode(data: bytes, *, model=None, device="auto", recon="mean", rate=None, max_pixels=MAX_PIXELS) -> Decoded:
+    """Decode one file, or any prefix of one, with the model that it names."""
+    return codec_for(data, model, device).decode([data], recon=recon, rate=rate, max_pixels=max_pixels)[0]
+
+
+def inspect(data: bytes, *, model=None) -> Info:
+    """What a file says of itself; the same checks as decoding, without the network."""
+    return codec_for(data, model, "cpu").open(data, max_pixels=1 << 32)[0]

@@ -1,0 +1,416 @@
+"""The command line: parse, call, print. Everything else is in codec.api."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+import numpy as np
+from tqdm import tqdm
+
+from .errors import CodecError
+from .pictures import MAX_PIXELS, png_bytes, read_picture, write_whole
+from .ratecontrol import Target
+
+SUFFIX = ".ddpm"
+BATCH_PIXELS = 1 << 18  # pictures of one size run through the network together, up to so many pixels
+
+
+class Rate(click.ParamType):
+    """``0.3`` or ``0.3bpd`` (bits/dim), or ``0.9bpp`` (bits/pixel)."""
+
+    name = "rate"
+
+    def convert(self, value, param, ctx):
+        number, unit = value.lower().strip(), "bits_per_dim"
+        for suffix, meaning in (("bpp", "bits_per_pixel"), ("bpd", "bits_per_dim")):
+            if number.endswith(suffix):
+                number, unit = number[: -len(suffix)], meaning
+        try:
+            return Target(**{unit: float(number)})
+        except ValueError:
+            self.fail(f"{value!r} is not a rate such as 0.3 (bits/dim) or 0.9bpp (bits/pixel)")
+
+
+class Reporter:
+    """Where words go: results to stdout (stderr while stdout carries data), trouble and progress to stderr."""
+
+    def __init__(self, quiet: bool, as_json: bool, to_stdout: bool):
+        self.quiet, self.as_json, self.out = quiet, as_json, sys.stderr if to_stdout else sys.stdout
+        self.rows, self.failed = [], False
+
+    def row(self, words: str, **fields) -> None:
+        self.rows.append(fields)
+        if not self.quiet and not self.as_json:
+            print(words, file=self.out, flush=True)
+
+    def warn(self, text: str) -> None:
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+    def error(self, text: str) -> None:
+        self.failed = True
+        print(f"error: {text}", file=sys.stderr, flush=True)
+
+    def bar(self, total: int, words: str) -> tqdm:
+        return tqdm(total=total, desc=words, unit="step", leave=False, disable=True if self.quiet else None)
+
+    def close(self) -> None:
+        if self.as_json:
+            print(json.dumps(self.rows, indent=1), file=self.out)
+        if self.failed:
+            sys.exit(2)
+
+
+def read_input(name: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as e:
+        raise CodecError(f"{name}: {e.strerror or e}") from None
+
+
+def write_output(name: str, data: bytes) -> None:
+    if name != "-":
+        return write_whole(name, data)
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError as e:
+        raise CodecError(f"standard output: {e.strerror or e}") from None
+    return None
+
+
+def name_outputs(inputs: tuple[str, ...], output: str | None, suffix: str, force: bool) -> dict[str, str]:
+    """Input name -> output name. Without -o, beside the input; never over an existing file unless asked."""
+    if len(set(inputs)) != len(inputs):
+        raise CodecError("an input is given twice")
+    own = lambda name: ("stdin" if name == "-" else Path(name).stem) + suffix  # noqa: E731
+    folder = output is not None and output != "-" and (Path(output).is_dir() or output.endswith("/"))
+    if output is None:
+        names = {i: "-" if i == "-" else str(Path(i).with_name(own(i))) for i in inputs}
+    elif folder or len(inputs) > 1:
+        if output == "-":
+            raise CodecError("several files cannot go to standard output; name a folder with -o")
+        if Path(output).exists() and not Path(output).is_dir():
+            raise CodecError(f"{output}: several files need a folder, and this is a file")
+        names = {i: str(Path(output) / own(i)) for i in inputs}
+    else:
+        return {inputs[0]: output}
+    if len(set(names.values())) != len(names):
+        raise CodecError("two inputs would be written under the same name; encode them separately")
+    taken = [n for n in names.values() if n != "-" and Path(n).exists()]
+    if taken and not force:
+        raise CodecError(f"{taken[0]} exists; say -o to name the output, or --force to replace it")
+    return names
+
+
+def make_folder(name: str) -> None:
+    if name != "-":
+        try:
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise CodecError(f"{Path(name).parent}: {e.strerror or e}") from None
+
+
+common = [
+    click.option("--quiet", is_flag=True, help="No progress and no report."),
+    click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout."),
+]
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+pixels_option = click.option("--max-pixels", default=MAX_PIXELS, show_default=True, help="Refuse larger pictures.")
+force_option = click.option("--force", is_flag=True, help="Replace existing files.")
+
+
+def options(*decorators):
+    def apply(f):
+        for d in reversed(decorators):
+            f = d(f)
+        return f
+
+    return apply
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("ddpm-codec"), prog_name="ddpm-codec")
+def cli():
+    """A denoising diffusion model as a progressive image codec."""
+
+
+@cli.command()
+@click.argument("images", nargs=-1, required=True)
+@click.option("-o", "--output", help="File, folder, or - for stdout. Default: beside the image.")
+@click.option("--rate", type=Rate(), help="Size of the file: 0.3 (bits/dim) or 0.9bpp (bits/pixel).")
+@click.option("--bytes", "n_bytes", type=int, help="Size of the file in bytes.")
+@click.option("--psnr", type=float, help="The smallest file that reaches so many dB.")
+@click.option("--model", default="photo", show_default=True, help="Name, line (its newest), or path.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of the shared randomness.")
+@click.option("--drop-alpha", is_flag=True, help="Go without the transparency of a picture.")
+@options(device_option, pixels_option, force_option, *common)
+def encode(images, output, rate, n_bytes, psnr, model, seed, drop_alpha, device, max_pixels, force, quiet, as_json):
+    """Encode pictures; any prefix of the file decodes to a coarser one."""
+    given = [t for t in (rate, n_bytes and Target(bytes=n_bytes), psnr and Target(psnr=psnr)) if t]
+    if len(given) != 1:
+        raise CodecError("say exactly one of --rate, --bytes and --psnr")
+    from .api import Codec
+
+    outputs = name_outputs(images, output, SUFFIX, force)
+    report = Reporter(quiet, as_json, "-" in outputs.values())
+    if as_json and "-" in outputs.values():
+        raise CodecError("--json and a file cannot both go to standard output")
+    codec = Codec(model, device)
+    waiting: dict[tuple, list[tuple[str, np.ndarray]]] = {}
+
+    def flush(group):
+        names, arrays = zip(*group)
+        try:
+            with report.bar(0, names[0] if len(names) == 1 else f"{len(names)} pictures") as bar:
+                bar.total = codec.plan(*arrays[0].shape[:2], arrays[0].ndim == 2).steps
+                files = codec.encode(arrays, given[0], seed=seed, max_pixels=max_pixels, progress=bar.update)
+        except CodecError as e:
+            return [report.error(f"{name}: {e}") for name in names]
+        for name, file in zip(names, files):
+            try:
+                make_folder(outputs[name])
+                write_output(outputs[name], file.data)
+            except CodecError as e:
+                report.error(str(e))
+                continue
+            report.row(
+                f"{outputs[name]}: {len(file.data)} bytes, {file.bits_per_dim:.4f} bits/dim, "
+                f"{8 * len(file.data) / file.pixels:.4f} bits/pixel, PSNR {file.psnr:.2f} dB, {file.seconds:.1f} s",
+                file=outputs[name],
+                bytes=len(file.data),
+                bits_per_dim=file.bits_per_dim,
+                bits_per_pixel=8 * len(file.data) / file.pixels,
+                psnr=file.psnr if np.isfinite(file.psnr) else None,
+                mse=file.mse,
+                ideal_bits_per_dim=file.ideal_bits / file.dims,
+                seconds=file.seconds,
+            )
+        return None
+
+    for name in images:
+        try:
+            source = read_input("-") if name == "-" else name
+            array = read_picture(source, drop_alpha=drop_alpha, max_pixels=max_pixels)
+        except CodecError as e:
+            report.error(str(e))
+            continue
+        group = waiting.setdefault(array.shape, [])
+        group.append((name, array))
+        if (len(group) + 1) * array.shape[0] * array.shape[1] > BATCH_PIXELS or psnr is not None:
+            flush(waiting.pop(array.shape))
+    for group in waiting.values():
+        flush(group)
+    report.close()
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True)
+@click.option("-o", "--output", help="PNG file, folder, or - for stdout. Default: beside the file.")
+@click.option("--rate", type=Rate(), help="Use only the first so many bits/dim (or bpp) of each file.")
+@click.option("--recon", type=click.Choice(["mean", "flow", "sample"]), default="mean", show_default=True)
+@click.option("--model", help="Name or path; default: the known model that the file names.")
+@options(device_option, pixels_option, force_option, *common)
+def decode(files, output, rate, recon, model, device, max_pixels, force, quiet, as_json):
+    """Decode files, or prefixes of files, to PNG."""
+    from .api import codec_for
+
+    outputs = name_outputs(files, output, ".png", force)
+    report = Reporter(quiet, as_json, "-" in outputs.values())
+    if as_json and "-" in outputs.values():
+        raise CodecError("--json and a picture cannot both go to standard output")
+    waiting: dict[tuple, list] = {}
+
+    def flush(group):
+        names, codecs, contents, infos = zip(*group)
+        grey = infos[0].header.grey
+        share = 1 if grey else 3
+        rates = rate and (rate.bits_per_dim or rate.bits_per_pixel / share)
+        try:
+            with report.bar(max(i.steps for i in infos), names[0] if len(names) == 1 else f"{len(names)} files") as bar:
+                pictures = codecs[0].decode(
+                    contents, recon=recon, rate=rates, max_pixels=max_pixels, progress=bar.update
+                )
+        except CodecError as e:
+            return [report.error(f"{name}: {e}") for name in names]
+        for name, info, picture in zip(names, infos, pictures):
+            if not info.complete:
+                report.warn(f"{name}: cut after {info.file_bytes} of {info.whole_bytes} bytes; shown unverified")
+            try:
+                make_folder(outputs[name])
+                write_output(outputs[name], png_bytes(picture.array))
+            except CodecError as e:
+                report.error(str(e))
+                continue
+            report.row(
+                f"{outputs[name]}: {info.header.width}x{info.header.height}, {picture.steps} steps of {info.model}",
+                file=outputs[name],
+                width=info.header.width,
+                height=info.header.height,
+                model=info.model,
+                steps=picture.steps,
+                complete=info.complete,
+            )
+        return None
+
+    for name in files:
+        try:
+            data = read_input(name)
+            codec = codec_for(data, model, device)
+            info = codec.open(data, max_pixels)[0]
+        except CodecError as e:
+            report.error(f"{name}: {e}" if name not in str(e) else str(e))
+            continue
+        h = info.header
+        key = (info.model, h.height, h.width, h.grey)
+        group = waiting.setdefault(key, [])
+        group.append((name, codec, data, info))
+        if (len(group) + 1) * h.height * h.width > BATCH_PIXELS:
+            flush(waiting.pop(key))
+    for group in waiting.values():
+        flush(group)
+    report.close()
+
+
+@cli.command()
+@click.argument("file")
+@click.option("--model", help="Name or path; default: the known model that the file names.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
+def info(file, model, as_json):
+    """Say what a file holds."""
+    from .api import inspect
+
+    try:
+        i = inspect(read_input(file), model=model)
+    except CodecError as e:
+        raise CodecError(f"{file}: {e}") from None
+    h = i.header
+    fields = {
+        "file": file,
+        "mode": h.mode,
+        "precision": "fp32",
+        "model": i.model,
+        "width": h.width,
+        "height": h.height,
+        "grey": h.grey,
+        "seed": h.seed,
+        "multiplier": h.multiplier,
+        "steps": h.steps,
+        "steps_present": i.steps,
+        "gamma": i.gamma,
+        "bytes": i.file_bytes,
+        "whole_bytes": i.whole_bytes,
+        "header_bytes": i.header_bytes,
+        "bits_per_dim": 8 * i.file_bytes / i.dims,
+        "complete": i.complete,
+    }
+    print(json.dumps(fields, indent=1) if as_json else "\n".join(f"{k:14} {v}" for k, v in fields.items()))
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
+def models(as_json):
+    """List the models at hand."""
+    from ddpm.model import read_card, shipped_models
+
+    rows = []
+    for name, path in shipped_models().items():
+        card = read_card(path)
+        rows.append({"name": name, "fingerprint": card["fingerprint"], "path": str(path), **card.get("summary", {})})
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        for row in rows:
+            figures = ", ".join(f"{k} {v}" for k, v in row.items() if k not in ("name", "path", "fingerprint"))
+            print(f"{row['name']:12} {row['fingerprint'][:8]}  {figures}")
+
+
+@cli.command()
+@click.argument("data", nargs=-1, required=True)
+@click.option("-o", "--output", required=True, help="Folder of the run; an existing one is resumed.")
+@click.option("--preset", type=click.Choice(["cifar10", "photo", "tiny"]), default="cifar10", show_default=True)
+@click.option("--minutes", type=float, default=60.0, show_default=True, help="Stop after so much wall time.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=JSON", help="Change a setting, e.g. batch=64.")
+@options(device_option, click.option("--quiet", is_flag=True, help="No progress."))
+def train(data, output, preset, minutes, settings, device, quiet):
+    """Train a model on folders, CIFAR-10 files or (with --set tile=32) contact sheets; resumable at any moment.
+
+    Under torchrun every process takes its share of each batch.
+    """
+    from ddpm.presets import preset_config
+    from ddpm.train import train as run
+
+    from .api import pick_device
+
+    changes = {}
+    for item in settings:
+        name, _, value = item.partition("=")
+        try:
+            changes[name] = json.loads(value)
+        except ValueError:
+            raise CodecError(f"--set {item}: the value is not JSON") from None
+    try:
+        run(preset_config(preset, list(data), changes), output, minutes, pick_device(device), quiet)
+    except (ValueError, OSError) as e:
+        raise CodecError(str(e)) from None
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("data", nargs=-1, required=True)
+@click.option("-o", "--output", required=True, help="Path of the model to write (without suffix).")
+@click.option("--tile", type=int, help="DATA are contact sheets of squares of this side.")
+@click.option("--images", default=96, show_default=True, help="How many pictures to measure on.")
+@click.option("--crop", default=256, show_default=True, help="Larger pictures are cropped to this square.")
+@click.option("--steps", default=60, show_default=True, help="Levels of the chain; short messages are merged.")
+@click.option("--surplus", default=1.05, show_default=True, help="Bits sent per bit of KL.")
+@click.option("--memory", default=14, show_default=True, help="Register of the trellis, bits.")
+@click.option("--min-bits", default=30, show_default=True, help="Least bits of a step.")
+@click.option("--test", help="Pictures to evaluate the bound on, for the model card.")
+@options(device_option, click.option("--quiet", is_flag=True, help="No progress."))
+def calibrate(model, data, output, tile, images, crop, steps, surplus, memory, min_bits, test, device, quiet):
+    """Measure the coding tables of MODEL (a training run's folder or a model) on DATA and write a model that codes."""
+    from .api import pick_device
+    from .calibrate import release
+
+    settings = {"steps": steps, "surplus": surplus, "memory": memory, "min_bits": min_bits}
+    release(
+        model,
+        data,
+        output,
+        tile=tile,
+        images=images,
+        crop=crop,
+        settings=settings,
+        test=test,
+        device=pick_device(device),
+        quiet=quiet,
+    )
+
+
+def main() -> None:
+    """Entry point: one line and exit code 2 for whatever the user or a file got wrong."""
+    try:
+        cli.main(standalone_mode=False)
+    except CodecError as e:
+        fail(str(e))
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as e:
+        fail(e.format_message())
+    except click.exceptions.Exit as e:
+        sys.exit(e.exit_code)
+    except BrokenPipeError:
+        sys.exit(2)
+    except (MemoryError, RuntimeError) as e:
+        if isinstance(e, RuntimeError) and "alloc" not in str(e) and "out of memory" not in str(e):
+            raise
+        fail("not enough memory for this picture")
+
+
+def fail(text: str) -> None:
+    print("error: " + " ".join(text.split()), file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,117 @@
+"""The file format: a header of 8 to 12 bytes, the payload's plain bits, a checksum. docs/format.md has it byte by byte.
+
+A header is checked before anything is believed or allocated; what follows from it (the length of a whole file) is
+checked next, the payload last. A file that is shorter than it should be is a prefix, not an error.
+"""
+
+from __future__ import annotations
+
+from binascii import crc_hqx
+from dataclasses import dataclass
+
+from .errors import DamagedFile, NotOurFile
+
+MAGIC = 0xDC
+VERSION = 1
+TRAILER = 2  # bytes of payload checksum at the end of a whole file
+
+MODES = {"lossy": 0}  # progressive, plain bits, fp32 arithmetic
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself. ``model`` is the first byte of the model's fingerprint."""
+
+    model: int
+    height: int
+    width: int
+    multiplier: int
+    steps: int
+    grey: bool = False
+    seed: int = 0
+    mode: str = "lossy"
+
+    def pack(self, native: int | None = None) -> bytes:
+        """The header's bytes, checksum included. ``native``: the side of the square that needs no size."""
+        if not (1 <= self.height <= 65535 and 1 <= self.width <= 65535):
+            raise ValueError(f"sizes are 1 to 65535, not {self.width}x{self.height}")
+        if self.height == self.width == native:
+            form, size = 0, b""
+        elif max(self.height, self.width) <= 255:
+            form, size = 1, bytes([self.height, self.width])
+        else:
+            form, size = 2, self.height.to_bytes(2, "big") + self.width.to_bytes(2, "big")
+        flags = (VERSION - 1) << 6 | MODES[self.mode] << 4 | self.grey << 3 | (self.seed > 0) << 2 | form
+        seed = _varint(self.seed) if self.seed else b""
+        fields = bytes([MAGIC, flags, self.model, self.multiplier, self.steps]) + size + seed
+        return fields + bytes([crc8(fields)])
+
+    @staticmethod
+    def unpack(data: bytes, native=None) -> tuple[Header, int]:
+        """Header and its length in bytes. ``native``: model byte -> side of its native square, or None.
+
+        Raises NotOurFile, or DamagedFile where the checksum or a field is wrong or the header itself is cut.
+        """
+        if not data or data[0] != MAGIC:
+            raise NotOurFile("not a ddpm-codec file")
+        if len(data) < 2:
+            raise DamagedFile("the file ends inside its header")
+        flags = data[1]
+        if flags >> 6 != VERSION - 1:
+            raise NotOurFile(f"a file of format version {(flags >> 6) + 1}; this program reads version {VERSION}")
+        form = flags & 3
+        at = 5 + (0, 2, 4, 0)[form]
+        seed = 0
+        if flags & 4:
+            for shift in range(0, 63, 7):
+                if at >= len(data):
+                    break
+                seed |= (data[at] & 127) << shift
+                at += 1
+                if data[at - 1] < 128:
+                    break
+        if at >= len(data):
+            raise DamagedFile("the file ends inside its header")
+        if crc8(data[:at]) != data[at]:
+            raise DamagedFile("the header is damaged (checksum)")
+        mode = {v: k for k, v in MODES.items()}.get(flags >> 4 & 3)
+        if mode is None or form == 3:
+            raise NotOurFile("a kind of ddpm-codec file that this program does not know")
+        size = data[5 : 5 + 2 * form]
+        if form == 0:
+            side = native(data[2]) if native else None
+            if side is None:
+                raise DamagedFile("the header gives no size and its model has none of its own")
+            height = width = side
+        else:
+            height, width = int.from_bytes(size[:form], "big"), int.from_bytes(size[form:], "big")
+        if not height or not width:
+            raise DamagedFile("the header gives an empty size")
+        return Header(data[2], height, width, data[3], data[4], bool(flags & 8), seed, mode), at + 1
+
+
+def _varint(n: int) -> bytes:
+    out = bytearray()
+    while n > 127:
+        out.append(n & 127 | 128)
+        n >>= 7
+    return bytes([*out, n])
+
+
+def crc8(data: bytes) -> int:
+    """CRC-8 (polynomial 0x07): catches every error of up to 8 neighbouring bits.
+
+    >>> hex(crc8(b"123456789"))
+    '0xf4'
+    """
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x07) & 255 if crc & 128 else crc << 1
+    return crc
+
+
+def checksum(header: bytes, payload: bytes, fingerprint: bytes) -> bytes:
+    """The two bytes that close a whole file: CRC-16 of the model's fingerprint, the header and the payload."""
+    return crc_hqx(payload, crc_hqx(header, crc_hqx(fingerprint, 0xFFFF))).to_bytes(2, "big")

@@ -1,0 +1,17 @@
+"""The package's one family of errors: a mistake of the user's or of a file, told in one line."""
+
+
+class CodecError(Exception):
+    """Something is wrong with the input; the message is one line fit for a user."""
+
+
+class NotOurFile(CodecError):
+    """The bytes are no ddpm-codec file, or one of a version that this program does not know."""
+
+
+class DamagedFile(CodecError):
+    """A checksum or a length contradicts the content."""
+
+
+class UnknownModel(CodecError):
+    """No such model, or none with the fingerprint that the file names."""

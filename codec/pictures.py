@@ -1,0 +1,99 @@
+"""Pictures in and out: from any common file to 8-bit sRGB or grey arrays, and back to PNG."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from .errors import CodecError
+
+MAX_PIXELS = 4_200_000  # per picture, unless the caller raises it
+
+
+def read_picture(source: str | Path | bytes, *, drop_alpha=False, max_pixels=MAX_PIXELS) -> np.ndarray:
+    """An image file (path or content) -> uint8 (H, W, 3) sRGB, or (H, W) if it is grey.
+
+    EXIF orientation is applied; an embedded ICC profile is converted to sRGB. Raises CodecError for anything that is
+    not a still 8-bit grey or RGB picture of at most ``max_pixels``.
+    """
+    name = "standard input" if isinstance(source, bytes) else str(source)
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            return to_array(image, name, drop_alpha=drop_alpha, max_pixels=max_pixels)
+    except UnidentifiedImageError:
+        raise CodecError(f"{name}: not an image") from None
+    except Image.DecompressionBombError:
+        raise CodecError(f"{name}: too many pixels; at most {max_pixels} (see --max-pixels)") from None
+    except OSError as e:
+        raise CodecError(f"{name}: {e.strerror or e}") from None
+    except (ValueError, SyntaxError, EOFError) as e:
+        raise CodecError(f"{name}: damaged image: {e}") from None
+
+
+def to_array(image: Image.Image, name="image", *, drop_alpha=False, max_pixels=MAX_PIXELS) -> np.ndarray:
+    """A PIL image -> uint8 (H, W, 3) or (H, W); the rules of ``read_picture``."""
+    width, height = image.size
+    if width * height > max_pixels:
+        raise CodecError(f"{name}: {width}x{height} pixels; at most {max_pixels} (see --max-pixels)")
+    if width < 1 or height < 1 or max(width, height) > 65535:
+        raise CodecError(f"{name}: {width}x{height} pixels; sides are 1 to 65535")
+    if getattr(image, "n_frames", 1) > 1:
+        raise CodecError(f"{name}: an animation of {image.n_frames} frames; extract one first")
+    if image.mode.startswith(("I", "F")):
+        raise CodecError(f"{name}: more than 8 bits per channel (mode {image.mode}); convert it to 8 bits first")
+    if image.mode not in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX"):
+        raise CodecError(f"{name}: colour space {image.mode} is not supported; convert it to RGB first")
+    profile = image.info.get("icc_profile")
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in image.info:
+        grey = image.mode in ("LA", "La")
+        image = image.convert("RGBA")
+        alpha = np.asarray(image)[..., 3]
+        image = image.convert("L" if grey else "RGB")
+    else:
+        alpha = np.asarray(image)[..., 3] if image.mode == "RGBA" else None
+        image = image.convert("L" if image.mode in ("1", "L") else "RGB")
+    if alpha is not None and alpha.min() < 255 and not drop_alpha:
+        raise CodecError(f"{name}: has transparency, which a lossy file cannot keep; say --drop-alpha to go without")
+    array = np.array(_to_srgb(image, profile, name))
+    if array.ndim == 3 and (array == array[..., :1]).all():
+        array = array[..., 0]
+    return array
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None, name: str) -> Image.Image:
+    if not profile:
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, TypeError) as e:
+        raise CodecError(f"{name}: its ICC profile cannot be converted to sRGB: {e}") from None
+
+
+def png_bytes(array: np.ndarray) -> bytes:
+    """uint8 (H, W, 3) or (H, W) -> the content of a PNG file."""
+    out = io.BytesIO()
+    Image.fromarray(array).save(out, "PNG")
+    return out.getvalue()
+
+
+def write_whole(path: str | Path, data: bytes) -> None:
+    """Write through a temporary file beside ``path``: the old content stays until the new is complete."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with temporary.open("wb") as f:
+                f.write(data)
+                f.flush()
+                os.fsync(f.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as e:
+        raise CodecError(f"{path}: {e.strerror or e}") from None

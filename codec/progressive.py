@@ -1,0 +1,265 @@
+"""The progressive code: from shared noise z_T along z_s ~ p(z_s | z_t), each step steered by a message.
+
+``Chain`` is what encoder and decoder share: the state z, the prediction of the next step, and the move. The encoder
+looks at x to choose each message; the decoder reads it. Everything else is the same code on both sides.
+
+A grey image is one with x in the direction (1, 1, 1)/sqrt(3) of colour space. Only that coordinate of z is coded; the
+other two hold the noise that q(z_s | z_t, x = 0) gives them, drawn from shared randomness, so they cost nothing and
+the network sees colour images as it was trained to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from ddpm.gaussian import Step, kl_nats
+from ddpm.likelihood import LN2, to_levels
+from ddpm.model import DDPM
+
+from . import trellis
+from .plan import Plan
+from .randomness import aiming_noise, filling, scramble
+
+CHROMA = 1 << 32  # streams of shared noise beside those of the steps
+
+
+@dataclass
+class Prediction:
+    """What p says of the coded coordinates of z_s, all (B, n): mean, standard deviation, and r = var_p / var_q - 1."""
+
+    step: Step
+    x_hat: torch.Tensor  # (B, 3, H, W)
+    mean: torch.Tensor
+    std: torch.Tensor
+    r: torch.Tensor
+
+
+class Chain:
+    """B images of one size on their way from noise; ``z`` is (B, 3, H, W) float32 at level ``k`` of the plan."""
+
+    def __init__(self, model: DDPM, plan: Plan, size: tuple[int, int], batch: int, grey=False, seed=0):
+        self.model, self.plan, self.grey, self.seed, self.k = model, plan, grey, seed, 0
+        self.size, self.device = size, model.device
+        noise = filling(seed, CHROMA - 1, 3 * size[0] * size[1]).view(1, 3, *size)
+        self.z = noise.to(self.device).repeat(batch, 1, 1, 1)
+        self.grey_variance = model.coding.get("grey_variance", 1.0)
+
+    @property
+    def gamma(self) -> float:
+        return self.plan.gammas[self.k]
+
+    def coordinates(self, values: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) -> (B, n), the coded coordinates: all of them, or those along grey."""
+        return (values.sum(1) / 3**0.5 if self.grey else values).flatten(1)
+
+    def denoise(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """eps_hat, x_hat and m at the present z, all (B, 3, H, W)."""
+        z = self.z.contiguous(memory_format=torch.channels_last)
+        eps_hat, log_m = self.model(z, torch.full((len(z),), self.gamma, device=self.device))
+        step = Step(self.gamma, self.gamma - 1)  # any step from here has the same x_hat
+        return eps_hat.contiguous(), step.x_hat(self.z, eps_hat).contiguous(), log_m.exp().contiguous()
+
+    def predict(self) -> Prediction:
+        """p(z_s | z_t) for the step that comes next. x_hat is cut to the range of images."""
+        step = Step(self.gamma, self.plan.gammas[self.k + 1])
+        _, x_hat, m = self.denoise()
+        x_hat = x_hat.clamp(-1, 1)
+        m = (m.mean(1) * self.grey_variance if self.grey else m).flatten(1)
+        r = step.gain * m
+        mean = self.coordinates(step.mean(self.z, x_hat))
+        return Prediction(step, x_hat, mean, step.std_q * (1 + r).sqrt(), r)
+
+    def delta(self, p: Prediction, x: torch.Tensor) -> torch.Tensor:
+        """(mean_q - mean_p) / std_q in the coded coordinates, (B, n)."""
+        return p.step.delta(self.coordinates(x), self.coordinates(p.x_hat))
+
+    def move(self, p: Prediction, zeta: torch.Tensor) -> None:
+        """z_t -> z_s = mean + std zeta, zeta (B, n)."""
+        coded = p.mean + p.std * zeta
+        if self.grey:
+            h, w = self.size
+            noise = filling(self.seed, CHROMA + self.k, 3 * h * w).view(1, 3, h, w).to(self.device)
+            free = p.step.z_coef * self.z + p.step.std_q * noise
+            free = free - free.mean(1, keepdim=True)
+            self.z = free + coded.view(-1, 1, h, w) / 3**0.5
+        else:
+            self.z = coded.view(-1, 3, *self.size)
+        self.k += 1
+
+    def picture(self, x_hat: torch.Tensor) -> torch.Tensor:
+        """x_hat (B, 3, H, W) as it is shown: grey images have equal channels."""
+        return x_hat.mean(1, keepdim=True).expand(-1, 3, -1, -1) if self.grey else x_hat
+
+    def keep(self, index: Sequence[int]) -> None:
+        """Go on with these images of the batch only."""
+        self.z = self.z[list(index)]
+
+
+@dataclass
+class Stream:
+    """What the encoder made of one image."""
+
+    bits: np.ndarray  # the payload, uint8 of 0 and 1
+    kl: list[float] = field(default_factory=list)  # bits, of each step along the chain that was sent
+    mse: list[float] = field(default_factory=list)  # of `mean` before each step and at the end, in squared grey levels
+
+
+def encode_step(a: torch.Tensor, b: torch.Tensor, delta: torch.Tensor, code: trellis.Trellis, key) -> np.ndarray:
+    """The message for one image and step; aimed a second time where the best path would overshoot delta."""
+    order, signs = scramble(*key, code.dims)
+    order, signs = order.to(a.device), signs.to(a.device)
+    a, b = a[order] * signs, b[order]
+    message = trellis.encode(code, a, b)
+    zeta = trellis.decode(code, message, torch.zeros_like(a))
+    target = trellis.aim(a, delta, zeta, aiming_noise(*key, code.dims).to(a.device))
+    return message if target is None else trellis.encode(code, target, b)
+
+
+def decode_step(message: np.ndarray, code: trellis.Trellis, key) -> torch.Tensor:
+    """zeta (n,) of one image and step; stages that the message does not reach hold shared noise."""
+    order, signs = scramble(*key, code.dims)
+    zeta = torch.empty(code.dims)
+    whole = len(message) == code.bits > 0
+    rest = torch.zeros(code.dims) if whole else filling(*key, code.dims)
+    zeta[order] = trellis.decode(code, message, rest) * signs
+    return zeta
+
+
+@torch.inference_mode()
+def encode(
+    model: DDPM,
+    plan: Plan,
+    x: torch.Tensor,
+    codes: Sequence[int],
+    steps: Sequence[int],
+    grey=False,
+    seed=0,
+    channel="trellis",
+    mse: float | None = None,
+    progress=None,
+) -> list[Stream]:
+    """Send B images x (B, 3, H, W) on [-1, 1], image i with multiplier ``codes[i]`` over its first ``steps[i]`` steps.
+
+    With ``mse`` (squared grey levels) an image ends as soon as its ``mean`` picture is so close.
+
+    channel "ideal" draws z_s from q itself (nothing decodable is made): the limit that the trellis is measured by.
+    """
+    x = x.to(model.device)
+    chain = Chain(model, plan, x.shape[2:], len(x), grey, seed)
+    streams = [Stream(np.zeros(0, np.uint8)) for _ in x]
+    messages = [[] for _ in x]
+    active, steps = list(range(len(x))), list(steps)
+    memory = model.coding["memory"]
+    generator = torch.Generator().manual_seed(seed)
+
+    def look(x_hat):
+        for j, i in enumerate(active):
+            levels = to_levels(chain.picture(x_hat[j : j + 1])[0])
+            streams[i].mse.append(float((levels.float() - to_levels(x[i]).float()).square().mean()))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while active:
+            if chain.k == max(steps[i] for i in active):
+                look(chain.denoise()[1])
+                break
+            p = chain.predict()
+            look(p.x_hat)
+            done = {j for j, i in enumerate(active) if steps[i] == chain.k}
+            if len(done) == len(active):
+                break
+            if done:
+                rest = [j for j in range(len(active)) if j not in done]
+                active = [active[j] for j in rest]
+                chain.keep(rest)
+                p = Prediction(p.step, p.x_hat[rest], p.mean[rest], p.std[rest], p.r[rest])
+            delta = chain.delta(p, x[active])
+            kl = kl_nats(delta**2, p.r).sum(1) / LN2
+            for j, i in enumerate(active):
+                streams[i].kl.append(float(kl[j]))
+            if channel == "ideal":
+                noise = torch.randn(delta.shape, generator=generator).to(delta.device)
+                zeta = (delta + noise) / (1 + p.r).sqrt()
+            else:
+                a, b, k = delta * (1 + p.r).sqrt(), -0.5 * p.r, chain.k
+                trellises = [trellis.Trellis(plan.dims, plan.bits(k, codes[i]), memory) for i in active]
+                scramble(seed, k, plan.dims)  # once, before the threads ask for it
+                jobs = [pool.submit(encode_step, *row, (seed, k)) for row in zip(a, b, delta, trellises)]
+                sent = [job.result() for job in jobs]
+                zeta = torch.stack([decode_step(m, t, (seed, k)) for m, t in zip(sent, trellises)]).to(delta.device)
+                for i, message in zip(active, sent):
+                    messages[i].append(message)
+            chain.move(p, zeta)
+            if progress:
+                progress(1)
+    for stream, parts in zip(streams, messages):
+        stream.bits = np.concatenate([stream.bits, *parts])
+    return streams
+
+
+@torch.inference_mode()
+def decode(
+    model: DDPM,
+    plan: Plan,
+    bits: Sequence[np.ndarray],
+    codes: Sequence[int],
+    steps: int,
+    size: tuple[int, int],
+    grey=False,
+    seed=0,
+    recon="mean",
+    progress=None,
+) -> np.ndarray:
+    """B payloads, whole or cut, of images that all go ``steps`` steps (see ``reach``) -> (B, H, W, 3) uint8."""
+    chain = Chain(model, plan, size, len(bits), grey, seed)
+    memory = model.coding["memory"]
+    position = [0] * len(bits)
+    while chain.k < steps:
+        p = chain.predict()
+        trellises = [trellis.Trellis(plan.dims, plan.bits(chain.k, c), memory) for c in codes]
+        sent = [b[i : i + t.bits] for b, i, t in zip(bits, position, trellises)]
+        zeta = torch.stack([decode_step(m, t, (seed, chain.k)) for m, t in zip(sent, trellises)])
+        position = [i + t.bits for i, t in zip(position, trellises)]
+        chain.move(p, zeta.to(p.mean.device))
+        if progress:
+            progress(1)
+    return to_levels(chain.picture(reconstruct(chain, recon, seed))).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def complete_steps(plan: Plan, n_bits: int, code: int) -> int:
+    """How many whole steps the first n bits of a payload hold."""
+    return sum(total <= n_bits for total in plan.totals(code)[1:])
+
+
+def reach(plan: Plan, n_bits: int, code: int) -> int:
+    """How many steps to decode from the first n bits of a payload: the complete ones, and one more if most is there."""
+    steps = complete_steps(plan, n_bits, code)
+    if steps < plan.steps:
+        following = plan.bits(steps, code)
+        steps += 2 * (n_bits - plan.total(steps, code)) > following + 28
+    return steps
+
+
+def reconstruct(chain: Chain, recon: str, seed=0) -> torch.Tensor:
+    """x (B, 3, H, W) from z_t: ``mean`` is x_hat; ``flow`` follows the probability-flow ODE; ``sample`` draws from p.
+
+    The last two run over the plan's remaining levels; ``sample`` takes its noise from ``seed``.
+    """
+    if recon not in ("mean", "flow", "sample"):
+        raise ValueError(f"unknown reconstruction {recon!r}")
+    if recon != "mean":
+        for k in range(chain.k, chain.plan.steps):
+            step = Step(chain.plan.gammas[k], chain.plan.gammas[k + 1])
+            eps_hat, x_hat, m = chain.denoise()
+            if recon == "flow":
+                chain.z = step.flow(x_hat, eps_hat)
+            else:
+                noise = filling(seed, 2 * CHROMA + k, chain.z[0].numel()).view(chain.z[:1].shape).to(chain.device)
+                chain.z = step.mean(chain.z, x_hat) + step.std_q * (1 + step.gain * m).sqrt() * noise
+            chain.k = k + 1
+    return chain.denoise()[1]

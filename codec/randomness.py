@@ -1,0 +1,73 @@
+"""Randomness that encoder and decoder share, the same on every machine and for every library version.
+
+Every number comes from raw words of Philox4x64-10 (Salmon et al. 2011), a counter-based generator: a stream is named by
+a 128-bit key and any part of it can be made without the rest. Words become Gaussians through the inverse normal cdf,
+rounded to a fixed-point grid, so that last-place differences between maths libraries vanish.
+"""
+
+from __future__ import annotations
+
+import zlib
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy.special import ndtri
+
+from .errors import CodecError
+
+GRID = 2.0**-10  # spacing of the shared Gaussians
+# CRC-32 of the first 8 rows of labels (little-endian float32) for registers of 0, 1, ... bits.
+LABEL_CHECKS = (
+    1352101409, 43583945, 524341179, 16441008, 3918081204, 2344278407, 3366898895, 3297720874, 897007755,
+    752889256, 876294019, 2087181246, 3706349562, 1924321987, 1426036254, 3903551504, 2716041103,
+)  # fmt: skip
+LABELS, PERMUTATION, SIGNS, FILLING, AIM = range(1, 6)  # purposes; each has its own streams
+
+
+def words(purpose: int, seed: int, stream: int, n: int) -> np.ndarray:
+    """n uint64 words of the stream named by (purpose, seed, stream); purpose < 2^8, seed < 2^64, stream < 2^56."""
+    key = np.array([seed, purpose << 56 | stream], np.uint64)
+    return np.random.Philox(key=key).random_raw(n)
+
+
+def gaussians(raw: np.ndarray) -> np.ndarray:
+    """uint64 words -> N(0, 1) on the grid of spacing GRID, float32 (exact: every value is a multiple of GRID)."""
+    u = ((raw >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return (np.rint(ndtri(u) / GRID) * GRID).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _label_rows(memory: int, rows: int) -> torch.Tensor:
+    n = 2 ** (memory + 1)
+    table = np.stack([gaussians(words(LABELS, memory, j, n)) for j in range(rows)])
+    if zlib.crc32(table[:8].astype("<f4").tobytes()) != LABEL_CHECKS[memory]:
+        raise CodecError("this machine's mathematics does not reproduce the shared random labels; nothing would decode")
+    return torch.from_numpy(table)
+
+
+def labels(memory: int, rows: int) -> torch.Tensor:
+    """(rows, 2^(memory + 1)) float32: row j holds dimension j of the label of every branch of the trellis.
+
+    A row does not depend on how many are asked for. Rows are made in powers of two and kept.
+    """
+    return _label_rows(memory, max(8, 1 << (rows - 1).bit_length()))[:rows]
+
+
+@lru_cache(maxsize=2)
+def scramble(seed: int, stream: int, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A random permutation of n positions (int64) and n random signs (float32), for step number ``stream``."""
+    order = np.argsort(words(PERMUTATION, seed, stream, n), kind="stable")
+    bits = np.unpackbits(words(SIGNS, seed, stream, -(-n // 64)).astype("<u8").view(np.uint8))[:n]
+    return torch.from_numpy(order), torch.from_numpy(1.0 - 2.0 * bits.astype(np.float32))
+
+
+def filling(seed: int, stream: int, n: int) -> torch.Tensor:
+    """n shared Gaussians for what no message speaks of: z_T, and the part of a step that a cut file lacks."""
+    return torch.from_numpy(gaussians(words(FILLING, seed, stream, n)))
+
+
+@lru_cache(maxsize=2)
+def aiming_noise(seed: int, stream: int, n: int) -> torch.Tensor:
+    """n Gaussians of the encoder's own; of no concern to the decoder."""
+    return torch.from_numpy(gaussians(words(AIM, seed, stream, n)))

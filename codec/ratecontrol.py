@@ -1,0 +1,119 @@
+"""From what the user asks for (bits/dim, bits/pixel, bytes, PSNR) to a multiplier and a number of steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ddpm.gaussian import Step, kl_nats
+from ddpm.likelihood import LN2
+from ddpm.model import DDPM
+
+from .errors import CodecError
+from .plan import MULTIPLIERS, Plan, multiplier
+
+PROBES = 8  # levels at which a picture's cost is looked at before it is coded
+PROBE_PIXELS = 1 << 16  # larger pictures are probed on tiles of about so many pixels in all
+TILE = 64
+
+
+@dataclass(frozen=True)
+class Target:
+    """Exactly one of: bits_per_dim, bits_per_pixel, bytes (each of the whole file), psnr (dB)."""
+
+    bits_per_dim: float | None = None
+    bits_per_pixel: float | None = None
+    bytes: int | None = None
+    psnr: float | None = None
+
+    def __post_init__(self):
+        given = [v for v in (self.bits_per_dim, self.bits_per_pixel, self.bytes, self.psnr) if v is not None]
+        if len(given) != 1:
+            raise CodecError("say exactly one of: a rate, a number of bytes, a PSNR")
+        if not (math.isfinite(given[0]) and given[0] > 0):
+            raise CodecError("a rate, a number of bytes or a PSNR is a positive number")
+
+    @property
+    def mse(self) -> float | None:
+        return None if self.psnr is None else 255**2 / 10 ** (self.psnr / 10)
+
+    def payload_bits(self, dims: int, pixels: int, overhead: int) -> float:
+        """Bits left for the payload after ``overhead`` bytes; infinite for a PSNR. CodecError if there are none."""
+        if self.psnr is not None:
+            return math.inf
+        unit = {"bits/dim": 8 / dims, "bits/pixel": 8 / pixels, "bytes": 1.0}
+        name, asked = next(
+            (n, v) for n, v in zip(unit, (self.bits_per_dim, self.bits_per_pixel, self.bytes)) if v is not None
+        )
+        budget = math.floor(asked / unit[name] * (1 + 1e-12))
+        if budget < overhead:
+            least = math.ceil(overhead * unit[name] * 1e4) / 1e4
+            raise CodecError(f"the smallest file of this picture has {overhead} bytes, {least:g} {name}")
+        return 8 * (budget - overhead)
+
+
+def tiles(x: torch.Tensor) -> torch.Tensor:
+    """(B, 3, H, W) -> (B, N, 3, h, w): the picture itself if small, else an even grid of tiles of it."""
+    height, width = x.shape[2:]
+    if height * width <= PROBE_PIXELS or min(height, width) < TILE:
+        area = x[:, :, : max(1, PROBE_PIXELS // min(width, PROBE_PIXELS)), :PROBE_PIXELS]
+        return area.unsqueeze(1)
+    side = math.isqrt(PROBE_PIXELS // TILE**2)
+    rows = np.linspace(0, height - TILE, side).astype(int)
+    columns = np.linspace(0, width - TILE, side).astype(int)
+    return torch.stack([x[:, :, r : r + TILE, c : c + TILE] for r in rows for c in columns], 1)
+
+
+@torch.inference_mode()
+def probe(model: DDPM, plan: Plan, x: torch.Tensor, grey: bool) -> np.ndarray:
+    """(B, steps + 1): an estimate of each picture's cumulative KL along the plan, in bits.
+
+    At a few levels z_t is drawn from q(z_t | x), which an ideal channel would hand on, and the next step's KL is
+    computed; between them it is interpolated in proportion to the model's table.
+    """
+    parts = tiles(x).to(model.device)
+    b, n = parts.shape[:2]
+    flat = parts.flatten(0, 1)
+    mean_bits = np.maximum(np.diff(plan.totals(128)), 1e-3)
+    at = np.unique(np.linspace(0, plan.steps - 1, PROBES).round().astype(int))
+    generator = torch.Generator().manual_seed(0)
+    ratio = []
+    for k in at:
+        step = Step(plan.gammas[k], plan.gammas[k + 1])
+        z = step.alpha_t * flat + step.sigma_t * torch.randn(flat.shape, generator=generator).to(flat.device)
+        z = z.contiguous(memory_format=torch.channels_last)
+        eps_hat, log_m = model(z, torch.full((len(z),), step.gamma_t, device=z.device))
+        delta, r = step.delta(flat, step.x_hat(z, eps_hat).clamp(-1, 1)), step.gain * log_m.exp()
+        if grey:
+            delta, r = delta.sum(1, keepdim=True) / 3**0.5, r.mean(1, keepdim=True) * model.coding["grey_variance"]
+        kl = kl_nats(delta**2, r).mean((1, 2, 3)).view(b, n).mean(1) / LN2 * plan.dims
+        ratio.append(np.maximum(kl.cpu().numpy(), 1e-6) / mean_bits[k])
+    log_ratio = np.log(np.stack(ratio, 1))
+    between = np.stack([np.interp(np.arange(plan.steps), at, row) for row in log_ratio])
+    bits = np.exp(between) * mean_bits
+    return np.concatenate([np.zeros((b, 1)), np.cumsum(bits, 1)], 1)
+
+
+def choose(plan: Plan, cost: np.ndarray, budget: float, surplus: float) -> tuple[int, int]:
+    """(multiplier code, steps) for a picture of that cumulative cost and a payload of at most ``budget`` bits.
+
+    Each number of steps has a best multiplier, ``surplus`` bits per bit of KL. The choice weighs bits left unused
+    against distance from that multiplier. With an infinite budget: all steps.
+    """
+    codes = np.arange(MULTIPLIERS)
+    scale = np.log([multiplier(int(c)) / 512 for c in codes])
+    table = np.maximum(np.array(plan.totals(128), float), 1e-9)
+    wanted = np.log(np.maximum(surplus * cost, 1e-9) / table)
+    wanted[0] = wanted[min(1, plan.steps)]
+    if math.isinf(budget):
+        half = plan.steps // 2 or plan.steps
+        return int(np.abs(scale - wanted[half]).argmin()), plan.steps
+    totals = np.array([plan.totals(int(c)) for c in codes])  # (codes, steps + 1)
+    unused = 1 - totals / max(budget, 1)
+    loss = unused + 0.5 * (scale[:, None] - wanted) ** 2 + 10 * (unused > 0.03)
+    loss[totals > budget] = np.inf
+    code, steps = np.unravel_index(loss.argmin(), loss.shape)
+    return int(code), int(steps)

@@ -1,0 +1,1 @@
+"""The probabilistic model: schedules, Gaussians, likelihood, network, training. Knows nothing of bits or files."""

@@ -1,0 +1,121 @@
+"""Training and test data: image folders, CIFAR-10 in its official layouts, contact sheets; crops on the device."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff", ".gif"}
+
+
+def load_images(source: str | Path, tile: int | None = None, exclude=()) -> list[np.ndarray]:
+    """All pictures of ``source`` as (H, W, 3) uint8 arrays.
+
+    ``source`` is an image, a folder of images (searched deeply, in name order), a CIFAR-10 file or a folder of them
+    (``data_batch_*``: python pickles or ``.bin``), or a glob pattern. ``tile``: each image is a contact sheet, cut
+    row by row into squares of that side. ``exclude``: file names to leave out. FileNotFoundError if nothing is there.
+    """
+    source = Path(source).expanduser()
+    if any(ch in str(source) for ch in "*?["):
+        base = Path(source.anchor or ".")
+        files = sorted(base.glob(str(source.relative_to(source.anchor) if source.anchor else source)))
+    elif source.is_dir():
+        cifar = sorted(p for p in source.rglob("data_batch_*") if p.is_file())
+        files = cifar or sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES)
+    else:
+        files = [source]
+    images = [image for f in files if f.name not in set(exclude) for image in _load_file(f, tile)]
+    if not images:
+        raise FileNotFoundError(f"no images in {source}")
+    return images
+
+
+def _load_file(path: Path, tile: int | None):
+    if path.suffix.lower() in SUFFIXES:
+        image = np.asarray(Image.open(path).convert("RGB"))
+        return [image] if tile is None else list(cut_sheet(image, tile))
+    if path.suffix == ".bin":
+        raw = np.fromfile(path, np.uint8)
+        if raw.size % 3073:
+            raise ValueError(f"{path}: not a CIFAR-10 binary file")
+        planes = raw.reshape(-1, 3073)[:, 1:]
+    else:
+        planes = _CifarUnpickler(path.open("rb"), encoding="bytes").load()[b"data"]
+    return list(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+
+
+class _CifarUnpickler(pickle.Unpickler):
+    """Admits the arrays of CIFAR-10's official pickles and nothing else, so that no code can run."""
+
+    ALLOWED = frozenset(
+        {
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            ("_codecs", "encode"),
+        }
+    )
+
+    def find_class(self, module, name):
+        if (module, name) not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"not a CIFAR-10 file: it asks for {module}.{name}")
+        return super().find_class(module, name)
+
+
+def cut_sheet(sheet: np.ndarray, tile: int) -> np.ndarray:
+    """A contact sheet (R * tile, C * tile, 3) -> (R * C, tile, tile, 3), row by row."""
+    rows, columns = sheet.shape[0] // tile, sheet.shape[1] // tile
+    cells = sheet[: rows * tile, : columns * tile].reshape(rows, tile, columns, tile, 3)
+    return cells.transpose(0, 2, 1, 3, 4).reshape(-1, tile, tile, 3)
+
+
+def box_mean(image: np.ndarray, k: int) -> np.ndarray:
+    """Mean of k x k boxes, rounded to uint8; odd rows and columns at the far edges are dropped."""
+    h, w = image.shape[0] // k, image.shape[1] // k
+    return image[: h * k, : w * k].reshape(h, k, w, k, 3).mean((1, 3)).round().astype(np.uint8)
+
+
+class Crops:
+    """Random square crops, flipped left-right at random, drawn on the device from all pictures at several scales.
+
+    Pictures lie in one flat uint8 tensor; a batch is one gather. A picture is drawn in proportion to the number of its
+    crop positions, a scale by ``weights``.
+    """
+
+    def __init__(self, images: list[np.ndarray], size: int, scales=(1,), weights=None, device="cpu"):
+        flat, table, share = [], [], []
+        weights = weights or [1.0] * len(scales)
+        offset = 0
+        for scale, weight in zip(scales, weights):
+            scaled = [box_mean(im, scale) if scale > 1 else im for im in images]
+            scaled = [im for im in scaled if min(im.shape[:2]) >= size]
+            positions = np.array([(im.shape[0] - size + 1) * (im.shape[1] - size + 1) for im in scaled], float)
+            if not len(scaled):
+                raise ValueError(f"no picture holds a {size}x{size} crop at scale 1/{scale}")
+            share.append(weight * positions / positions.sum())
+            for im in scaled:
+                table.append((offset, *im.shape[:2]))
+                flat.append(torch.from_numpy(im.flatten()))
+                offset += im.size
+        self.size, self.device = size, torch.device(device)
+        self.pixels = torch.cat(flat).to(device)
+        self.table = torch.tensor(table, device=device)
+        self.share = torch.tensor(np.concatenate(share), device=device)
+
+    def sample(self, n: int, generator: torch.Generator) -> torch.Tensor:
+        """(n, 3, size, size) uint8."""
+        dev, size = self.device, self.size
+        offset, h, w = self.table[torch.multinomial(self.share, n, replacement=True, generator=generator)].T
+        u = torch.rand(3, n, generator=generator, device=dev, dtype=torch.float64)
+        y = (u[0] * (h - size + 1)).long()
+        x = (u[1] * (w - size + 1)).long()
+        i = torch.arange(size, device=dev)
+        column = torch.where((u[2] < 0.5)[:, None], i, size - 1 - i) + x[:, None]
+        row = i + y[:, None]
+        index = offset[:, None, None] + 3 * (row[:, :, None] * w[:, None, None] + column[:, None, :])
+        return torch.stack([self.pixels[index + c] for c in range(3)], 1)

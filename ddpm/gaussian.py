@@ -1,0 +1,79 @@
+"""The Gaussians of the chain in closed form (Ho et al. 2020, eqs. 4-8; Kingma et al. 2021, appendix A).
+
+Between two levels, gamma_s < gamma_t, everything follows from c = 1 - exp(gamma_s - gamma_t):
+
+    q(z_s | z_t, x) = N(alpha_s ((1 - c) z_t / alpha_t + c x), sigma_s^2 c)
+    p(z_s | z_t)    = N(the same mean with x_hat for x,        sigma_s^2 c (1 + r))
+
+where r, the variance that p needs on top of q's, is the expected square of delta = (mean_q - mean_p) / std_q.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .schedule import alpha_sigma
+
+
+@dataclass(frozen=True)
+class Step:
+    """One reverse transition z_t -> z_s, gamma_s < gamma_t. All coefficients are float64 scalars."""
+
+    gamma_t: float
+    gamma_s: float
+
+    def __post_init__(self):
+        if not self.gamma_s < self.gamma_t:
+            raise ValueError(f"gamma must fall along a step, not go from {self.gamma_t} to {self.gamma_s}")
+        (alpha_t, alpha_s), (sigma_t, sigma_s) = alpha_sigma([self.gamma_t, self.gamma_s])
+        c = -math.expm1(self.gamma_s - self.gamma_t)
+        for name, value in {
+            "alpha_t": alpha_t,
+            "sigma_t": sigma_t,
+            "alpha_s": alpha_s,
+            "sigma_s": sigma_s,
+            "c": c,
+            "z_coef": alpha_s * (1 - c) / alpha_t,
+            "x_coef": alpha_s * c,
+            "std_q": sigma_s * math.sqrt(c),
+            "gain": math.expm1(self.gamma_t - self.gamma_s),
+        }.items():
+            object.__setattr__(self, name, float(value))
+
+    def mean(self, z_t, x):
+        """Mean of q(z_s | z_t, x); with x_hat for x, mean of p(z_s | z_t). Any shape."""
+        return self.z_coef * z_t + self.x_coef * x
+
+    def x_hat(self, z_t, eps_hat):
+        """x_hat = (z_t - sigma_t eps_hat) / alpha_t."""
+        return (z_t - self.sigma_t * eps_hat) / self.alpha_t
+
+    def delta(self, x, x_hat):
+        """(mean_q - mean_p) / std_q; |delta|^2 = expm1(gamma_t - gamma_s) |eps - eps_hat|^2."""
+        return (self.x_coef / self.std_q) * (x - x_hat)
+
+    def flow(self, x_hat, eps_hat):
+        """z_s on the probability-flow ODE, one DDIM step (Song et al. 2021, eq. 13 with sigma = 0)."""
+        return self.alpha_s * x_hat + self.sigma_s * eps_hat
+
+
+def kl_nats(delta_squared, r=0.0):
+    """KL(q || p) per dimension in nats: 1/2 (ln(1 + r) + (1 + delta^2) / (1 + r) - 1); numpy arrays or tensors.
+
+    With r = 0 (p has q's variance) it is delta^2 / 2; with r = E delta^2 its mean is 1/2 ln(1 + r).
+
+    >>> float(kl_nats(0.5))
+    0.25
+    """
+    log1p = torch.log1p(r) if isinstance(r, torch.Tensor) else np.log1p(r)
+    return 0.5 * (log1p + (1 + delta_squared) / (1 + r) - 1)
+
+
+def prior_kl_nats(x, gamma_max: float):
+    """KL(q(z_T | x) || N(0, I)) per dimension in nats (the paper's L_T), shape of x."""
+    alpha, sigma = alpha_sigma(gamma_max)
+    return 0.5 * (float(alpha) ** 2 * x**2 + float(sigma) ** 2 - 1) - math.log(float(sigma))

@@ -1,0 +1,145 @@
+"""DDPM = network + schedule. What the rest of the package calls: eps_hat and its uncertainty at any size and gamma."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from .schedule import schedule_from_config
+from .unet import UNet, UNetConfig
+
+DATA_STD = 0.5  # of images on [-1, 1]; sets the preconditioning below, as in Karras et al. 2022
+
+
+def mirror(n: int, size: int, device=None) -> torch.Tensor:
+    """Indices 0..n-1 continued by reflection to ``size`` positions; defined for any n >= 1."""
+    i = torch.arange(size, device=device) % max(2 * n - 2, 1)
+    return torch.where(i < n, i, 2 * n - 2 - i)
+
+
+class DDPM(nn.Module):
+    """eps_hat(z, gamma) and log m(z, gamma), m = E[(eps - eps_hat)^2 | z] per dimension.
+
+    One map of uncertainty serves three ends: p's extra variance r = expm1(gamma_t - gamma_s) m in any step, the
+    log-scale of x given z_0, and weights for the channel simulation. Since x - x_hat = sigma/alpha (eps_hat - eps),
+    the standard deviation of x given z is sigma/alpha sqrt(m).
+    """
+
+    def __init__(self, config: dict):
+        super().__init__()
+        self.config = config
+        self.schedule = schedule_from_config(config["schedule"])
+        self.net = UNet(UNetConfig.from_dict(config["network"]))
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def forward(self, z: torch.Tensor, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """z (B, C, H, W) float32, gamma (B,) -> eps_hat, log m, both like z. Any H, W >= 1."""
+        height, width = z.shape[2:]
+        stride = self.net.config.stride
+        if height % stride or width % stride:
+            rows = mirror(height, -height % stride + height, z.device)
+            columns = mirror(width, -width % stride + width, z.device)
+            h_eps, h_m = (h[:, :, :height, :width] for h in self._net(z[:, :, rows][..., columns], gamma))
+        else:
+            h_eps, h_m = self._net(z, gamma)
+        gamma = gamma.float()[:, None, None, None]
+        alpha2, sigma2 = torch.sigmoid(-gamma), torch.sigmoid(gamma)
+        power = alpha2 * DATA_STD**2 + sigma2
+        # The best linear guess of eps from z, and the standard deviation of what it leaves to the network.
+        c_skip = sigma2.sqrt() / power
+        c_out2 = alpha2 * DATA_STD**2 / power
+        return c_skip * z + c_out2.sqrt() * h_eps, c_out2.log() + h_m.clamp(-12, 6)
+
+    def _net(self, z, gamma):
+        g = gamma.float()[:, None, None, None]
+        return self.net(z, gamma, (torch.sigmoid(-g) * DATA_STD**2 + torch.sigmoid(g)).rsqrt())
+
+
+def strict_fp32() -> None:
+    """Files are made and read in plain float32: no TF32, no reduced-precision matrix products."""
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+
+
+class ModelError(Exception):
+    """No such model, or a file that does not hold one; the message is one line fit for a user."""
+
+
+def save_model(model: DDPM, path: str | Path, card: dict) -> None:
+    """PATH.safetensors (fp16 weights) and PATH.json (``card`` with the config), each written whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = {k: v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}
+    for suffix, write in {
+        ".safetensors": lambda p: save_file(weights, p),
+        ".json": lambda p: p.write_text(json.dumps({"config": model.config, **card}, indent=1) + "\n"),
+    }.items():
+        temporary = path.with_suffix(path.suffix + suffix + ".tmp")
+        write(temporary)
+        os.replace(temporary, path.with_name(path.name + suffix))
+
+
+def shipped_models() -> dict[str, Path]:
+    """Name -> path (without suffix) of the models in the package and in the folder $DDPM_CODEC_MODELS, newest last."""
+    folders = [Path(__file__).parent / "weights"]
+    if os.environ.get("DDPM_CODEC_MODELS"):
+        folders.append(Path(os.environ["DDPM_CODEC_MODELS"]).expanduser())
+    found = {p.stem: p.with_suffix("") for folder in folders for p in folder.glob("*.safetensors")}
+    return dict(sorted(found.items(), key=lambda item: _line_and_number(item[0])))
+
+
+def _line_and_number(name: str) -> tuple[str, int]:
+    line, _, number = name.rpartition("-")
+    return (line, int(number)) if number.isdigit() else (name, 0)
+
+
+def find_model(name: str) -> Path:
+    """Path (without suffix) of a model: a name (``photo-1``), a line (``photo``: its newest), or a file."""
+    models = shipped_models()
+    if name in models:
+        return models[name]
+    line = [path for known, path in models.items() if _line_and_number(known)[0] == name]
+    if line:
+        return line[-1]
+    path = Path(name).expanduser()
+    path = path.with_suffix("") if path.suffix in (".safetensors", ".json") else path
+    if path.with_name(path.name + ".safetensors").is_file():
+        return path
+    raise ModelError(f"no model {name!r}; known: {', '.join(models) or 'none'}")
+
+
+def read_card(path: Path) -> dict:
+    """The model card beside the weights, with ``fingerprint``: SHA-256 over all that decoding depends on."""
+    try:
+        card = json.loads(path.with_name(path.name + ".json").read_text())
+        weights = path.with_name(path.name + ".safetensors").read_bytes()
+        essence = json.dumps([card["config"], card.get("coding")], sort_keys=True, separators=(",", ":"))
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise ModelError(f"{path}: not a model: {e}") from None
+    card["fingerprint"] = hashlib.sha256(hashlib.sha256(essence.encode()).digest() + weights).hexdigest()
+    return card
+
+
+def load_model(name: str, device="cpu") -> DDPM:
+    """The model in float32, ready to evaluate, with attributes ``card``, ``name``, ``coding``, ``fingerprint``."""
+    path = find_model(name)
+    card = read_card(path)
+    try:
+        model = DDPM(card["config"])
+        weights = load_file(path.with_name(path.name + ".safetensors"))
+        model.load_state_dict({k: v.float() for k, v in weights.items()})
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as e:
+        raise ModelError(f"{path}: not a model: {str(e).splitlines()[0]}") from None
+    model.card, model.name = card, path.name
+    model.coding, model.fingerprint = card.get("coding"), bytes.fromhex(card["fingerprint"])
+    return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)

@@ -1,0 +1,90 @@
+"""Noise schedules as log-SNR: z_t = alpha_t x + sigma_t eps, gamma_t = log(sigma_t^2 / alpha_t^2) = -log SNR(t).
+
+A chain runs through descending values of gamma, from gamma_max (noise, the paper's x_T) to gamma_min (x_1). A schedule
+names the ends and the spacing in between; nothing else in the package depends on how "t" is numbered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+
+def alpha_sigma(gamma):
+    """alpha = sqrt(sigmoid(-gamma)) and sigma = sqrt(sigmoid(gamma)), float64; alpha^2 + sigma^2 = 1."""
+    gamma = np.asarray(gamma, np.float64)
+    return np.exp(-0.5 * np.logaddexp(0.0, gamma)), np.exp(-0.5 * np.logaddexp(0.0, -gamma))
+
+
+@dataclass(frozen=True)
+class LinearGamma:
+    """gamma linear in t (Kingma et al. 2021): the bound is then a uniformly weighted eps-MSE."""
+
+    kind: ClassVar[str] = "linear-gamma"
+    gamma_max: float = 5.5
+    gamma_min: float = -9.2
+
+    def gammas(self, steps: int) -> np.ndarray:
+        """The steps + 1 descending levels (float64) of a chain with that many transitions."""
+        return np.linspace(self.gamma_max, self.gamma_min, steps + 1)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """alpha_bar = f(t)/f(0), f(t) = cos^2((t + s)/(1 + s) pi/2) (Nichol & Dhariwal 2021, eq. 17), cut at the ends."""
+
+    kind: ClassVar[str] = "cosine"
+    gamma_max: float = 9.2
+    gamma_min: float = -9.2
+    s: float = 0.008
+
+    def gammas(self, steps: int) -> np.ndarray:
+        """The steps + 1 descending levels (float64), t evenly spaced, gamma cut to [gamma_min, gamma_max]."""
+        f = np.cos((np.linspace(1, 0, steps + 1) + self.s) / (1 + self.s) * np.pi / 2) ** 2
+        alpha_bar = np.clip(f / np.cos(self.s / (1 + self.s) * np.pi / 2) ** 2, 1e-300, 1 - 1e-15)
+        gamma = np.clip(np.log1p(-alpha_bar) - np.log(alpha_bar), self.gamma_min, self.gamma_max)
+        gamma[0], gamma[-1] = self.gamma_max, self.gamma_min
+        return gamma
+
+
+@dataclass(frozen=True)
+class LinearBeta:
+    """The paper's schedule (Ho et al. 2020, section 4): beta_t linear from beta_1 to beta_T, T values of gamma."""
+
+    kind: ClassVar[str] = "linear-beta"
+    T: int = 1000
+    beta_1: float = 1e-4
+    beta_T: float = 0.02
+
+    def all_gammas(self) -> np.ndarray:
+        """gamma of x_T, ..., x_1 (T values, descending, float64)."""
+        log_alpha_bar = np.cumsum(np.log1p(-np.linspace(self.beta_1, self.beta_T, self.T)))
+        return (np.log(-np.expm1(log_alpha_bar)) - log_alpha_bar)[::-1].copy()
+
+    @property
+    def gamma_max(self) -> float:
+        return float(self.all_gammas()[0])
+
+    @property
+    def gamma_min(self) -> float:
+        return float(self.all_gammas()[-1])
+
+    def gammas(self, steps: int) -> np.ndarray:
+        """steps + 1 of the T levels, evenly spaced in t and always both ends; steps <= T - 1, else ValueError."""
+        if not 1 <= steps <= self.T - 1:
+            raise ValueError(f"a chain on {self.T} levels has 1 to {self.T - 1} transitions, not {steps}")
+        return self.all_gammas()[np.round(np.linspace(0, self.T - 1, steps + 1)).astype(int)]
+
+
+SCHEDULES = {cls.kind: cls for cls in (LinearGamma, Cosine, LinearBeta)}
+
+
+def schedule_from_config(config: dict):
+    """The schedule described by ``{"kind": ..., **parameters}``; ValueError for an unknown kind."""
+    parameters = dict(config)
+    kind = parameters.pop("kind", None)
+    if kind not in SCHEDULES:
+        raise ValueError(f"unknown schedule {kind!r}; known: {', '.join(SCHEDULES)}")
+    return SCHEDULES[kind](**parameters)

@@ -1,0 +1,257 @@
+"""Training: one visible list of settings, one loss that reads like the bound, one loop.
+
+The loop can be stopped and resumed at any moment. Its whole state (weights, average, optimizer, clock) lies in one
+folder as safetensors and JSON; its log is a file of JSON lines. Under ``torchrun`` every process takes its share of
+the batch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from .data import Crops, load_images
+from .likelihood import discretized_gaussian_nats, to_unit
+from .model import DDPM
+from .schedule import LinearBeta
+
+LN2 = math.log(2)
+
+
+@dataclass
+class TrainConfig:
+    model: dict  # {"schedule": ..., "network": ...}
+    data: list[str]  # sources for data.load_images
+    tile: int | None = None  # the sources are contact sheets of squares of this side
+    crop: int = 32
+    scales: tuple[int, ...] = (1,)  # box-mean reductions of the pictures
+    scale_weights: tuple[float, ...] | None = None
+    exclude: tuple[str, ...] = ()  # file names kept out of training
+    objective: str = "bound"  # or "simple" (Ho et al. 2020, eq. 14)
+    batch: int = 48
+    decoder_share: float = 1 / 8  # of the batch, at gamma_min for L_0
+    lr: float = 2e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    warmup: int = 200  # optimizer steps
+    clip: float = 1.0  # of the gradient norm
+    ema: float = 0.999
+    variance_weight: float = 0.05  # of the likelihood of m; its targets are detached
+    decay_minutes: float = 60.0  # the learning rate falls as a cosine over so much training time
+    decay_images: int = 0  # or, if set, over so many images
+    final_lr: float = 0.01  # of lr
+    seed: int = 0
+    compile: bool = True
+    bf16: bool = True
+    init: str | None = None  # weights to start from (safetensors)
+    notes: dict = field(default_factory=dict)
+
+
+class Bound:
+    """Bits/dim of the continuous-time bound, one sample per image; L_0 on the first images of the batch.
+
+    With gamma uniform in [gamma_min, gamma_max], L = (gamma_max - gamma_min)/2 E|eps - eps_hat|^2 + L_0 (nats); m is
+    fitted to the squared error by its own Gaussian likelihood, whose minimum is the conditional mean.
+    """
+
+    def __init__(self, config: TrainConfig, schedule):
+        self.config, self.schedule = config, schedule
+
+    def gammas(self, n: int, u: torch.Tensor, device) -> torch.Tensor:
+        """(n,) levels: one random offset and equal spacing (Kingma et al. 2021, appendix I.1)."""
+        t = (u + torch.arange(n, device=device) / n) % 1
+        return self.schedule.gamma_min + t * (self.schedule.gamma_max - self.schedule.gamma_min)
+
+    def __call__(self, model, x, generator):
+        n0 = max(1, round(self.config.decoder_share * len(x)))
+        u = torch.rand(1, generator=generator, device=x.device)
+        gamma = self.gammas(len(x) - n0, u, x.device)
+        gamma = torch.cat([torch.full((n0,), self.schedule.gamma_min, device=x.device), gamma]).float()
+        eps_hat, log_m, z, eps = noised(model, x, gamma, generator)
+        sigma, alpha = (torch.sigmoid(s * gamma).sqrt()[:n0, None, None, None] for s in (1, -1))
+        x_hat = (z[:n0] - sigma * eps_hat[:n0]) / alpha
+        log_std = 0.5 * log_m[:n0] + (sigma / alpha).log()
+        l0 = discretized_gaussian_nats(x[:n0], x_hat, log_std).mean() / LN2
+        error = (eps - eps_hat)[n0:] ** 2
+        weight = (self.schedule.gamma_max - self.schedule.gamma_min) / 2
+        diffusion = weight * error.mean() / LN2
+        variance = 0.5 * (log_m[n0:] + error.detach() * torch.exp(-log_m[n0:])).mean() / LN2
+        loss = diffusion + l0 + self.config.variance_weight * variance
+        return loss, {"bits_per_dim": diffusion + l0, "diffusion": diffusion, "l0": l0, "variance_nll": variance}
+
+
+class Simple(Bound):
+    """The paper's L_simple (eq. 14): E|eps - eps_hat|^2 over its T levels; m and L_0 fitted beside it."""
+
+    def __init__(self, config, schedule):
+        super().__init__(config, schedule)
+        levels = schedule.all_gammas() if isinstance(schedule, LinearBeta) else schedule.gammas(999)
+        self.levels = torch.tensor(levels, dtype=torch.float32)
+
+    def __call__(self, model, x, generator):
+        index = torch.randint(len(self.levels), (len(x),), generator=generator, device=x.device)
+        gamma = self.levels.to(x.device)[index]
+        eps_hat, log_m, _, eps = noised(model, x, gamma, generator)
+        error = (eps - eps_hat) ** 2
+        variance = 0.5 * (log_m + error.detach() * torch.exp(-log_m)).mean()
+        return error.mean() + self.config.variance_weight * variance, {"mse": error.mean(), "variance_nll": variance}
+
+
+OBJECTIVES = {"bound": Bound, "simple": Simple}
+
+
+def noised(model, x, gamma, generator):
+    """z ~ q(z | x) at gamma (B,) and the network's answer, float32: eps_hat, log m, z, eps."""
+    eps = torch.randn(x.shape, generator=generator, device=x.device)
+    g = gamma[:, None, None, None]
+    z = torch.sigmoid(-g).sqrt() * x + torch.sigmoid(g).sqrt() * eps
+    eps_hat, log_m = model(z.contiguous(memory_format=torch.channels_last), gamma)
+    return eps_hat.float(), log_m.float(), z, eps
+
+
+class Run:
+    """A training run in a folder: state.safetensors, state.json, config.json, log.jsonl, model.safetensors."""
+
+    def __init__(self, config: TrainConfig, folder: str | Path, device="cpu"):
+        self.config, self.folder, self.device = config, Path(folder), torch.device(device)
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        torch.manual_seed(config.seed)
+        self.model = DDPM(config.model).to(self.device, memory_format=torch.channels_last)
+        if config.init:
+            self.model.load_state_dict({k: v.float() for k, v in load_file(config.init).items()})
+        self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
+        )
+        self.steps, self.images, self.seconds = 0, 0, 0.0
+        if (self.folder / "state.json").exists():
+            self.load()
+
+    def progress(self) -> float:
+        """Share of the learning-rate schedule that is done, 0 to 1."""
+        if self.config.decay_images:
+            return min(1.0, self.images / self.config.decay_images)
+        return min(1.0, self.seconds / (60 * self.config.decay_minutes))
+
+    def learning_rate(self) -> float:
+        c = self.config
+        decay = c.final_lr + (1 - c.final_lr) * 0.5 * (1 + math.cos(math.pi * self.progress()))
+        return c.lr * min(1.0, (self.steps + 1) / c.warmup) * decay
+
+    def save(self) -> None:
+        """Everything needed to go on, each file replaced whole; the averaged weights once more on their own."""
+        if self.rank:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.items()}
+        for i, p in enumerate(self.model.parameters()):
+            tensors |= {f"optimizer.{i}.{k}": v for k, v in self.optimizer.state.get(p, {}).items()}
+        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        clock = {"steps": self.steps, "images": self.images, "seconds": self.seconds}
+        replace(self.folder / "state.safetensors", lambda p: save_file(tensors, p))
+        replace(self.folder / "state.json", lambda p: p.write_text(json.dumps(clock)))
+        replace(self.folder / "config.json", lambda p: p.write_text(json.dumps(asdict(self.config), indent=1)))
+        average = {k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")}
+        replace(self.folder / "model.safetensors", lambda p: save_file(average, p))
+
+    def load(self) -> None:
+        tensors = load_file(self.folder / "state.safetensors", device=str(self.device))
+        clock = json.loads((self.folder / "state.json").read_text())
+        self.steps, self.images, self.seconds = clock["steps"], clock["images"], clock["seconds"]
+        part = lambda name: {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}  # noqa: E731
+        self.model.load_state_dict(part("model."))
+        for k, v in part("average.").items():
+            self.average[k].copy_(v)
+        for i, p in enumerate(self.model.parameters()):
+            moments = part(f"optimizer.{i}.")
+            if moments:
+                self.optimizer.state[p] = {
+                    k: v.to(memory_format=torch.channels_last) if v.dim() == 4 else v for k, v in moments.items()
+                }
+
+    def fit(self, crops: Crops, minutes: float, quiet: bool = False, every: float = 20.0) -> None:
+        """Train for ``minutes`` of wall time or to the end of the schedule, logging every ``every`` seconds."""
+        config, device = self.config, self.device
+        loss_of = OBJECTIVES[config.objective](config, self.model.schedule)
+        net = self.model
+        if config.compile:
+            net = torch.compile(net)
+        if self.world > 1:
+            net = torch.nn.parallel.DistributedDataParallel(net)
+        generator = torch.Generator(device).manual_seed(config.seed + 1000003 * self.rank + self.steps)
+        parameters = list(self.model.parameters())
+        weights = self.model.state_dict()
+        batch = config.batch // self.world
+        self.folder.mkdir(parents=True, exist_ok=True)
+        start, clock0 = time.monotonic(), self.seconds
+        logged, saved, sums, count = start, start, {}, 0
+        bar = tqdm(total=100, disable=True if quiet or self.rank else None, unit="%", desc="train")
+        while self.progress() < 1 and time.monotonic() - start < 60 * minutes:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate()
+            x = to_unit(crops.sample(batch, generator)).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+                loss, terms = loss_of(net, x, generator)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.steps += 1
+            self.images += batch * self.world
+            decay = min(config.ema, (1 + self.steps) / (10 + self.steps))
+            with torch.no_grad():
+                torch._foreach_lerp_(list(self.average.values()), list(weights.values()), 1 - decay)
+            for k, v in {**terms, "grad_norm": norm}.items():
+                sums[k] = sums.get(k, 0) + v.detach()
+            count += 1
+            now = time.monotonic()
+            self.seconds = clock0 + now - start
+            if now - logged >= every:
+                row = {"steps": self.steps, "images": self.images, "seconds": round(self.seconds, 1)}
+                row |= {"lr": round(self.learning_rate(), 7)} | {k: round(float(v) / count, 5) for k, v in sums.items()}
+                row["images_per_s"] = round(batch * self.world * count / (now - logged), 1)
+                if self.rank == 0:
+                    with (self.folder / "log.jsonl").open("a") as f:
+                        f.write(json.dumps(row) + "\n")
+                bar.n = round(100 * self.progress(), 1)
+                bar.set_postfix(row)
+                logged, sums, count = now, {}, 0
+            if now - saved >= 120:
+                self.save()
+                saved = now
+        self.save()
+        bar.close()
+
+
+def replace(path: Path, write) -> None:
+    """Write through a temporary file beside ``path``, so that a reader or a crash never meets half a file."""
+    temporary = path.with_name(path.name + ".tmp")
+    write(temporary)
+    os.replace(temporary, path)
+
+
+def crops_for(config: TrainConfig, device) -> Crops:
+    images = [im for source in config.data for im in load_images(source, config.tile, config.exclude)]
+    return Crops(images, config.crop, config.scales, config.scale_weights, device)
+
+
+def train(config: TrainConfig, folder, minutes: float, device="cpu", quiet=False) -> Run:
+    """Start or resume the run in ``folder`` for ``minutes``; with ``torchrun``'s environment, one process of many."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.device(device).type == "cuda" else "gloo")
+        if torch.device(device).type == "cuda":
+            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+            torch.cuda.set_device(device)
+    run = Run(config, folder, device)
+    run.fit(crops_for(config, run.device), minutes, quiet)
+    return run

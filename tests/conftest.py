@@ -1,0 +1,56 @@
+"""A small model with coding tables, and small pictures: the real code on sizes that take milliseconds."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from codec.calibrate import coding_tables
+from ddpm.model import DDPM, load_model, save_model
+from ddpm.presets import PRESETS
+
+torch.set_num_threads(2)
+
+
+def smooth_picture(height, width, seed=0, channels=3):
+    """A seeded picture with structure at several scales, uint8 (H, W, 3) or (H, W)."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width] / 8
+    planes = [
+        128
+        + 60 * np.sin(x * rng.uniform(0.3, 1.5) + y * rng.uniform(0.3, 1.5) + c)
+        + 12 * rng.standard_normal((height, width))
+        for c in range(channels)
+    ]
+    picture = np.clip(np.stack(planes, -1), 0, 255).astype(np.uint8)
+    return picture if channels == 3 else picture[..., 0]
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """A folder of models that the package finds by name: ``tiny-1``, with random weights that do something."""
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    model = DDPM({**PRESETS["tiny"]["model"], "native": 16}).eval()
+    for p in model.parameters():
+        if not p.any():
+            torch.nn.init.normal_(p, std=0.02)
+    batch = torch.from_numpy(np.stack([smooth_picture(16, 16, s) for s in range(8)])).permute(0, 3, 1, 2)
+    levels = np.linspace(5.5, -9.2, 25)
+    coding = coding_tables(model, [batch], levels, surplus=1.05, memory=8, min_bits=12, quiet=True)
+    save_model(model, folder / "tiny-1", {"coding": coding})
+    os.environ["DDPM_CODEC_MODELS"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(models):
+    return load_model("tiny-1")
+
+
+@pytest.fixture(scope="session")
+def codec(models):
+    from codec import Codec
+
+    return Codec("tiny-1")

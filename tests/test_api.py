@@ -1,0 +1,147 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from codec import Codec, CodecError, Target, decode, inspect
+
+from .conftest import smooth_picture
+
+PICTURE = smooth_picture(24, 20, 3)
+
+
+def encode(codec, picture, **target):
+    [file] = codec.encode([picture], Target(**target))
+    return file
+
+
+@pytest.mark.parametrize("n", [40, 60, 120, 200, 301, 450])
+def test_the_file_is_never_larger_than_asked_and_uses_it(codec, n):
+    file = encode(codec, PICTURE, bytes=n)
+    assert len(file.data) <= n
+    if n > 300:
+        assert len(file.data) >= 0.97 * n
+
+
+def test_units_agree(codec):
+    by_dim = encode(codec, PICTURE, bits_per_dim=1.0)
+    by_pixel = encode(codec, PICTURE, bits_per_pixel=3.0)
+    by_bytes = encode(codec, PICTURE, bytes=180)
+    assert by_dim.data == by_pixel.data == by_bytes.data
+    assert by_dim.bits_per_dim == pytest.approx(8 * len(by_dim.data) / 1440)
+
+
+def test_figures_are_those_of_the_decoded_picture(codec):
+    file = encode(codec, PICTURE, bytes=200)
+    shown = decode(file.data)
+    assert shown.complete
+    mse = np.mean((shown.array.astype(float) - PICTURE) ** 2)
+    assert 10 * math.log10(255**2 / mse) == pytest.approx(file.psnr, abs=0.01)
+
+
+def test_psnr_target_is_reached_and_a_coarser_file_would_not_reach_it(codec):
+    asked = encode(codec, PICTURE, bytes=250).psnr - 0.5
+    file = encode(codec, PICTURE, psnr=asked)
+    assert file.psnr >= asked
+    shown = decode(file.data).array
+    assert 10 * math.log10(255**2 / np.mean((shown.astype(float) - PICTURE) ** 2)) >= asked - 0.01
+    with pytest.raises(CodecError, match="ends at"):
+        encode(codec, PICTURE, psnr=90)
+
+
+@pytest.mark.parametrize("cut", range(0, 200, 7))
+def test_any_prefix_decodes(codec, cut):
+    file = encode(codec, PICTURE, bytes=200)
+    data = file.data[: len(file.data) - cut]
+    if len(data) < 8:
+        with pytest.raises(CodecError):
+            decode(data)
+        return
+    shown = decode(data)
+    assert shown.complete == (cut == 0)
+    assert shown.array.shape == PICTURE.shape
+
+
+def test_prefix_by_rate_is_the_prefix_of_the_file(codec):
+    data = encode(codec, PICTURE, bytes=300).data
+    by_rate = decode(data, rate=0.9).array
+    by_cut = decode(data[: int(0.9 * 1440 / 8)]).array
+    assert np.array_equal(by_rate, by_cut)
+
+
+def test_grey_stays_grey_and_costs_less(codec):
+    grey = PICTURE[..., 1]
+    file = encode(codec, grey, bits_per_pixel=1.0)
+    assert file.dims == grey.size
+    assert decode(file.data).array.shape == grey.shape
+    assert decode(file.data).image.mode == "L"
+    tripled = np.repeat(grey[..., None], 3, 2)
+    assert encode(codec, tripled, bits_per_pixel=1.0).data == file.data
+
+
+def test_too_small_a_target_names_the_minimum(codec):
+    with pytest.raises(CodecError, match="has 10 bytes"):
+        encode(codec, PICTURE, bytes=9)
+    assert len(encode(codec, PICTURE, bytes=10).data) == 10
+
+
+def test_ideal_channel_writes_nothing(codec):
+    [file] = codec.encode([PICTURE], Target(bytes=200), channel="ideal")
+    assert file.data == b""
+    assert file.ideal_bits > 0
+
+
+@pytest.mark.parametrize("target", [{}, {"bytes": 5, "psnr": 3.0}, {"bits_per_dim": -1.0}, {"psnr": math.nan}])
+def test_bad_targets(target):
+    with pytest.raises(CodecError):
+        Target(**target)
+
+
+def test_every_flipped_byte_is_refused(codec):
+    data = encode(codec, PICTURE, bytes=60).data
+    for at in range(len(data)):
+        for flip in (1, 0x80, 0xFF):
+            damaged = data[:at] + bytes([data[at] ^ flip]) + data[at + 1 :]
+            with pytest.raises(CodecError):
+                decode(damaged)
+
+
+def test_what_follows_the_end_is_refused(codec):
+    data = encode(codec, PICTURE, bytes=60).data
+    with pytest.raises(CodecError, match="longer"):
+        decode(data + b"\0")
+
+
+@given(st.binary(max_size=80))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_noise_is_refused_in_one_family(codec, data):
+    with pytest.raises(CodecError):
+        inspect(b"\xdc" + data)
+
+
+def test_wrong_model(codec, models, tmp_path, monkeypatch):
+    data = encode(codec, PICTURE, bytes=60).data
+    with pytest.raises(CodecError, match="not made with"):
+        decode(data, model="cifar10")
+    with pytest.raises(CodecError, match="no model"):
+        Codec("nothing")
+
+
+def test_info(codec):
+    file = encode(codec, PICTURE, bytes=200)
+    i = inspect(file.data[:100])
+    assert (i.header.width, i.header.height) == (20, 24)
+    assert i.whole_bytes == len(file.data)
+    assert i.file_bytes == 100
+    assert not i.complete
+    assert 0 < i.steps < inspect(file.data).steps
+
+
+def test_pil_images_and_size_mix(codec):
+    image = Image.fromarray(PICTURE)
+    assert encode(codec, image, bytes=100).data == encode(codec, PICTURE, bytes=100).data
+    with pytest.raises(ValueError, match="one size"):
+        codec.encode([PICTURE, PICTURE[1:]], Target(bytes=100))

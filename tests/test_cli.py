@@ -1,0 +1,155 @@
+"""The real command line on real files, in processes of its own."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codec.pictures import png_bytes
+
+from .conftest import smooth_picture
+
+
+@pytest.fixture
+def run(models, tmp_path):
+    def call(*arguments, code=0, stdin=b""):
+        done = subprocess.run(
+            [sys.executable, "-c", "from codec.cli import main; main()", *map(str, arguments)],
+            input=stdin,
+            capture_output=True,
+            cwd=tmp_path,
+            timeout=120,
+        )
+        assert done.returncode == code, done.stderr.decode()
+        assert b"Traceback" not in done.stderr
+        return done
+
+    return call
+
+
+@pytest.fixture
+def picture(tmp_path):
+    (tmp_path / "a.png").write_bytes(png_bytes(smooth_picture(16, 24)))
+    return tmp_path / "a.png"
+
+
+def test_encode_info_decode(run, picture, tmp_path):
+    [row] = json.loads(run("encode", "a.png", "--rate", "1.2", "--model", "tiny", "--json").stdout)
+    file = tmp_path / "a.ddpm"
+    assert row["bytes"] == file.stat().st_size <= 1.2 * 16 * 24 * 3 / 8
+    assert set(row) >= {"file", "bytes", "bits_per_dim", "bits_per_pixel", "psnr", "ideal_bits_per_dim", "seconds"}
+    fields = json.loads(run("info", "a.ddpm", "--json").stdout)
+    assert (fields["width"], fields["height"], fields["complete"]) == (24, 16, True)
+    run("decode", "a.ddpm", "-o", "b.png", "--quiet")
+    shown = np.asarray(Image.open(tmp_path / "b.png")).astype(float)
+    psnr = 10 * np.log10(255**2 / np.mean((shown - np.asarray(Image.open(picture))) ** 2))
+    assert abs(psnr - row["psnr"]) < 0.02
+
+
+def test_pipes(run, picture):
+    data = run("encode", "-", "-o", "-", "--bytes", "100", "--model", "tiny", stdin=picture.read_bytes()).stdout
+    assert len(data) <= 100
+    png = run("decode", "-", "-o", "-", stdin=data).stdout
+    assert png.startswith(b"\x89PNG")
+
+
+def test_folders_and_existing_files(run, picture, tmp_path):
+    (tmp_path / "b.png").write_bytes(png_bytes(smooth_picture(16, 24, 1)))
+    (tmp_path / "g.png").write_bytes(png_bytes(smooth_picture(9, 7, 1, 1)))
+    rows = json.loads(
+        run("encode", "a.png", "b.png", "g.png", "-o", "out", "--bytes", "90", "--model", "tiny", "--json").stdout
+    )
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.ddpm", "b.ddpm", "g.ddpm"]
+    assert len(rows) == 3
+    run("decode", "out/a.ddpm", "out/b.ddpm", "out/g.ddpm", "-o", "back")
+    assert Image.open(tmp_path / "back/g.png").mode == "L"
+    before = picture.read_bytes()
+    for place in (["-o", "./"], []):
+        done = run("decode", "out/a.ddpm" if place else "a.ddpm", *place, code=2)
+        assert done.stderr.count(b"\n") == 1
+    assert picture.read_bytes() == before
+    assert b"exists" in run("decode", "out/a.ddpm", "-o", "./", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["encode", "none.png", "--rate", "1", "--model", "tiny"], "No such file"),
+        (["encode", "bad.png", "--rate", "1", "--model", "tiny"], "not an image"),
+        (["encode", "a.png", "--rate", "0.001", "--model", "tiny"], "smallest file"),
+        (["encode", "a.png", "--rate", "much", "--model", "tiny"], "not a rate"),
+        (["encode", "a.png", "--model", "tiny"], "exactly one"),
+        (["encode", "a.png", "--rate", "1", "--model", "none"], "no model"),
+        (["encode", "a.png", "--rate", "1", "--model", "tiny", "-o", "no/such\0"], "error"),
+        (["decode", "bad.png"], "not a ddpm-codec file"),
+        (["decode", "cut.ddpm"], "inside its header"),
+        (["info", "none.ddpm"], "No such file"),
+        (["frobnicate"], "No such command"),
+    ],
+)
+def test_one_line_and_exit_code_2(run, picture, tmp_path, arguments, words):
+    (tmp_path / "bad.png").write_bytes(b"not a picture")
+    (tmp_path / "cut.ddpm").write_bytes(b"\xdc\x01\x02")
+    before = sorted(p.name for p in tmp_path.iterdir())
+    if any("\0" in a for a in arguments):
+        arguments = [a.replace("\0", "") for a in arguments]
+        (tmp_path / "no").write_text("a file where a folder is wanted")
+        before = sorted([*before, "no"])
+    done = run(*arguments, code=2)
+    lines = done.stderr.decode().strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert words in lines[0]
+    assert done.stdout == b""
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_one_bad_picture_does_not_lose_the_others(run, picture, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"not a picture")
+    done = run("encode", "bad.png", "a.png", "--bytes", "90", "--model", "tiny", code=2)
+    assert (tmp_path / "a.ddpm").exists()
+    assert done.stderr.decode().count("error:") == 1
+
+
+def test_cut_and_damaged_files(run, picture, tmp_path):
+    run("encode", "a.png", "--bytes", "120", "--model", "tiny", "--quiet")
+    data = (tmp_path / "a.ddpm").read_bytes()
+    (tmp_path / "cut.ddpm").write_bytes(data[:70])
+    done = run("decode", "cut.ddpm")
+    assert b"unverified" in done.stderr
+    assert (tmp_path / "cut.png").exists()
+    (tmp_path / "hurt.ddpm").write_bytes(data[:60] + bytes([data[60] ^ 4]) + data[61:])
+    assert b"damaged" in run("decode", "hurt.ddpm", code=2).stderr
+    assert not (tmp_path / "hurt.png").exists()
+
+
+def test_seed_and_thread_count(run, picture, tmp_path):
+    run("encode", "a.png", "--bytes", "120", "--model", "tiny", "--seed", "5", "-o", "s.ddpm")
+    assert json.loads(run("info", "s.ddpm", "--json").stdout)["seed"] == 5
+    run("decode", "s.ddpm", "-o", "s.png")
+
+
+def test_models_and_version(run):
+    rows = json.loads(run("models", "--json").stdout)
+    assert "tiny-1" in [r["name"] for r in rows]
+    assert b"0.1.0" in run("--version").stdout
+
+
+def test_train_calibrate_encode(run, picture, tmp_path):
+    """A newcomer's own model: a few seconds of training, tables, a file and the picture back."""
+    (tmp_path / "pictures").mkdir()
+    for i in range(4):
+        (tmp_path / f"pictures/{i}.png").write_bytes(png_bytes(smooth_picture(24, 24, i)))
+    small = ["--preset", "tiny", "--quiet", "--set", "compile=false", "--set", "bf16=false"]
+    run("train", "pictures", "-o", "run", "--minutes", "0.03", *small)
+    steps = json.loads((tmp_path / "run/state.json").read_text())["steps"]
+    assert steps > 0
+    run("train", "pictures", "-o", "run", "--minutes", "0.02", *small)
+    assert json.loads((tmp_path / "run/state.json").read_text())["steps"] > steps
+    run("calibrate", "run", "pictures", "-o", "own-1", "--images", "4", "--crop", "16", "--quiet")
+    run("encode", "a.png", "--bytes", "120", "--model", "own-1", "-o", "own.ddpm")
+    run("decode", "own.ddpm", "--model", "own-1.safetensors", "-o", "own.png")
+    assert Image.open(tmp_path / "own.png").size == (24, 16)

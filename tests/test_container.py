@@ -1,0 +1,80 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codec.container import MAGIC, Header, checksum, crc8
+from codec.errors import CodecError, DamagedFile, NotOurFile
+
+headers = st.builds(
+    Header,
+    model=st.integers(0, 255),
+    height=st.integers(1, 65535),
+    width=st.integers(1, 65535),
+    multiplier=st.integers(0, 255),
+    steps=st.integers(0, 255),
+    grey=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+
+
+@given(headers, st.sampled_from([None, 32]))
+def test_round_trip(header, native):
+    packed = header.pack(native)
+    assert Header.unpack(packed + b"rest", lambda _: native) == (header, len(packed))
+
+
+def test_sizes_promised():
+    """With the two bytes of payload checksum: at most 10 up to 127x127, 12 up to 16383."""
+    assert len(Header(1, 32, 32, 128, 9).pack(32)) + 2 == 8
+    assert len(Header(1, 127, 127, 128, 9).pack(None)) + 2 == 10
+    assert len(Header(1, 16383, 16383, 128, 9).pack(None)) + 2 == 12
+
+
+@given(headers, st.data())
+def test_every_damaged_byte_is_noticed(header, data):
+    packed = bytearray(header.pack())
+    at = data.draw(st.integers(0, len(packed) - 1))
+    packed[at] ^= data.draw(st.integers(1, 255))
+    try:
+        again, length = Header.unpack(bytes(packed))
+    except CodecError:
+        return
+    # Only a flag that moves the end of the header can pass the checksum by chance; it must not look like the original.
+    assert length != len(packed) or again != header
+
+
+@given(st.binary(max_size=40))
+def test_noise_never_gets_past_the_family_of_errors(data):
+    try:
+        header, length = Header.unpack(bytes([MAGIC]) + data, lambda _: 32)
+    except CodecError:
+        return
+    assert 1 <= header.height <= 65535
+    assert length <= len(data) + 1
+
+
+def test_messages():
+    good = Header(1, 40, 50, 128, 9).pack()
+    with pytest.raises(NotOurFile, match="not a ddpm-codec file"):
+        Header.unpack(b"\x89PNG")
+    with pytest.raises(NotOurFile, match="version 2"):
+        Header.unpack(bytes([good[0], good[1] | 1 << 6]) + good[2:])
+    with pytest.raises(DamagedFile, match="inside its header"):
+        Header.unpack(good[:-1])
+    with pytest.raises(DamagedFile, match="damaged"):
+        Header.unpack(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(ValueError, match="sizes"):
+        Header(1, 0, 5, 128, 9).pack()
+
+
+def test_crc8_finds_all_single_and_neighbouring_errors():
+    data = bytes(range(12))
+    for at in range(12):
+        for flip in range(1, 256):
+            damaged = data[:at] + bytes([data[at] ^ flip]) + data[at + 1 :]
+            assert crc8(damaged) != crc8(data)
+
+
+def test_checksum_depends_on_all_three():
+    base = checksum(b"h", b"p", b"f")
+    assert base not in (checksum(b"x", b"p", b"f"), checksum(b"h", b"x", b"f"), checksum(b"h", b"p", b"x"))

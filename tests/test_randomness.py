@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from codec.randomness import GRID, filling, gaussians, labels, scramble, words
+
+
+def test_philox_known_answer():
+    """Random123's published vector for philox4x64-10 with counter and key 0 (numpy counts up before it draws)."""
+    generator = np.random.Philox(key=np.zeros(2, np.uint64), counter=np.full(4, 2**64 - 1, np.uint64))
+    assert [int(v) for v in generator.random_raw(4)] == [
+        0x16554D9ECA36314C,
+        0xDB20FE9D672D0FDC,
+        0xD7E772CEE186176B,
+        0x7E68B68AEC7BA23B,
+    ]
+
+
+def test_gaussians_are_gaussian_and_on_the_grid():
+    g = gaussians(words(1, 2, 3, 100_000))
+    assert stats.kstest(g, "norm").pvalue > 1e-3
+    assert np.array_equal(g / GRID, np.rint(g / GRID))
+
+
+def test_extreme_words_stay_finite():
+    g = gaussians(np.array([0, 2**64 - 1], np.uint64))
+    assert np.isfinite(g).all()
+    assert g[0] == -g[1]
+
+
+def test_rows_of_labels_do_not_depend_on_how_many_are_made():
+    assert torch.equal(labels(5, 3), labels(5, 40)[:3])
+
+
+def test_labels_that_differ_are_noticed(monkeypatch):
+    from codec import randomness
+    from codec.errors import CodecError
+
+    monkeypatch.setattr(randomness, "GRID", 2.0**-9)
+    with pytest.raises(CodecError, match="does not reproduce"):
+        randomness._label_rows.__wrapped__(5, 8)
+
+
+def test_scramble_is_a_permutation_with_fair_signs():
+    order, signs = scramble(7, 1, 10_001)
+    assert torch.equal(order.sort().values, torch.arange(10_001))
+    assert set(signs.unique().tolist()) == {-1.0, 1.0}
+    assert abs(float(signs.mean())) < 0.05
+    again, _ = scramble.__wrapped__(7, 1, 10_001)
+    assert torch.equal(order, again)
+    assert not torch.equal(order, scramble(7, 2, 10_001)[0])
+
+
+def test_streams_are_distinct():
+    assert not torch.equal(filling(0, 1, 64), filling(0, 2, 64))
+    assert not torch.equal(filling(0, 1, 64), filling(1, 1, 64))

@@ -1,0 +1,111 @@
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codec import trellis
+from codec.trellis import Trellis, aim, decode, encode
+
+shapes = st.integers(1, 300).flatmap(lambda d: st.tuples(st.just(d), st.integers(0, min(d, 60)), st.integers(0, 8)))
+
+
+def target(dims, seed, scale=1.0):
+    g = torch.Generator().manual_seed(seed)
+    return scale * torch.randn(dims, generator=g), -0.2 * torch.rand(dims, generator=g)
+
+
+def metric(a, b, zeta):
+    return float((a * zeta + b * zeta**2).double().sum())
+
+
+@given(shapes, st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_any_shape_encodes_to_its_bits_and_decodes(shape, seed):
+    code = Trellis(*shape)
+    message = encode(code, *target(code.dims, seed))
+    assert message.shape == (code.bits,)
+    assert set(message.tolist()) <= {0, 1}
+    zeta = decode(code, message, torch.full((code.dims,), 9.0))
+    assert zeta.shape == (code.dims,)
+    assert (zeta != 9).all() or code.bits == 0
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 5, 8, 11])
+@pytest.mark.parametrize("seed", range(3))
+def test_short_messages_are_the_best_of_all(bits, seed):
+    """Against every one of the 2^S messages, through the decoder alone."""
+    code = Trellis(40, bits)
+    a, b = target(40, seed)
+    best = max(metric(a, b, decode(code, np.array(m, np.uint8), torch.zeros(40))) for m in product([0, 1], repeat=bits))
+    assert metric(a, b, decode(code, encode(code, a, b), torch.zeros(40))) == pytest.approx(best, rel=1e-4, abs=1e-4)
+
+
+def test_long_stages_are_folded_and_fold_is_the_adjoint_of_unfold():
+    code = Trellis(5000, 10)
+    assert code.rows == trellis.MAX_ROWS
+    values, entries = torch.randn(5000), torch.randn(10, code.rows)
+    left = (code.fold(values) * entries).sum()
+    right = (values * code.unfold(entries)).sum()
+    assert float(left) == pytest.approx(float(right), rel=1e-4)
+
+
+@pytest.mark.parametrize("dims", [300, 20_000])
+def test_a_beginning_of_the_message_gives_a_beginning_of_zeta(dims):
+    code = Trellis(dims, 50, 8)
+    message = encode(code, *target(dims, 1))
+    whole, filling = decode(code, message, torch.zeros(dims)), torch.full((dims,), 9.0)
+    known_before = -1
+    for n in range(51):
+        zeta = decode(code, message[:n], filling)
+        known = zeta != 9
+        assert torch.equal(zeta[known], whole[known])
+        assert int(known.sum()) >= known_before
+        known_before = int(known.sum())
+    assert known_before == dims
+
+
+@pytest.mark.parametrize(("bits", "least"), [(32, 0.86), (64, 0.88), (128, 0.90)])
+def test_efficiency(bits, least):
+    """e = (E<delta, zeta>/|delta|)^2 / (2 ln 2 bits), all bits counted; a few draws, so a little below the figures."""
+    g = torch.Generator().manual_seed(bits)
+    reach = []
+    for _ in range(30):
+        delta = torch.randn(1024, generator=g)
+        code = Trellis(1024, bits, 12)
+        zeta = decode(code, encode(code, delta, torch.zeros(1024)), torch.zeros(1024))
+        reach.append(float(delta @ zeta / delta.norm()))
+    assert np.mean(reach) ** 2 / (2 * math.log(2) * bits) >= least - 0.02
+
+
+def test_zeta_has_the_moments_of_q():
+    """With bits to spare and aiming, zeta is delta plus unit noise: mean along delta and variance across it."""
+    g = torch.Generator().manual_seed(0)
+    along, across = [], []
+    for _ in range(20):
+        delta = torch.randn(2000, generator=g)
+        delta *= 8 / delta.norm()
+        code = Trellis(2000, 80, 10)
+        a, b = delta, torch.zeros(2000)
+        zeta = decode(code, encode(code, a, b), a)
+        a = aim(a, delta, zeta, torch.randn(2000, generator=g))
+        assert a is not None
+        zeta = decode(code, encode(code, a, b), delta)
+        projection = float(delta @ zeta / delta.norm())
+        along.append(projection)
+        across.append(float((zeta @ zeta - projection**2) / 1999))
+    assert np.mean(along) == pytest.approx(8, abs=0.5)
+    assert np.mean(across) == pytest.approx(1, abs=0.06)
+
+
+def test_aim_leaves_a_fair_shot_alone():
+    delta = torch.ones(10)
+    assert aim(delta, delta, 0.9 * delta, torch.randn(10)) is None
+
+
+def test_impossible_shapes_are_refused():
+    with pytest.raises(ValueError, match="0 to 4 bits"):
+        Trellis(4, 5)
