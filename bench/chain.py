@@ -21,7 +21,7 @@ import torch
 from codec import progressive
 from codec.api import Codec
 from codec.plan import Plan
-from codec.ratecontrol import choose, probe
+from codec.ratecontrol import Target, choose, probe
 from ddpm.data import load_images
 from ddpm.likelihood import to_unit
 
@@ -43,14 +43,14 @@ def curve(codec: Codec, plan: Plan, x: torch.Tensor, channel: str, batch: int) -
     for part in x.split(batch):
         part = to_unit(part)
         cost = probe(codec.model, plan, part, False)
-        codes = [choose(plan, c, math.inf, codec.model.coding["surplus"])[0] for c in cost]
+        target, surplus = Target(steps=1000), codec.model.coding["surplus"]
+        profiles = [choose(plan, c, target, math.inf, surplus)[0] for c in cost]
         steps = [plan.steps] * len(part)
-        for stream, code in zip(
-            progressive.encode(codec.model, plan, part, codes, steps, channel=channel, seed=1), codes
-        ):
+        streams = progressive.encode(codec.model, plan, part, profiles, steps, channel=channel, seed=1)
+        for stream, profile in zip(streams, profiles):
             kl = np.concatenate([[0], np.cumsum(stream.kl)])
             ideal.append(kl)
-            rate.append(kl if channel == "ideal" else plan.totals(code))
+            rate.append(kl if channel == "ideal" else plan.totals(profile))
             mse.append(stream.mse)
     mean = lambda a: np.mean(np.array(a, float), 0)  # noqa: E731
     return {
@@ -76,9 +76,10 @@ def rmse_at(c: dict, rate: float) -> float:
 
 def fine_plan(plan: Plan, steps: int) -> Plan:
     """The same range in so many even steps."""
-    levels = np.linspace(plan.levels[0], plan.levels[-1], steps + 1)
-    table = np.interp(-levels, -np.array(plan.levels), plan.cumulative).astype(int)
-    return replace(plan, levels=tuple(levels.tolist()), cumulative=tuple(table.tolist()), min_bits=-1)
+    old = np.array(plan.levels[1:])
+    levels = np.linspace(old[0], old[-1], steps + 1)
+    tables = [(0, *np.interp(-levels, -old, table[1:]).astype(int).tolist()) for table in plan.tables]
+    return replace(plan, levels=(math.inf, *levels.tolist()), tables=tuple(tables), min_bits=-1)
 
 
 def measure(codec: Codec, x: torch.Tensor, fine: int, batch: int) -> dict:

@@ -30,7 +30,7 @@ from . import progressive
 from .container import TRAILER, Header, checksum
 from .errors import CodecError, DamagedFile, UnknownModel
 from .pictures import MAX_PIXELS, to_array
-from .plan import Plan, plan_for
+from .plan import MEAN, Plan, plan_for
 from .ratecontrol import Target, choose, probe
 
 
@@ -139,19 +139,21 @@ class Codec:
         plan = self.plan(height, width, grey)
         x = torch.from_numpy(np.stack([np.repeat(a[..., None], 3, 2) if grey else a for a in arrays]))
         x = to_unit(x.permute(0, 3, 1, 2))
-        blank = Header(self.model.fingerprint[0], height, width, 0, 0, grey, seed)
+        blank = Header(self.model.fingerprint[0], height, width, MEAN, 0, grey, seed)
         overhead = len(blank.pack(self.native)) + TRAILER
         budgets = [target.payload_bits(plan.dims, height * width, overhead)] * len(x)
         costs = probe(self.model, plan, x, grey)
-        choices = [choose(plan, cost, budget, self.model.coding["surplus"]) for cost, budget in zip(costs, budgets)]
-        codes, steps = (list(c) for c in zip(*choices))
-        streams = progressive.encode(self.model, plan, x, codes, steps, grey, seed, channel, target.mse, progress)
+        choices = [
+            choose(plan, cost, target, budget, self.model.coding["surplus"]) for cost, budget in zip(costs, budgets)
+        ]
+        profiles, steps = (list(c) for c in zip(*choices))
+        streams = progressive.encode(self.model, plan, x, profiles, steps, grey, seed, channel, target.mse, progress)
         if target.mse is not None and (worst := max(s.mse[-1] for s in streams)) > target.mse:
             raise CodecError(f"this model's lossy code ends at {psnr(worst):.2f} dB for this picture")
         seconds = (time.monotonic() - start) / len(x)
         out = []
-        for stream, code in zip(streams, codes):
-            header = Header(blank.model, height, width, code, len(stream.kl), grey, seed).pack(self.native)
+        for stream, profile in zip(streams, profiles):
+            header = Header(blank.model, height, width, profile, len(stream.kl), grey, seed).pack(self.native)
             payload = np.packbits(stream.bits).tobytes()
             data = header + payload + checksum(header, payload, self.model.fingerprint)
             out.append(
@@ -177,14 +179,14 @@ class Codec:
         plan = self.plan(header.height, header.width, header.grey)
         if header.steps > plan.steps:
             raise DamagedFile("the header promises more steps than its model has")
-        whole = at + -(-plan.total(header.steps, header.multiplier) // 8) + TRAILER
+        whole = at + -(-plan.total(header.steps, header.profile) // 8) + TRAILER
         if len(data) > whole:
             raise DamagedFile(f"the file is longer than its content ({len(data)} bytes, not {whole})")
         complete = len(data) == whole
         payload = data[at : whole - TRAILER]
         if complete and checksum(data[:at], payload, self.model.fingerprint) != data[whole - TRAILER :]:
             raise DamagedFile("the file is damaged (checksum), or was made with another model")
-        steps = min(progressive.complete_steps(plan, 8 * len(payload), header.multiplier), header.steps)
+        steps = min(progressive.complete_steps(plan, 8 * len(payload), header.profile), header.steps)
         info = Info(header, self.model.name, at, len(data), whole, plan.dims, steps, plan.gammas[steps], complete)
         return info, plan, payload
 
@@ -205,20 +207,20 @@ class Codec:
             if rate is not None:
                 payload = payload[: max(0, math.floor(rate * info.dims / 8) - info.header_bytes)]
             bits = np.unpackbits(np.frombuffer(payload, np.uint8))
-            bits = bits[: plan.total(info.header.steps, info.header.multiplier)]
+            bits = bits[: plan.total(info.header.steps, info.header.profile)]
             payloads.append(bits)
             h = info.header
-            reach = progressive.reach(plan, len(bits), h.multiplier)
+            reach = progressive.reach(plan, len(bits), h.profile)
             groups.setdefault((h.height, h.width, h.grey, h.seed, reach), []).append(i)
         out: list[Decoded | None] = [None] * len(files)
         for (height, width, grey, seed, reach), members in groups.items():
-            codes = [opened[i][0].header.multiplier for i in members]
+            profiles = [opened[i][0].header.profile for i in members]
             plan = opened[members[0]][1]
             arrays = progressive.decode(
                 self.model,
                 plan,
                 [payloads[i] for i in members],
-                codes,
+                profiles,
                 reach,
                 (height, width),
                 grey,

@@ -7,6 +7,7 @@ draw z_t from q, ask the network, and average.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -22,57 +23,94 @@ from ddpm.likelihood import LN2, to_unit
 from ddpm.model import DDPM, ModelError, load_model, save_model, strict_fp32
 
 from .errors import CodecError
-from .plan import UNIT
+from .plan import MAX_STEPS, MEAN, TILTS, UNIT, Plan
+from .progressive import coordinates, denoise, extra_variance
 
 
 @torch.inference_mode()
-def step_costs(model: DDPM, batches, levels, grey=False, grey_variance=1.0, seed=0, quiet=False):
-    """Mean over pictures of KL in bits/dim for each step levels[k] -> levels[k + 1], and of delta^2 and r.
+def step_costs(model: DDPM, batches, levels, grey=False, seed=0, quiet=False):
+    """KL in bits/dim of each step levels[k] -> levels[k + 1] for each picture, (pictures, steps) float64; and
+    E delta^2 / E r over all steps but the first.
 
-    batches: tensors (B, 3, H, W) uint8. Returns three float64 arrays, one entry per step.
+    batches: tensors (B, 3, H, W) uint8. ``model.coding`` holds what has been measured before.
     """
     generator = torch.Generator().manual_seed(seed)
-    sums, weight = np.zeros((3, len(levels) - 1)), 0
+    costs, moments = [], np.zeros(2)
     for batch in tqdm(batches, disable=True if quiet else None, desc="calibrate"):
-        if grey:
-            batch = batch.float().mean(1, keepdim=True).round().expand(-1, 3, -1, -1)
-        x = to_unit(batch)
+        x = to_unit(as_grey(batch) if grey else batch)
+        row = np.empty((len(x), len(levels) - 1))
         for k in range(len(levels) - 1):
             step = Step(levels[k], levels[k + 1])
             z = step.alpha_t * x + step.sigma_t * torch.randn(x.shape, generator=generator)
-            z = z.to(model.device).contiguous(memory_format=torch.channels_last)
-            eps_hat, log_m = model(z, torch.full((len(z),), step.gamma_t, device=model.device))
-            x_hat, m = step.x_hat(z, eps_hat).clamp(-1, 1), log_m.exp()
-            delta, r = step.delta(x.to(model.device), x_hat), step.gain * m
-            if grey:
-                delta, r = delta.sum(1) / 3**0.5, r.mean(1) * grey_variance
-            terms = [kl_nats(delta**2, r) / LN2, delta**2, r]
-            sums[:, k] += [float(t.mean()) * batch.numel() for t in terms]
-        weight += batch.numel()
-    return sums / weight
+            _, x_hat, m = denoise(model, step.gamma_t, z.to(model.device))
+            r = extra_variance(model, step, m, grey)
+            delta2 = step.delta(coordinates(x.to(model.device), grey), coordinates(x_hat, grey)) ** 2
+            row[:, k] = (kl_nats(delta2, r).mean(1) / LN2).cpu()
+            if k:
+                moments += [float(delta2.mean()) * len(x), float(r.mean()) * len(x)]
+        costs.append(row)
+    return np.concatenate(costs), moments[0] / moments[1]
 
 
-def cumulative_table(bits_per_dim: np.ndarray, surplus: float) -> list[int]:
-    """Integers for ``Plan``: cumulative bits/dim times ``surplus`` in units of 2^-UNIT."""
-    return [0, *(int(v) for v in np.rint(np.cumsum(bits_per_dim) * surplus * 2.0**UNIT))]
+def as_grey(batch: torch.Tensor) -> torch.Tensor:
+    return batch.float().mean(1, keepdim=True).round().expand(-1, 3, -1, -1)
+
+
+def lean(costs: np.ndarray, levels, dims: int, min_bits: int) -> np.ndarray:
+    """How pictures differ beside a factor: the main direction of the logarithms of their costs, one entry per step.
+
+    A principal component over steps of at least ``min_bits`` at that size (shorter ones are mostly chance), times the
+    standard deviation of the pictures along it; it rises towards fine detail.
+    """
+    table = (0, *(int(v) for v in np.cumsum(costs.mean(0)) * 2.0**UNIT))
+    stops = np.array(Plan(dims, tuple(levels), (table,) * TILTS, min_bits).stops)
+    if len(stops) < 3 or len(costs) < 3:
+        return np.zeros(costs.shape[1])
+    merged = np.add.reduceat(costs, stops[:-1], 1)
+    spread = np.log(np.maximum(merged, 1e-9))
+    spread = spread - spread.mean(0)
+    weight = merged.mean(0) / merged.mean()
+    spread = spread - (spread * weight).mean(1, keepdims=True)
+    _, size, directions = np.linalg.svd(spread, full_matrices=False)
+    direction = directions[0] * size[0] / len(costs) ** 0.5
+    direction = direction - (direction * weight).mean()
+    if direction[-1] < direction[0]:
+        direction = -direction
+    middles = (np.add(stops[:-1], stops[1:]) - 1) / 2
+    return np.interp(np.arange(costs.shape[1]), middles, direction)
+
+
+def tables(costs: np.ndarray, leaning: np.ndarray, surplus: float) -> list[list[int]]:
+    """TILTS cumulative tables in units of 2^-UNIT bits/dim: the mean cost times ``surplus``, leaned by -2 ... 1.5
+    standard deviations."""
+    out = []
+    for tilt in range(TILTS):
+        leaned = costs.mean(0) * np.exp(leaning * (tilt - MEAN.tilt) / 2)
+        leaned *= surplus
+        out.append([0, *(int(v) for v in np.rint(np.cumsum(leaned) * 2.0**UNIT))])
+    return out
 
 
 def coding_tables(model: DDPM, batches, levels, *, surplus, memory, min_bits, quiet=False) -> dict:
-    """The ``coding`` entry of a model card. surplus: bits sent per bit of KL at multiplier 1."""
+    """The ``coding`` entry of a model card. surplus: bits sent per bit of KL by a profile that fits."""
     batches = list(batches)
-    colour, _, _ = step_costs(model, batches, levels, quiet=quiet)
-    _, delta2, r = step_costs(model, batches, levels, grey=True, quiet=quiet)
-    grey_variance = round(float(delta2.sum() / r.sum()), 3)
-    grey, _, _ = step_costs(model, batches, levels, grey=True, grey_variance=grey_variance, quiet=quiet)
-    return {
+    some = batches[: max(1, len(batches) // 4)]
+    values = torch.cat([to_unit(b).transpose(0, 1).flatten(1) for b in batches], 1)
+    coding = {
         "levels": [round(float(g), 6) for g in levels],
-        "cumulative": cumulative_table(colour, surplus),
-        "grey_cumulative": cumulative_table(grey, surplus),
-        "grey_variance": grey_variance,
+        "mean": [round(float(v), 3) for v in values.mean(1)],
+        "variance": round(float(values.var(1).mean()), 3),
+        "grey_variance": 1.0,
         "surplus": surplus,
         "memory": memory,
         "min_bits": min_bits,
     }
+    model.coding, levels = coding, [math.inf, *coding["levels"]]
+    colour, _ = step_costs(model, batches, levels, quiet=quiet)
+    coding["grey_variance"] = round(step_costs(model, some, levels, grey=True, quiet=quiet)[1], 3)
+    grey, _ = step_costs(model, some, levels, grey=True, quiet=quiet)
+    leaning = lean(colour, levels, batches[0][0].numel(), min_bits)
+    return coding | {"tables": tables(colour, leaning, surplus), "grey_tables": tables(grey, leaning, surplus)}
 
 
 def sample_pictures(sources, tile, images: int, crop: int, seed: int = 0) -> list[torch.Tensor]:
@@ -123,7 +161,10 @@ def release(source, data, output, *, tile, images, crop, settings, test=None, de
     strict_fp32()
     try:
         batches = sample_pictures(data, tile, images, crop)
-        levels = model.schedule.gammas(settings.pop("steps"))
+        steps = settings.pop("steps")
+        if not 1 <= steps <= MAX_STEPS - 1:
+            raise ValueError(f"a chain has 1 to {MAX_STEPS - 1} steps, not {steps}")
+        levels = model.schedule.gammas(steps)
         coding = coding_tables(model, batches, levels, **settings, quiet=quiet)
         card["calibration"] = {"pictures": sum(len(b) for b in batches), "crop": crop}
         if test:

@@ -144,15 +144,19 @@ def cli():
 @click.option("--rate", type=Rate(), help="Size of the file: 0.3 (bits/dim) or 0.9bpp (bits/pixel).")
 @click.option("--bytes", "n_bytes", type=int, help="Size of the file in bytes.")
 @click.option("--psnr", type=float, help="The smallest file that reaches so many dB.")
+@click.option("--steps", type=click.IntRange(1), help="So many steps of the chain: one noise level for all pictures.")
 @click.option("--model", default="photo", show_default=True, help="Name, line (its newest), or path.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of the shared randomness.")
 @click.option("--drop-alpha", is_flag=True, help="Go without the transparency of a picture.")
 @options(device_option, pixels_option, force_option, *common)
-def encode(images, output, rate, n_bytes, psnr, model, seed, drop_alpha, device, max_pixels, force, quiet, as_json):
+def encode(
+    images, output, rate, n_bytes, psnr, steps, model, seed, drop_alpha, device, max_pixels, force, quiet, as_json
+):
     """Encode pictures; any prefix of the file decodes to a coarser one."""
-    given = [t for t in (rate, n_bytes and Target(bytes=n_bytes), psnr and Target(psnr=psnr)) if t]
+    asked = {"bytes": n_bytes, "psnr": psnr, "steps": steps}
+    given = [rate] * (rate is not None) + [Target(**{k: v}) for k, v in asked.items() if v is not None]
     if len(given) != 1:
-        raise CodecError("say exactly one of --rate, --bytes and --psnr")
+        raise CodecError("say exactly one of --rate, --bytes, --psnr and --steps")
     from .api import Codec
 
     outputs = name_outputs(images, output, SUFFIX, force)
@@ -297,7 +301,8 @@ def info(file, model, as_json):
         "height": h.height,
         "grey": h.grey,
         "seed": h.seed,
-        "multiplier": h.multiplier,
+        "factor": h.profile.scale / 256,
+        "tilt": h.profile.tilt,
         "steps": h.steps,
         "steps_present": i.steps,
         "gamma": i.gamma,

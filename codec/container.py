@@ -10,6 +10,7 @@ from binascii import crc_hqx
 from dataclasses import dataclass
 
 from .errors import DamagedFile, NotOurFile
+from .plan import Profile
 
 MAGIC = 0xDC
 VERSION = 1
@@ -25,7 +26,7 @@ class Header:
     model: int
     height: int
     width: int
-    multiplier: int
+    profile: Profile
     steps: int
     grey: bool = False
     seed: int = 0
@@ -43,7 +44,8 @@ class Header:
             form, size = 2, self.height.to_bytes(2, "big") + self.width.to_bytes(2, "big")
         flags = (VERSION - 1) << 6 | MODES[self.mode] << 4 | self.grey << 3 | (self.seed > 0) << 2 | form
         seed = _varint(self.seed) if self.seed else b""
-        fields = bytes([MAGIC, flags, self.model, self.multiplier, self.steps]) + size + seed
+        spending = self.steps << 10 | self.profile.factor << 3 | self.profile.tilt
+        fields = bytes([MAGIC, flags, self.model]) + spending.to_bytes(2, "big") + size + seed
         return fields + bytes([crc8(fields)])
 
     @staticmethod
@@ -87,7 +89,9 @@ class Header:
             height, width = int.from_bytes(size[:form], "big"), int.from_bytes(size[form:], "big")
         if not height or not width:
             raise DamagedFile("the header gives an empty size")
-        return Header(data[2], height, width, data[3], data[4], bool(flags & 8), seed, mode), at + 1
+        spending = int.from_bytes(data[3:5], "big")
+        profile = Profile(spending >> 3 & 127, spending & 7)
+        return Header(data[2], height, width, profile, spending >> 10, bool(flags & 8), seed, mode), at + 1
 
 
 def _varint(n: int) -> bytes:

@@ -1,4 +1,7 @@
-"""The progressive code: from shared noise z_T along z_s ~ p(z_s | z_t), each step steered by a message.
+"""The progressive code: from shared noise along z_s ~ p(z_s | z_t), each step steered by a message.
+
+The first step sends z_T itself, z_T ~ q(z_T | x) under what is known of all pictures: a noise that knows nothing of x
+would show the network a wrong mean colour, and correcting that later costs several times more.
 
 ``Chain`` is what encoder and decoder share: the state z, the prediction of the next step, and the move. The encoder
 looks at x to choose each message; the decoder reads it. Everything else is the same code on both sides.
@@ -10,6 +13,7 @@ the network sees colour images as it was trained to.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +27,7 @@ from ddpm.likelihood import LN2, to_levels
 from ddpm.model import DDPM
 
 from . import trellis
-from .plan import Plan
+from .plan import Plan, Profile
 from .randomness import aiming_noise, filling, scramble
 
 CHROMA = 1 << 32  # streams of shared noise beside those of the steps
@@ -40,6 +44,34 @@ class Prediction:
     r: torch.Tensor
 
 
+def coordinates(values: torch.Tensor, grey: bool) -> torch.Tensor:
+    """(B, 3, H, W) -> (B, n), the coded coordinates: all of them, or those along grey."""
+    return (values.sum(1) / 3**0.5 if grey else values).flatten(1)
+
+
+def denoise(model: DDPM, gamma: float, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """eps_hat, x_hat cut to the range of images, and m at z (B, 3, H, W); what pictures are like if gamma is infinite.
+
+    There m is the limit of m exp(gamma): the variance of x about its mean.
+    """
+    if math.isinf(gamma):
+        mean = torch.tensor(model.coding["mean"], device=z.device).view(1, 3, 1, 1).expand_as(z)
+        return z, mean, torch.full_like(z, model.coding["variance"])
+    eps_hat, log_m = model(
+        z.contiguous(memory_format=torch.channels_last), torch.full((len(z),), gamma, device=z.device)
+    )
+    x_hat = Step(gamma, gamma - 1).x_hat(z, eps_hat).clamp(-1, 1)  # any step from here has the same
+    return eps_hat.contiguous(), x_hat.contiguous(), log_m.exp().contiguous()
+
+
+def extra_variance(model: DDPM, step: Step, m: torch.Tensor, grey: bool) -> torch.Tensor:
+    """r = E delta^2 = expm1(gamma_t - gamma_s) m in the coded coordinates, (B, n), and its limit."""
+    gain = step.gain if math.isfinite(step.gain) else (step.alpha_s / step.sigma_s) ** 2
+    if grey:
+        m = m.mean(1) * (3.0 if math.isinf(step.gain) else model.coding["grey_variance"])
+    return gain * m.flatten(1)
+
+
 class Chain:
     """B images of one size on their way from noise; ``z`` is (B, 3, H, W) float32 at level ``k`` of the plan."""
 
@@ -48,36 +80,25 @@ class Chain:
         self.size, self.device = size, model.device
         noise = filling(seed, CHROMA - 1, 3 * size[0] * size[1]).view(1, 3, *size)
         self.z = noise.to(self.device).repeat(batch, 1, 1, 1)
-        self.grey_variance = model.coding.get("grey_variance", 1.0)
 
     @property
     def gamma(self) -> float:
         return self.plan.gammas[self.k]
 
-    def coordinates(self, values: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) -> (B, n), the coded coordinates: all of them, or those along grey."""
-        return (values.sum(1) / 3**0.5 if self.grey else values).flatten(1)
-
-    def denoise(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """eps_hat, x_hat and m at the present z, all (B, 3, H, W)."""
-        z = self.z.contiguous(memory_format=torch.channels_last)
-        eps_hat, log_m = self.model(z, torch.full((len(z),), self.gamma, device=self.device))
-        step = Step(self.gamma, self.gamma - 1)  # any step from here has the same x_hat
-        return eps_hat.contiguous(), step.x_hat(self.z, eps_hat).contiguous(), log_m.exp().contiguous()
+    def step(self) -> Step:
+        return Step(self.gamma, self.plan.gammas[self.k + 1])
 
     def predict(self) -> Prediction:
-        """p(z_s | z_t) for the step that comes next. x_hat is cut to the range of images."""
-        step = Step(self.gamma, self.plan.gammas[self.k + 1])
-        _, x_hat, m = self.denoise()
-        x_hat = x_hat.clamp(-1, 1)
-        m = (m.mean(1) * self.grey_variance if self.grey else m).flatten(1)
-        r = step.gain * m
-        mean = self.coordinates(step.mean(self.z, x_hat))
+        """p(z_s | z_t) for the step that comes next."""
+        step = self.step()
+        _, x_hat, m = denoise(self.model, self.gamma, self.z)
+        r = extra_variance(self.model, step, m, self.grey)
+        mean = coordinates(step.mean(self.z, x_hat), self.grey)
         return Prediction(step, x_hat, mean, step.std_q * (1 + r).sqrt(), r)
 
     def delta(self, p: Prediction, x: torch.Tensor) -> torch.Tensor:
         """(mean_q - mean_p) / std_q in the coded coordinates, (B, n)."""
-        return p.step.delta(self.coordinates(x), self.coordinates(p.x_hat))
+        return p.step.delta(coordinates(x, self.grey), coordinates(p.x_hat, self.grey))
 
     def move(self, p: Prediction, zeta: torch.Tensor) -> None:
         """z_t -> z_s = mean + std zeta, zeta (B, n)."""
@@ -136,7 +157,7 @@ def encode(
     model: DDPM,
     plan: Plan,
     x: torch.Tensor,
-    codes: Sequence[int],
+    profiles: Sequence[Profile],
     steps: Sequence[int],
     grey=False,
     seed=0,
@@ -144,7 +165,7 @@ def encode(
     mse: float | None = None,
     progress=None,
 ) -> list[Stream]:
-    """Send B images x (B, 3, H, W) on [-1, 1], image i with multiplier ``codes[i]`` over its first ``steps[i]`` steps.
+    """Send B images x (B, 3, H, W) on [-1, 1], image i with ``profiles[i]`` over its first ``steps[i]`` steps.
 
     With ``mse`` (squared grey levels) an image ends as soon as its ``mean`` picture is so close.
 
@@ -166,7 +187,7 @@ def encode(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while active:
             if chain.k == max(steps[i] for i in active):
-                look(chain.denoise()[1])
+                look(denoise(model, chain.gamma, chain.z)[1])
                 break
             p = chain.predict()
             look(p.x_hat)
@@ -187,7 +208,7 @@ def encode(
                 zeta = (delta + noise) / (1 + p.r).sqrt()
             else:
                 a, b, k = delta * (1 + p.r).sqrt(), -0.5 * p.r, chain.k
-                trellises = [trellis.Trellis(plan.dims, plan.bits(k, codes[i]), memory) for i in active]
+                trellises = [trellis.Trellis(plan.dims, plan.bits(k, profiles[i]), memory) for i in active]
                 scramble(seed, k, plan.dims)  # once, before the threads ask for it
                 jobs = [pool.submit(encode_step, *row, (seed, k)) for row in zip(a, b, delta, trellises)]
                 sent = [job.result() for job in jobs]
@@ -207,7 +228,7 @@ def decode(
     model: DDPM,
     plan: Plan,
     bits: Sequence[np.ndarray],
-    codes: Sequence[int],
+    profiles: Sequence[Profile],
     steps: int,
     size: tuple[int, int],
     grey=False,
@@ -221,7 +242,7 @@ def decode(
     position = [0] * len(bits)
     while chain.k < steps:
         p = chain.predict()
-        trellises = [trellis.Trellis(plan.dims, plan.bits(chain.k, c), memory) for c in codes]
+        trellises = [trellis.Trellis(plan.dims, plan.bits(chain.k, c), memory) for c in profiles]
         sent = [b[i : i + t.bits] for b, i, t in zip(bits, position, trellises)]
         zeta = torch.stack([decode_step(m, t, (seed, chain.k)) for m, t in zip(sent, trellises)])
         position = [i + t.bits for i, t in zip(position, trellises)]
@@ -231,17 +252,17 @@ def decode(
     return to_levels(chain.picture(reconstruct(chain, recon, seed))).permute(0, 2, 3, 1).cpu().numpy()
 
 
-def complete_steps(plan: Plan, n_bits: int, code: int) -> int:
+def complete_steps(plan: Plan, n_bits: int, profile: Profile) -> int:
     """How many whole steps the first n bits of a payload hold."""
-    return sum(total <= n_bits for total in plan.totals(code)[1:])
+    return sum(total <= n_bits for total in plan.totals(profile)[1:])
 
 
-def reach(plan: Plan, n_bits: int, code: int) -> int:
+def reach(plan: Plan, n_bits: int, profile: Profile) -> int:
     """How many steps to decode from the first n bits of a payload: the complete ones, and one more if most is there."""
-    steps = complete_steps(plan, n_bits, code)
+    steps = complete_steps(plan, n_bits, profile)
     if steps < plan.steps:
-        following = plan.bits(steps, code)
-        steps += 2 * (n_bits - plan.total(steps, code)) > following + 28
+        following = plan.bits(steps, profile)
+        steps += 2 * (n_bits - plan.total(steps, profile)) > following + 28
     return steps
 
 
@@ -254,12 +275,13 @@ def reconstruct(chain: Chain, recon: str, seed=0) -> torch.Tensor:
         raise ValueError(f"unknown reconstruction {recon!r}")
     if recon != "mean":
         for k in range(chain.k, chain.plan.steps):
-            step = Step(chain.plan.gammas[k], chain.plan.gammas[k + 1])
-            eps_hat, x_hat, m = chain.denoise()
+            step = chain.step()
+            eps_hat, x_hat, m = denoise(chain.model, chain.gamma, chain.z)
             if recon == "flow":
                 chain.z = step.flow(x_hat, eps_hat)
             else:
                 noise = filling(seed, 2 * CHROMA + k, chain.z[0].numel()).view(chain.z[:1].shape).to(chain.device)
-                chain.z = step.mean(chain.z, x_hat) + step.std_q * (1 + step.gain * m).sqrt() * noise
+                r = extra_variance(chain.model, step, m, False).view(chain.z.shape)
+                chain.z = step.mean(chain.z, x_hat) + step.std_q * (1 + r).sqrt() * noise
             chain.k = k + 1
-    return chain.denoise()[1]
+    return denoise(chain.model, chain.gamma, chain.z)[1]

@@ -1,4 +1,4 @@
-"""From what the user asks for (bits/dim, bits/pixel, bytes, PSNR) to a multiplier and a number of steps."""
+"""From what the user asks for (bits/dim, bits/pixel, bytes, PSNR, steps) to a profile and a number of steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from ddpm.likelihood import LN2
 from ddpm.model import DDPM
 
 from .errors import CodecError
-from .plan import MULTIPLIERS, Plan, multiplier
+from .plan import FACTORS, MEAN, TILTS, Plan, Profile
+from .progressive import coordinates, denoise, extra_variance
 
 PROBES = 8  # levels at which a picture's cost is looked at before it is coded
 PROBE_PIXELS = 1 << 16  # larger pictures are probed on tiles of about so many pixels in all
@@ -22,27 +23,33 @@ TILE = 64
 
 @dataclass(frozen=True)
 class Target:
-    """Exactly one of: bits_per_dim, bits_per_pixel, bytes (each of the whole file), psnr (dB)."""
+    """Exactly one of: bits_per_dim, bits_per_pixel, bytes (each of the whole file), psnr (dB), steps of the chain.
+
+    An equal number of steps gives a set of pictures an equal noise level, the best trade-off over the set.
+    """
 
     bits_per_dim: float | None = None
     bits_per_pixel: float | None = None
     bytes: int | None = None
     psnr: float | None = None
+    steps: int | None = None
 
     def __post_init__(self):
-        given = [v for v in (self.bits_per_dim, self.bits_per_pixel, self.bytes, self.psnr) if v is not None]
+        given = [
+            v for v in (self.bits_per_dim, self.bits_per_pixel, self.bytes, self.psnr, self.steps) if v is not None
+        ]
         if len(given) != 1:
-            raise CodecError("say exactly one of: a rate, a number of bytes, a PSNR")
+            raise CodecError("say exactly one of: a rate, a number of bytes, a PSNR, a number of steps")
         if not (math.isfinite(given[0]) and given[0] > 0):
-            raise CodecError("a rate, a number of bytes or a PSNR is a positive number")
+            raise CodecError("a rate, a number of bytes, a PSNR or a number of steps is a positive number")
 
     @property
     def mse(self) -> float | None:
         return None if self.psnr is None else 255**2 / 10 ** (self.psnr / 10)
 
     def payload_bits(self, dims: int, pixels: int, overhead: int) -> float:
-        """Bits left for the payload after ``overhead`` bytes; infinite for a PSNR. CodecError if there are none."""
-        if self.psnr is not None:
+        """Bits left for the payload after ``overhead`` bytes; infinite for a PSNR or steps. CodecError if none are."""
+        if self.psnr is not None or self.steps is not None:
             return math.inf
         unit = {"bits/dim": 8 / dims, "bits/pixel": 8 / pixels, "bytes": 1.0}
         name, asked = next(
@@ -77,19 +84,17 @@ def probe(model: DDPM, plan: Plan, x: torch.Tensor, grey: bool) -> np.ndarray:
     parts = tiles(x).to(model.device)
     b, n = parts.shape[:2]
     flat = parts.flatten(0, 1)
-    mean_bits = np.maximum(np.diff(plan.totals(128)), 1e-3)
+    mean_bits = np.maximum(np.diff(plan.totals(MEAN)), 1e-3)
     at = np.unique(np.linspace(0, plan.steps - 1, PROBES).round().astype(int))
     generator = torch.Generator().manual_seed(0)
     ratio = []
     for k in at:
         step = Step(plan.gammas[k], plan.gammas[k + 1])
         z = step.alpha_t * flat + step.sigma_t * torch.randn(flat.shape, generator=generator).to(flat.device)
-        z = z.contiguous(memory_format=torch.channels_last)
-        eps_hat, log_m = model(z, torch.full((len(z),), step.gamma_t, device=z.device))
-        delta, r = step.delta(flat, step.x_hat(z, eps_hat).clamp(-1, 1)), step.gain * log_m.exp()
-        if grey:
-            delta, r = delta.sum(1, keepdim=True) / 3**0.5, r.mean(1, keepdim=True) * model.coding["grey_variance"]
-        kl = kl_nats(delta**2, r).mean((1, 2, 3)).view(b, n).mean(1) / LN2 * plan.dims
+        _, x_hat, m = denoise(model, step.gamma_t, z)
+        r = extra_variance(model, step, m, grey)
+        kl = kl_nats(step.delta(coordinates(flat, grey), coordinates(x_hat, grey)) ** 2, r)
+        kl = kl.mean(1).view(b, n).mean(1) / LN2 * plan.dims
         ratio.append(np.maximum(kl.cpu().numpy(), 1e-6) / mean_bits[k])
     log_ratio = np.log(np.stack(ratio, 1))
     between = np.stack([np.interp(np.arange(plan.steps), at, row) for row in log_ratio])
@@ -97,23 +102,29 @@ def probe(model: DDPM, plan: Plan, x: torch.Tensor, grey: bool) -> np.ndarray:
     return np.concatenate([np.zeros((b, 1)), np.cumsum(bits, 1)], 1)
 
 
-def choose(plan: Plan, cost: np.ndarray, budget: float, surplus: float) -> tuple[int, int]:
-    """(multiplier code, steps) for a picture of that cumulative cost and a payload of at most ``budget`` bits.
+def choose(plan: Plan, cost: np.ndarray, target: Target, budget: float, surplus: float) -> tuple[Profile, int]:
+    """Profile and number of steps for a picture of that cumulative cost (bits) and a payload of at most ``budget``.
 
-    Each number of steps has a best multiplier, ``surplus`` bits per bit of KL. The choice weighs bits left unused
-    against distance from that multiplier. With an infinite budget: all steps.
+    For each number of steps the profiles are judged by how far their bits per step, in logarithms and weighted by the
+    cost, are from ``surplus`` bits per bit of KL; the choice weighs that against bits left unused. Where there is no
+    budget, all steps (or ``target.steps``) are taken.
     """
-    codes = np.arange(MULTIPLIERS)
-    scale = np.log([multiplier(int(c)) / 512 for c in codes])
-    table = np.maximum(np.array(plan.totals(128), float), 1e-9)
-    wanted = np.log(np.maximum(surplus * cost, 1e-9) / table)
-    wanted[0] = wanted[min(1, plan.steps)]
+    profiles = [Profile(f, t) for f in range(FACTORS) for t in range(TILTS)]
+    steps = np.array([np.diff(plan.totals(Profile(64, t))) for t in range(TILTS)], float)
+    scale = np.log([Profile(f, 0).scale / 256 for f in range(FACTORS)])
+    spent = np.diff(cost)
+    gap = np.log(np.maximum(surplus * spent, 1e-9) / np.maximum(steps, 0.5))  # wanted log factor, (TILTS, steps)
+    weight = np.cumsum(spent) + 1e-9
+    mean, square = (np.cumsum(spent * gap**p, 1) / weight for p in (1, 2))  # over the first 1, 2, ... steps
+    misfit = square[None] - 2 * scale[:, None, None] * mean[None] + scale[:, None, None] ** 2
+    misfit = misfit.reshape(len(profiles), plan.steps)
     if math.isinf(budget):
-        half = plan.steps // 2 or plan.steps
-        return int(np.abs(scale - wanted[half]).argmin()), plan.steps
-    totals = np.array([plan.totals(int(c)) for c in codes])  # (codes, steps + 1)
+        last = min(target.steps or plan.steps, plan.steps)
+        return profiles[int(misfit[:, last - 1].argmin())], last
+    misfit = np.concatenate([misfit[:, :1], misfit], 1)
+    totals = np.array([plan.totals(p) for p in profiles])  # (profiles, steps + 1)
     unused = 1 - totals / max(budget, 1)
-    loss = unused + 0.5 * (scale[:, None] - wanted) ** 2 + 10 * (unused > 0.03)
+    loss = unused + 0.5 * misfit + 10 * (unused > 0.03)
     loss[totals > budget] = np.inf
-    code, steps = np.unravel_index(loss.argmin(), loss.shape)
-    return int(code), int(steps)
+    best, last = np.unravel_index(loss.argmin(), loss.shape)
+    return profiles[int(best)], int(last)

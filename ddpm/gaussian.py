@@ -21,7 +21,10 @@ from .schedule import alpha_sigma
 
 @dataclass(frozen=True)
 class Step:
-    """One reverse transition z_t -> z_s, gamma_s < gamma_t. All coefficients are float64 scalars."""
+    """One reverse transition z_t -> z_s, gamma_s < gamma_t. All coefficients are float64 scalars.
+
+    gamma_t may be infinite: z_t is then noise that knows nothing of x, and q(z_s | z_t, x) is q(z_s | x).
+    """
 
     gamma_t: float
     gamma_s: float
@@ -37,10 +40,10 @@ class Step:
             "alpha_s": alpha_s,
             "sigma_s": sigma_s,
             "c": c,
-            "z_coef": alpha_s * (1 - c) / alpha_t,
+            "z_coef": alpha_s * (1 - c) / alpha_t if alpha_t else 0.0,
             "x_coef": alpha_s * c,
             "std_q": sigma_s * math.sqrt(c),
-            "gain": math.expm1(self.gamma_t - self.gamma_s),
+            "gain": math.expm1(self.gamma_t - self.gamma_s) if math.isfinite(self.gamma_t) else math.inf,
         }.items():
             object.__setattr__(self, name, float(value))
 

@@ -4,14 +4,15 @@ from hypothesis import strategies as st
 
 from codec.container import MAGIC, Header, checksum, crc8
 from codec.errors import CodecError, DamagedFile, NotOurFile
+from codec.plan import MEAN, Profile
 
 headers = st.builds(
     Header,
     model=st.integers(0, 255),
     height=st.integers(1, 65535),
     width=st.integers(1, 65535),
-    multiplier=st.integers(0, 255),
-    steps=st.integers(0, 255),
+    profile=st.builds(Profile, st.integers(0, 127), st.integers(0, 7)),
+    steps=st.integers(0, 63),
     grey=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
@@ -25,9 +26,9 @@ def test_round_trip(header, native):
 
 def test_sizes_promised():
     """With the two bytes of payload checksum: at most 10 up to 127x127, 12 up to 16383."""
-    assert len(Header(1, 32, 32, 128, 9).pack(32)) + 2 == 8
-    assert len(Header(1, 127, 127, 128, 9).pack(None)) + 2 == 10
-    assert len(Header(1, 16383, 16383, 128, 9).pack(None)) + 2 == 12
+    assert len(Header(1, 32, 32, MEAN, 9).pack(32)) + 2 == 8
+    assert len(Header(1, 127, 127, MEAN, 9).pack(None)) + 2 == 10
+    assert len(Header(1, 16383, 16383, MEAN, 9).pack(None)) + 2 == 12
 
 
 @given(headers, st.data())
@@ -54,7 +55,7 @@ def test_noise_never_gets_past_the_family_of_errors(data):
 
 
 def test_messages():
-    good = Header(1, 40, 50, 128, 9).pack()
+    good = Header(1, 40, 50, MEAN, 9).pack()
     with pytest.raises(NotOurFile, match="not a ddpm-codec file"):
         Header.unpack(b"\x89PNG")
     with pytest.raises(NotOurFile, match="version 2"):
@@ -64,7 +65,7 @@ def test_messages():
     with pytest.raises(DamagedFile, match="damaged"):
         Header.unpack(good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(ValueError, match="sizes"):
-        Header(1, 0, 5, 128, 9).pack()
+        Header(1, 0, 5, MEAN, 9).pack()
 
 
 def test_crc8_finds_all_single_and_neighbouring_errors():

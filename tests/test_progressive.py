@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from codec import progressive
-from codec.plan import plan_for
-from codec.progressive import Chain
+from codec.plan import MEAN, Profile, plan_for
+from codec.progressive import Chain, coordinates
 from ddpm.gaussian import Step
 from ddpm.likelihood import to_unit
 
@@ -20,7 +20,7 @@ def send(model, pictures, grey=False, **more):
     h, w = pictures[0].shape[:2]
     plan = plan_for(model.coding, h * w * (1 if grey else 3), grey)
     n = len(pictures)
-    streams = progressive.encode(model, plan, batch_of(*pictures), [128] * n, [plan.steps] * n, grey, **more)
+    streams = progressive.encode(model, plan, batch_of(*pictures), [MEAN] * n, [plan.steps] * n, grey, **more)
     return plan, streams
 
 
@@ -29,12 +29,12 @@ def send(model, pictures, grey=False, **more):
 def test_decoder_sees_what_the_encoder_measured(model, size, grey):
     pictures = [smooth_picture(*size, s, 1 if grey else 3) for s in range(2)]
     plan, streams = send(model, pictures, grey)
-    arrays = progressive.decode(model, plan, [s.bits for s in streams], [128] * 2, plan.steps, size, grey)
+    arrays = progressive.decode(model, plan, [s.bits for s in streams], [MEAN] * 2, plan.steps, size, grey)
     for picture, array, stream in zip(pictures, arrays, streams):
         shown = array[..., 0] if grey else array
         mse = np.mean((shown.astype(float) - picture) ** 2)
         assert mse == pytest.approx(stream.mse[-1], rel=0.02, abs=0.05)
-        assert len(stream.bits) == plan.total(plan.steps, 128)
+        assert len(stream.bits) == plan.total(plan.steps, MEAN)
 
 
 def test_more_bits_come_closer(model):
@@ -55,10 +55,11 @@ def test_a_batch_gives_the_same_bits_as_one_by_one(model):
 def test_images_of_a_batch_may_stop_at_different_steps(model):
     pictures = [smooth_picture(16, 16, s) for s in range(3)]
     plan = plan_for(model.coding, 768, False)
-    streams = progressive.encode(model, plan, batch_of(*pictures), [120, 128, 136], [2, plan.steps, 5])
+    profiles = [Profile(60, 2), MEAN, Profile(66, 7)]
+    streams = progressive.encode(model, plan, batch_of(*pictures), profiles, [2, plan.steps, 5])
     assert [len(s.kl) for s in streams] == [2, plan.steps, 5]
-    for stream, code, steps in zip(streams, [120, 128, 136], [2, plan.steps, 5]):
-        assert len(stream.bits) == plan.total(steps, code)
+    for stream, profile, steps in zip(streams, profiles, [2, plan.steps, 5]):
+        assert len(stream.bits) == plan.total(steps, profile)
 
 
 def test_ideal_channel_hands_on_q(model):
@@ -69,24 +70,25 @@ def test_ideal_channel_hands_on_q(model):
     real = Chain.move
     try:
         Chain.move = lambda self, p, zeta: (real(self, p, zeta), seen.append(self.z.clone()))[0]
-        progressive.encode(model, plan, batch_of(*pictures), [128] * 64, [plan.steps] * 64, channel="ideal")
+        progressive.encode(model, plan, batch_of(*pictures), [MEAN] * 64, [plan.steps] * 64, channel="ideal")
     finally:
         Chain.move = real
     step = Step(plan.gammas[-2], plan.gammas[-1])
     error = seen[-1] - step.alpha_s * batch_of(*pictures)
-    assert float(error.mean()) == pytest.approx(0, abs=4 * step.sigma_s / 64 / 768**0.5)
+    assert float(error.mean()) == pytest.approx(0, abs=4 * step.sigma_s / (64 * 768) ** 0.5)
     assert float(error.std()) == pytest.approx(step.sigma_s, rel=0.01)
 
 
 def test_grey_code_sends_one_coordinate_a_pixel(model):
     chain = Chain(model, plan_for(model.coding, 256, True), (16, 16), 1, grey=True)
+    chain.k = 3
     with torch.inference_mode():
         p = chain.predict()
         before = chain.z.clone()
         zeta = torch.randn(1, 256)
         chain.move(p, zeta)
     assert p.mean.shape == (1, 256)
-    torch.testing.assert_close(chain.coordinates(chain.z), p.mean + p.std * zeta, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(coordinates(chain.z, True), p.mean + p.std * zeta, atol=1e-4, rtol=1e-4)
     colour = chain.z - chain.z.mean(1, keepdim=True)
     expected = p.step.z_coef * (before - before.mean(1, keepdim=True))
     assert float((colour - expected).std()) == pytest.approx(p.step.std_q * (2 / 3) ** 0.5, rel=0.1)
@@ -97,7 +99,7 @@ def test_reconstructions(model, recon):
     picture = smooth_picture(16, 16)
     plan, [stream] = send(model, [picture])
     decode = lambda: progressive.decode(  # noqa: E731
-        model, plan, [stream.bits], [128], plan.steps // 2, (16, 16), recon=recon
+        model, plan, [stream.bits], [MEAN], plan.steps // 2, (16, 16), recon=recon
     )
     assert np.array_equal(decode(), decode())
     assert decode().shape == (1, 16, 16, 3)
@@ -105,8 +107,8 @@ def test_reconstructions(model, recon):
 
 def test_reach_counts_a_step_that_is_mostly_there(model):
     plan = plan_for(model.coding, 768, False)
-    start, size = plan.total(3, 128), plan.bits(3, 128)
-    reach = [progressive.reach(plan, start + n, 128) for n in range(size + 1)]
+    start, size = plan.total(3, MEAN), plan.bits(3, MEAN)
+    reach = [progressive.reach(plan, start + n, MEAN) for n in range(size + 1)]
     assert reach[0] == 3
     assert reach[-1] == 4
     assert reach == sorted(reach)

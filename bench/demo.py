@@ -1,0 +1,130 @@
+"""The README's picture: a photograph at three rates beside JPEG and WebP at no fewer bytes, and the progressive strip.
+
+    python -m bench.demo [PICTURE] -o demo
+
+Writes the files themselves, demo.json, comparison.png and progressive.png.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from pathlib import Path
+
+import click
+import matplotlib
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from codec import Codec, Target
+from codec.api import psnr
+from codec.pictures import read_picture
+
+from .peers import PEERS, at_least
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+RATES = (0.05, 0.1, 0.2)  # bits/dim
+PICTURE = Path(__file__).parent / "pictures" / "kodim23.png"
+
+
+def mse(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.mean((a.astype(float) - b) ** 2))
+
+
+def measure(picture: np.ndarray, codec: Codec, folder: Path, rates=RATES) -> tuple[list[dict], dict, bytes]:
+    """Rows of figures, pictures by (name, rate), and the file of the highest rate."""
+    rows, shown, largest = [], {}, b""
+    for rate in rates:
+        start = time.monotonic()
+        plan = codec.plan(*picture.shape[:2], picture.ndim == 2)
+        with tqdm(total=plan.steps, desc=f"{rate} bits/dim", disable=None, leave=False) as bar:
+            [file] = codec.encode([picture], Target(bits_per_dim=rate), progress=bar.update)
+        middle = time.monotonic()
+        array = codec.decode([file.data])[0].array
+        seconds = (middle - start, time.monotonic() - middle)
+        (folder / f"ddpm-{rate}.ddpm").write_bytes(file.data)
+        largest = file.data
+        rows.append(row("ddpm-codec", rate, picture, array, len(file.data), seconds))
+        shown["ddpm-codec", rate] = array
+        for name in ("JPEG", "WebP"):
+            data = at_least(PEERS[name], picture, len(file.data))
+            array = np.asarray(Image.open(io.BytesIO(data)).convert("RGB" if picture.ndim == 3 else "L"))
+            (folder / f"{name.lower()}-{rate}.{name.lower()}").write_bytes(data)
+            rows.append(row(name, rate, picture, array, len(data)))
+            shown[name, rate] = array
+    return rows, shown, largest
+
+
+def row(name, rate, picture, array, n_bytes, seconds=None) -> dict:
+    out = {
+        "codec": name,
+        "asked_bits_per_dim": rate,
+        "bytes": n_bytes,
+        "bits_per_dim": 8 * n_bytes / picture.size,
+        "psnr": psnr(mse(array, picture)),
+    }
+    return out | ({"encode_s": seconds[0], "decode_s": seconds[1]} if seconds else {})
+
+
+def draw_comparison(picture, rows, shown, path: Path) -> None:
+    """One row per rate, one column per codec, a detail of the picture in each; figures underneath."""
+    names = ["ddpm-codec", "WebP", "JPEG"]
+    rates = sorted({r["asked_bits_per_dim"] for r in rows})
+    h, w = picture.shape[:2]
+    aspect = h / w
+    figure, axes = plt.subplots(len(rates), 4, figsize=(16, 16 / 4 * aspect * len(rates) + 0.45 * len(rates)))
+    for line, rate in zip(np.atleast_2d(axes), rates):
+        line[0].imshow(picture, cmap="gray", vmin=0, vmax=255)
+        line[0].set_xlabel(f"original, {w}x{h}")
+        for axis, name in zip(line[1:], names):
+            r = next(r for r in rows if r["codec"] == name and r["asked_bits_per_dim"] == rate)
+            axis.imshow(shown[name, rate], cmap="gray", vmin=0, vmax=255)
+            axis.set_xlabel(f"{name}: {r['bytes']} bytes, {r['bits_per_dim']:.3f} bits/dim, {r['psnr']:.2f} dB")
+    finish(figure, axes, path)
+
+
+def draw_progressive(codec: Codec, data: bytes, path: Path, shares=(0.02, 0.06, 0.15, 0.35, 0.65, 1.0)) -> None:
+    """What the first bytes of one file show."""
+    figure, axes = plt.subplots(1, len(shares), figsize=(16, 2.4))
+    for axis, share in zip(axes, shares):
+        prefix = data[: max(12, round(share * len(data)))]
+        axis.imshow(codec.decode([prefix])[0].array, cmap="gray", vmin=0, vmax=255)
+        axis.set_xlabel(f"first {len(prefix)} bytes")
+    finish(figure, axes, path)
+
+
+def finish(figure, axes, path: Path) -> None:
+    for axis in np.ravel(axes):
+        axis.set_xticks([])
+        axis.set_yticks([])
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    figure.tight_layout(pad=0.4)
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+@click.command()
+@click.argument("picture", type=Path, default=PICTURE)
+@click.option("-o", "--output", type=Path, default=Path("demo"), show_default=True)
+@click.option("--model", default="photo", show_default=True)
+def main(picture, output, model):
+    """Encode PICTURE at three rates, decode, compare, draw."""
+    output.mkdir(parents=True, exist_ok=True)
+    array, codec = read_picture(picture), Codec(model)
+    rows, shown, largest = measure(array, codec, output)
+    (output / "demo.json").write_text(json.dumps(rows, indent=1))
+    draw_comparison(array, rows, shown, output / "comparison.png")
+    draw_progressive(codec, largest, output / "progressive.png")
+    for r in rows:
+        seconds = f", encode {r['encode_s']:.0f} s, decode {r['decode_s']:.0f} s" if "encode_s" in r else ""
+        print(f"{r['codec']:10} {r['bytes']:7} bytes  {r['bits_per_dim']:.3f} bits/dim  {r['psnr']:.2f} dB{seconds}")
+    print(f"pictures: {output / 'comparison.png'}, {output / 'progressive.png'}")
+
+
+if __name__ == "__main__":
+    main()

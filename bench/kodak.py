@@ -1,0 +1,102 @@
+"""Photographs: real files beside JPEG and WebP at no fewer bytes; PSNR and MS-SSIM.
+
+    python -m bench.kodak FOLDER [--rates 0.1,0.2,0.4] [--images 24] [--model photo] -o kodak.json
+
+PSNR is of RGB, from the mean squared error over all pictures of the set. MS-SSIM (Wang et al. 2003) is the mean over
+pictures of that of the luma channel.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from codec import Codec, Target
+from codec.api import psnr
+from codec.pictures import read_picture
+
+from .msssim import ms_ssim
+from .peers import PEERS, at_least
+
+
+def judge(picture: np.ndarray, array: np.ndarray, n_bytes: int) -> dict:
+    luma = [np.asarray(Image.fromarray(a).convert("L"), float) for a in (picture, array)]
+    error = float(np.mean((array.astype(float) - picture) ** 2))
+    return {"bytes": n_bytes, "bits_per_dim": 8 * n_bytes / picture.size, "mse": error, "ms_ssim": ms_ssim(*luma)}
+
+
+def measure(files: list[Path], codec: Codec, rates: list[float]) -> list[dict]:
+    """One row per picture, rate and codec."""
+    rows = []
+    for file in tqdm(files, desc="pictures", disable=None):
+        picture = read_picture(file)
+        for rate in rates:
+            start = time.monotonic()
+            [coded] = codec.encode([picture], Target(bits_per_dim=rate))
+            middle = time.monotonic()
+            array = codec.decode([coded.data])[0].array
+            seconds = {"encode_s": middle - start, "decode_s": time.monotonic() - middle}
+            results = {"ddpm-codec": judge(picture, array, len(coded.data)) | seconds}
+            results["ddpm-codec"]["ideal_bits_per_dim"] = coded.ideal_bits / coded.dims
+            for name, encoder in PEERS.items():
+                data = at_least(encoder, picture, len(coded.data))
+                results[name] = judge(picture, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), len(data))
+            rows += [{"file": file.name, "asked": rate, "codec": name, **r} for name, r in results.items()]
+    return rows
+
+
+def summary(rows: list[dict]) -> list[dict]:
+    """Over the set, per rate and codec: mean bits/dim, PSNR of the mean MSE, mean MS-SSIM, mean seconds."""
+    out = []
+    for rate, name in sorted({(r["asked"], r["codec"]) for r in rows}):
+        part = [r for r in rows if (r["asked"], r["codec"]) == (rate, name)]
+        mean = lambda key: float(np.mean([r[key] for r in part]))  # noqa: B023, E731
+        out.append(
+            {
+                "asked": rate,
+                "codec": name,
+                "images": len(part),
+                "bits_per_dim": mean("bits_per_dim"),
+                "psnr": psnr(mean("mse")),
+                "ms_ssim": mean("ms_ssim"),
+            }
+        )
+        if "encode_s" in part[0]:
+            out[-1] |= {"encode_s": mean("encode_s"), "decode_s": mean("decode_s")}
+    return out
+
+
+@click.command()
+@click.argument("folder", type=Path)
+@click.option("--rates", default="0.1,0.2,0.4", show_default=True)
+@click.option("--images", type=int, help="Only the first so many pictures.")
+@click.option("--model", default="photo", show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("-o", "--output", type=Path)
+def main(folder, rates, images, model, device, output):
+    """Compare on a folder of photographs."""
+    codec = Codec(model, device)
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".png")[:images]
+    rows = measure(files, codec, [float(r) for r in rates.split(",")])
+    table = summary(rows)
+    if output:
+        output.write_text(json.dumps({"model": codec.model.name, "summary": table, "rows": rows}, indent=1))
+    print(f"{len(files)} pictures, model {codec.model.name}, whole files")
+    print("asked   codec        bits/dim   PSNR dB   MS-SSIM   encode s   decode s")
+    for r in table:
+        seconds = f"{r['encode_s']:10.1f} {r['decode_s']:10.1f}" if "encode_s" in r else ""
+        print(
+            f"{r['asked']:5.2f}   {r['codec']:10} {r['bits_per_dim']:10.4f} "
+            f"{r['psnr']:9.2f} {r['ms_ssim']:9.4f}{seconds}"
+        )
+
+
+if __name__ == "__main__":
+    main()
