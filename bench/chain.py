@@ -43,8 +43,7 @@ def curve(codec: Codec, plan: Plan, x: torch.Tensor, channel: str, batch: int) -
     for part in x.split(batch):
         part = to_unit(part)
         cost = probe(codec.model, plan, part, False)
-        target, surplus = Target(steps=1000), codec.model.coding["surplus"]
-        profiles = [choose(plan, c, target, math.inf, surplus)[0] for c in cost]
+        profiles = [choose(plan, c, Target(steps=1000), math.inf)[0] for c in cost]
         steps = [plan.steps] * len(part)
         streams = progressive.encode(codec.model, plan, part, profiles, steps, channel=channel, seed=1)
         for stream, profile in zip(streams, profiles):
@@ -79,7 +78,10 @@ def fine_plan(plan: Plan, steps: int) -> Plan:
     old = np.array(plan.levels[1:])
     levels = np.linspace(old[0], old[-1], steps + 1)
     tables = [(0, *np.interp(-levels, -old, table[1:]).astype(int).tolist()) for table in plan.tables]
-    return replace(plan, levels=(math.inf, *levels.tolist()), tables=tuple(tables), min_bits=-1)
+    sums = np.cumsum(plan.reference[1:])
+    reference = np.diff(np.interp(-levels, -old, [0, *sums]))
+    levels, reference = (math.inf, *levels.tolist()), (plan.reference[0], *reference.tolist())
+    return replace(plan, levels=levels, tables=tuple(tables), min_bits=-1, reference=reference)
 
 
 def measure(codec: Codec, x: torch.Tensor, fine: int, batch: int) -> dict:

@@ -143,9 +143,7 @@ class Codec:
         overhead = len(blank.pack(self.native)) + TRAILER
         budgets = [target.payload_bits(plan.dims, height * width, overhead)] * len(x)
         costs = probe(self.model, plan, x, grey)
-        choices = [
-            choose(plan, cost, target, budget, self.model.coding["surplus"]) for cost, budget in zip(costs, budgets)
-        ]
+        choices = [choose(plan, cost, target, budget) for cost, budget in zip(costs, budgets)]
         profiles, steps = (list(c) for c in zip(*choices))
         streams = progressive.encode(self.model, plan, x, profiles, steps, grey, seed, channel, target.mse, progress)
         if target.mse is not None and (worst := max(s.mse[-1] for s in streams)) > target.mse:

@@ -22,6 +22,7 @@ from ddpm.gaussian import Step, kl_nats
 from ddpm.likelihood import LN2, to_unit
 from ddpm.model import DDPM, ModelError, load_model, save_model, strict_fp32
 
+from . import progressive
 from .errors import CodecError
 from .plan import MAX_STEPS, MEAN, TILTS, UNIT, Plan
 from .progressive import coordinates, denoise, extra_variance
@@ -56,48 +57,61 @@ def as_grey(batch: torch.Tensor) -> torch.Tensor:
     return batch.float().mean(1, keepdim=True).round().expand(-1, 3, -1, -1)
 
 
-def lean(costs: np.ndarray, levels, dims: int, min_bits: int) -> np.ndarray:
+def lean(costs: np.ndarray) -> np.ndarray:
     """How pictures differ beside a factor: the main direction of the logarithms of their costs, one entry per step.
 
-    A principal component over steps of at least ``min_bits`` at that size (shorter ones are mostly chance), times the
-    standard deviation of the pictures along it; it rises towards fine detail.
+    The first principal component, cost-weighted mean removed, times the standard deviation of the pictures along it; it
+    rises towards fine detail.
     """
-    table = (0, *(int(v) for v in np.cumsum(costs.mean(0)) * 2.0**UNIT))
-    stops = np.array(Plan(dims, tuple(levels), (table,) * TILTS, min_bits).stops)
-    if len(stops) < 3 or len(costs) < 3:
+    if min(costs.shape) < 3:
         return np.zeros(costs.shape[1])
-    merged = np.add.reduceat(costs, stops[:-1], 1)
-    spread = np.log(np.maximum(merged, 1e-9))
+    spread = np.log(np.maximum(costs, 1e-9))
     spread = spread - spread.mean(0)
-    weight = merged.mean(0) / merged.mean()
+    weight = costs.mean(0) / costs.mean()
     spread = spread - (spread * weight).mean(1, keepdims=True)
     _, size, directions = np.linalg.svd(spread, full_matrices=False)
     direction = directions[0] * size[0] / len(costs) ** 0.5
     direction = direction - (direction * weight).mean()
-    if direction[-1] < direction[0]:
-        direction = -direction
-    middles = (np.add(stops[:-1], stops[1:]) - 1) / 2
-    return np.interp(np.arange(costs.shape[1]), middles, direction)
+    return direction if direction[-1] > direction[0] else -direction
 
 
-def tables(costs: np.ndarray, leaning: np.ndarray, surplus: float) -> list[list[int]]:
-    """TILTS cumulative tables in units of 2^-UNIT bits/dim: the mean cost times ``surplus``, leaned by -2 ... 1.5
-    standard deviations."""
-    out = []
-    for tilt in range(TILTS):
-        leaned = costs.mean(0) * np.exp(leaning * (tilt - MEAN.tilt) / 2)
-        leaned *= surplus
-        out.append([0, *(int(v) for v in np.rint(np.cumsum(leaned) * 2.0**UNIT))])
-    return out
+def tables(costs: np.ndarray, leaning: np.ndarray) -> list[list[int]]:
+    """TILTS cumulative tables in units of 2^-UNIT bits/dim: costs leaned by -2 ... 1.5 standard deviations."""
+    leaned = [costs * np.exp(leaning * (tilt - MEAN.tilt) / 2) for tilt in range(TILTS)]
+    return [[0, *(int(v) for v in np.rint(np.cumsum(c) * 2.0**UNIT))] for c in leaned]
+
+
+def merged(costs: np.ndarray, levels, dims: int, min_bits: int) -> list[float]:
+    """Those of the levels (the first infinite) that give steps of at least ``min_bits`` at this size."""
+    table = (0, *(int(v) for v in np.cumsum(costs.mean(0)) * 2.0**UNIT))
+    return [round(float(g), 6) for g in Plan(dims, tuple(levels), (table,) * TILTS, min_bits).gammas]
+
+
+def rehearsed(model: DDPM, batches, grey: bool, quiet: bool) -> np.ndarray:
+    """Bits/dim that each step of a coded chain asks for if it gets ``surplus`` times its KL, (pictures, steps)."""
+    costs = []
+    for batch in tqdm(batches, disable=True if quiet else None, desc="rehearse"):
+        x = to_unit(as_grey(batch) if grey else batch)
+        dims = x[0].numel() // (3 if grey else 1)
+        levels = (math.inf, *model.coding["levels"])
+        plan = Plan(dims, levels, (tuple(range(len(levels))),) * TILTS, min_bits=0)
+        n = len(x)
+        streams = progressive.encode(model, plan, x, [None] * n, [plan.steps] * n, grey)
+        costs += [np.array(s.kl) * model.coding["surplus"] / dims for s in streams]
+    return np.stack(costs)
 
 
 def coding_tables(model: DDPM, batches, levels, *, surplus, memory, min_bits, quiet=False) -> dict:
-    """The ``coding`` entry of a model card. surplus: bits sent per bit of KL by a profile that fits."""
+    """The ``coding`` entry of a model card. surplus: bits sent per bit of KL by a profile that fits.
+
+    First the levels are thinned until steps have ``min_bits`` at the size of the pictures, by the KL of the ideal
+    channel; that KL at the levels kept is the ``reference`` that a picture's probe is compared with. Then coded chains
+    say what the steps really ask for, a little more, since a message never delivers quite all.
+    """
     batches = list(batches)
-    some = batches[: max(1, len(batches) // 4)]
+    some = batches[: max(1, len(batches) // 3)]
     values = torch.cat([to_unit(b).transpose(0, 1).flatten(1) for b in batches], 1)
-    coding = {
-        "levels": [round(float(g), 6) for g in levels],
+    model.coding = coding = {
         "mean": [round(float(v), 3) for v in values.mean(1)],
         "variance": round(float(values.var(1).mean()), 3),
         "grey_variance": 1.0,
@@ -105,12 +119,18 @@ def coding_tables(model: DDPM, batches, levels, *, surplus, memory, min_bits, qu
         "memory": memory,
         "min_bits": min_bits,
     }
-    model.coding, levels = coding, [math.inf, *coding["levels"]]
-    colour, _ = step_costs(model, batches, levels, quiet=quiet)
-    coding["grey_variance"] = round(step_costs(model, some, levels, grey=True, quiet=quiet)[1], 3)
-    grey, _ = step_costs(model, some, levels, grey=True, quiet=quiet)
-    leaning = lean(colour, levels, batches[0][0].numel(), min_bits)
-    return coding | {"tables": tables(colour, leaning, surplus), "grey_tables": tables(grey, leaning, surplus)}
+    every = [math.inf, *map(float, levels)]
+    rough, _ = step_costs(model, some, every, quiet=quiet)
+    kept = merged(rough, every, batches[0][0].numel(), min_bits)
+    coding["levels"] = kept[1:]
+    colour, _ = step_costs(model, batches, kept, quiet=quiet)
+    coding["grey_variance"] = round(step_costs(model, some, kept, grey=True, quiet=quiet)[1], 3)
+    grey, _ = step_costs(model, some, kept, grey=True, quiet=quiet)
+    leaning = lean(colour)
+    for name, ideal, grey_too in (("", colour, False), ("grey_", grey, True)):
+        coding[name + "reference"] = [float(f"{v:.5g}") for v in ideal.mean(0)]
+        coding[name + "tables"] = tables(rehearsed(model, some, grey_too, quiet).mean(0), leaning)
+    return coding
 
 
 def sample_pictures(sources, tile, images: int, crop: int, seed: int = 0) -> list[torch.Tensor]:

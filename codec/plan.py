@@ -1,10 +1,9 @@
 """How many bits each step of the chain gets: integers that encoder and decoder derive from the model and two bytes.
 
-A model carries levels infinity > gamma_T > ... > gamma_0 and, for each, how much its calibration pictures needed to get
-there: the cumulative mean of KL per dimension (bits, times 2^24). Pictures differ from that mean mostly by a factor
-and, next to it, by how their cost leans towards coarse or fine detail; so there are ``TILTS`` such tables, and a picture
-names one of them and a factor (its ``Profile``). Nothing here is floating point, so nothing here can differ between
-machines.
+A model carries levels infinity > gamma_T > ... > gamma_0 and, for each, the bits per dimension that its calibration
+pictures needed to get there (cumulative means, times 2^24). Pictures differ from that mean mostly by a factor and, next
+to it, by how their cost leans towards coarse or fine detail; so there are ``TILTS`` such tables, and a picture names
+one of them and a factor (its ``Profile``). Nothing here is floating point, so nothing can differ between machines.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 START_BITS = 6  # on top for the first step, whose message is short for small pictures and so inefficient
 UNIT = 24  # tables count 2^-24 bits per dimension
@@ -40,13 +40,15 @@ class Plan:
 
     levels: descending gammas, at least three, the first infinite: the first step sends z_T. tables: TILTS of integers,
     one per level, rising from 0. min_bits: neighbouring levels are skipped until a step of the MEAN profile has so many
-    bits, as short messages are inefficient.
+    bits, as short messages are inefficient. reference: what an ideal channel needs for each level, bits/dim; for the
+    encoder's choice of a profile only.
     """
 
     dims: int
     levels: tuple[float, ...]
     tables: tuple[tuple[int, ...], ...]
     min_bits: int
+    reference: tuple[float, ...] = ()
 
     @cached_property
     def stops(self) -> tuple[int, ...]:
@@ -62,6 +64,10 @@ class Plan:
     @cached_property
     def gammas(self) -> tuple[float, ...]:
         return tuple(self.levels[i] for i in self.stops)
+
+    def ideal(self) -> list[float]:
+        """Bits of each step that an ideal channel needs for the calibration pictures."""
+        return [self.dims * sum(self.reference[a:b]) for a, b in pairwise(self.stops)]
 
     @property
     def steps(self) -> int:
@@ -90,4 +96,5 @@ class Plan:
 def plan_for(coding: dict, dims: int, grey: bool) -> Plan:
     """The plan that a model's coding tables give for an image of ``dims`` coded dimensions."""
     tables = tuple(tuple(t) for t in coding["grey_tables" if grey else "tables"])
-    return Plan(dims, (math.inf, *coding["levels"]), tables, coding["min_bits"])
+    reference = tuple(coding["grey_reference" if grey else "reference"])
+    return Plan(dims, (math.inf, *coding["levels"]), tables, coding["min_bits"], reference)

@@ -157,7 +157,7 @@ def encode(
     model: DDPM,
     plan: Plan,
     x: torch.Tensor,
-    profiles: Sequence[Profile],
+    profiles: Sequence[Profile | None],
     steps: Sequence[int],
     grey=False,
     seed=0,
@@ -167,7 +167,9 @@ def encode(
 ) -> list[Stream]:
     """Send B images x (B, 3, H, W) on [-1, 1], image i with ``profiles[i]`` over its first ``steps[i]`` steps.
 
-    With ``mse`` (squared grey levels) an image ends as soon as its ``mean`` picture is so close.
+    A profile of None sends the model's surplus times the KL that each step turns out to have: what no decoder can know,
+    but the measure of what profiles should give. With ``mse`` (squared grey levels) an image ends as soon as its
+    ``mean`` picture is so close.
 
     channel "ideal" draws z_s from q itself (nothing decodable is made): the limit that the trellis is measured by.
     """
@@ -176,7 +178,7 @@ def encode(
     streams = [Stream(np.zeros(0, np.uint8)) for _ in x]
     messages = [[] for _ in x]
     active, steps = list(range(len(x))), list(steps)
-    memory = model.coding["memory"]
+    memory, surplus = model.coding["memory"], model.coding["surplus"]
     generator = torch.Generator().manual_seed(seed)
 
     def look(x_hat):
@@ -208,7 +210,10 @@ def encode(
                 zeta = (delta + noise) / (1 + p.r).sqrt()
             else:
                 a, b, k = delta * (1 + p.r).sqrt(), -0.5 * p.r, chain.k
-                trellises = [trellis.Trellis(plan.dims, plan.bits(k, profiles[i]), memory) for i in active]
+                trellises = [
+                    trellis.Trellis(plan.dims, allotment(plan, k, profiles[i], surplus * float(kl[j])), memory)
+                    for j, i in enumerate(active)
+                ]
                 scramble(seed, k, plan.dims)  # once, before the threads ask for it
                 jobs = [pool.submit(encode_step, *row, (seed, k)) for row in zip(a, b, delta, trellises)]
                 sent = [job.result() for job in jobs]
@@ -221,6 +226,11 @@ def encode(
     for stream, parts in zip(streams, messages):
         stream.bits = np.concatenate([stream.bits, *parts])
     return streams
+
+
+def allotment(plan: Plan, step: int, profile: Profile | None, wanted: float) -> int:
+    """Bits of a step by the profile, or those wanted."""
+    return plan.bits(step, profile) if profile else min(max(1, round(wanted)), plan.dims)
 
 
 @torch.inference_mode()

@@ -79,12 +79,12 @@ def probe(model: DDPM, plan: Plan, x: torch.Tensor, grey: bool) -> np.ndarray:
     """(B, steps + 1): an estimate of each picture's cumulative KL along the plan, in bits.
 
     At a few levels z_t is drawn from q(z_t | x), which an ideal channel would hand on, and the next step's KL is
-    computed; between them it is interpolated in proportion to the model's table.
+    computed; between them it is interpolated in proportion to the model's reference.
     """
     parts = tiles(x).to(model.device)
     b, n = parts.shape[:2]
     flat = parts.flatten(0, 1)
-    mean_bits = np.maximum(np.diff(plan.totals(MEAN)), 1e-3)
+    mean_bits = np.maximum(plan.ideal(), 1e-3)
     at = np.unique(np.linspace(0, plan.steps - 1, PROBES).round().astype(int))
     generator = torch.Generator().manual_seed(0)
     ratio = []
@@ -102,18 +102,19 @@ def probe(model: DDPM, plan: Plan, x: torch.Tensor, grey: bool) -> np.ndarray:
     return np.concatenate([np.zeros((b, 1)), np.cumsum(bits, 1)], 1)
 
 
-def choose(plan: Plan, cost: np.ndarray, target: Target, budget: float, surplus: float) -> tuple[Profile, int]:
+def choose(plan: Plan, cost: np.ndarray, target: Target, budget: float) -> tuple[Profile, int]:
     """Profile and number of steps for a picture of that cumulative cost (bits) and a payload of at most ``budget``.
 
-    For each number of steps the profiles are judged by how far their bits per step, in logarithms and weighted by the
-    cost, are from ``surplus`` bits per bit of KL; the choice weighs that against bits left unused. Where there is no
-    budget, all steps (or ``target.steps``) are taken.
+    For each number of steps the profiles are judged by how far their leaning away from the model's tables is, in
+    logarithms and weighted by the cost, from the picture's leaning away from the model's reference; the choice weighs
+    that against bits left unused. Where there is no budget, all steps (or ``target.steps``) are taken.
     """
     profiles = [Profile(f, t) for f in range(FACTORS) for t in range(TILTS)]
-    steps = np.array([np.diff(plan.totals(Profile(64, t))) for t in range(TILTS)], float)
     scale = np.log([Profile(f, 0).scale / 256 for f in range(FACTORS)])
     spent = np.diff(cost)
-    gap = np.log(np.maximum(surplus * spent, 1e-9) / np.maximum(steps, 0.5))  # wanted log factor, (TILTS, steps)
+    steps = np.array([np.diff(plan.totals(Profile(MEAN.factor, t))) for t in range(TILTS)], float)
+    lean = np.log(np.maximum(steps, 0.5) / np.maximum(steps[MEAN.tilt], 0.5))
+    gap = np.log(np.maximum(spent, 1e-6) / np.maximum(plan.ideal(), 1e-6)) - lean  # wanted log factor, (TILTS, steps)
     weight = np.cumsum(spent) + 1e-9
     mean, square = (np.cumsum(spent * gap**p, 1) / weight for p in (1, 2))  # over the first 1, 2, ... steps
     misfit = square[None] - 2 * scale[:, None, None] * mean[None] + scale[:, None, None] ** 2
