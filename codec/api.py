@@ -33,6 +33,8 @@ from .pictures import MAX_PIXELS, to_array
 from .plan import MEAN, Plan, plan_for
 from .ratecontrol import Target, choose, probe
 
+STARVED = 1.3  # KL along the chain over bits sent, beyond which a picture is coded again
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -141,11 +143,28 @@ class Codec:
         x = to_unit(x.permute(0, 3, 1, 2))
         blank = Header(self.model.fingerprint[0], height, width, MEAN, 0, grey, seed)
         overhead = len(blank.pack(self.native)) + TRAILER
-        budgets = [target.payload_bits(plan.dims, height * width, overhead)] * len(x)
+        budget = target.payload_bits(plan.dims, height * width, overhead)
         costs = probe(self.model, plan, x, grey)
-        choices = [choose(plan, cost, target, budget) for cost, budget in zip(costs, budgets)]
-        profiles, steps = (list(c) for c in zip(*choices))
-        streams = progressive.encode(self.model, plan, x, profiles, steps, grey, seed, channel, target.mse, progress)
+
+        def send(images):
+            chosen = [choose(plan, costs[i], target, budget) for i in images]
+            profiles, steps = (list(c) for c in zip(*chosen))
+            sent = progressive.encode(
+                self.model, plan, x[images], profiles, steps, grey, seed, channel, target.mse, progress
+            )
+            return dict(zip(images, zip(sent, profiles)))
+
+        result = send(list(range(len(x))))
+        # A picture whose steps were given too little falls ever further behind; the few there are get a second chance.
+        hungry = {i: sum(s.kl) / max(len(s.bits), 1) for i, (s, _) in result.items()}
+        hungry = {i: h for i, h in hungry.items() if h > STARVED and channel == "trellis" and result[i][0].kl}
+        if hungry:
+            for i, h in hungry.items():
+                costs[i] *= h
+            for i, (again, profile) in send(list(hungry)).items():
+                if again.mse[-1] < result[i][0].mse[-1] or target.mse is not None:
+                    result[i] = again, profile
+        streams, profiles = zip(*(result[i] for i in range(len(x))))
         if target.mse is not None and (worst := max(s.mse[-1] for s in streams)) > target.mse:
             raise CodecError(f"this model's lossy code ends at {psnr(worst):.2f} dB for this picture")
         seconds = (time.monotonic() - start) / len(x)

@@ -101,11 +101,11 @@ def rehearsed(model: DDPM, batches, grey: bool, quiet: bool) -> np.ndarray:
     return np.stack(costs)
 
 
-def coding_tables(model: DDPM, batches, levels, *, surplus, memory, min_bits, quiet=False) -> dict:
+def coding_tables(model: DDPM, batches, levels, *, surplus, memory, min_bits, thin=None, quiet=False) -> dict:
     """The ``coding`` entry of a model card. surplus: bits sent per bit of KL by a profile that fits.
 
-    First the levels are thinned until steps have ``min_bits`` at the size of the pictures, by the KL of the ideal
-    channel; that KL at the levels kept is the ``reference`` that a picture's probe is compared with. Then coded chains
+    First the levels are thinned until steps have ``thin`` bits (by default ``min_bits``, which is for smaller pictures
+    later on) at the size of these pictures, by the KL of the ideal channel; that KL at the levels kept is the ``reference`` that a picture's probe is compared with. Then coded chains
     say what the steps really ask for, a little more, since a message never delivers quite all.
     """
     batches = list(batches)
@@ -121,7 +121,7 @@ def coding_tables(model: DDPM, batches, levels, *, surplus, memory, min_bits, qu
     }
     every = [math.inf, *map(float, levels)]
     rough, _ = step_costs(model, some, every, quiet=quiet)
-    kept = merged(rough, every, batches[0][0].numel(), min_bits)
+    kept = merged(rough, every, batches[0][0].numel(), min_bits if thin is None else thin)
     coding["levels"] = kept[1:]
     colour, _ = step_costs(model, batches, kept, quiet=quiet)
     coding["grey_variance"] = round(step_costs(model, some, kept, grey=True, quiet=quiet)[1], 3)
@@ -174,7 +174,7 @@ def trained(source: str) -> tuple[DDPM, dict]:
 def release(source, data, output, *, tile, images, crop, settings, test=None, device="cpu", quiet=False) -> None:
     """Write OUTPUT.safetensors and .json: weights in fp16, coding tables measured on ``data``, the bound on ``test``.
 
-    settings: steps, surplus, memory, min_bits (see ``coding_tables``).
+    settings: steps, surplus, memory, min_bits, thin (see ``coding_tables``).
     """
     model, card = trained(source)
     model.to(device, memory_format=torch.channels_last)

@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -122,10 +123,14 @@ def test_noise_is_refused_in_one_family(codec, data):
         inspect(b"\xdc" + data)
 
 
-def test_wrong_model(codec, models, tmp_path, monkeypatch):
+def test_wrong_model(codec, models, tmp_path):
     data = encode(codec, PICTURE, bytes=60).data
+    card = json.loads((models / "tiny-1.json").read_text())
+    card["coding"]["min_bits"] += 1
+    (tmp_path / "other-1.json").write_text(json.dumps(card))
+    (tmp_path / "other-1.safetensors").write_bytes((models / "tiny-1.safetensors").read_bytes())
     with pytest.raises(CodecError, match="not made with"):
-        decode(data, model="cifar10")
+        decode(data, model=str(tmp_path / "other-1"))
     with pytest.raises(CodecError, match="no model"):
         Codec("nothing")
 

@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+
+from bench.msssim import ms_ssim, ssim_parts
+from bench.peers import PEERS, at_least
+
+from .conftest import smooth_picture
+
+
+@pytest.mark.parametrize("name", list(PEERS))
+def test_peers_get_at_least_the_bytes(name):
+    picture = smooth_picture(64, 96)
+    sizes = [len(PEERS[name](picture, q)) for q in (5, 50, 95)]
+    asked = (sizes[0] + sizes[1]) // 2
+    data = at_least(PEERS[name], picture, asked)
+    assert asked <= len(data) <= sizes[1] * 1.05
+
+
+def test_ms_ssim_is_one_for_equal_and_falls_with_noise():
+    x = smooth_picture(200, 240, 1, 1).astype(float)
+    noise = np.random.default_rng(0).standard_normal(x.shape)
+    values = [ms_ssim(x, x + s * noise) for s in (0, 5, 20, 60)]
+    assert values[0] == pytest.approx(1)
+    assert values == sorted(values, reverse=True)
+    with pytest.raises(ValueError, match="176"):
+        ms_ssim(x[:100], x[:100])
+
+
+def test_ssim_of_constant_pictures_is_the_luminance_term():
+    full, cs = ssim_parts(np.full((32, 32), 100.0), np.full((32, 32), 120.0))
+    c1 = (0.01 * 255) ** 2
+    assert full == pytest.approx((2 * 100 * 120 + c1) / (100**2 + 120**2 + c1))
+    assert cs == pytest.approx(1)

@@ -1,0 +1,72 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ddpm.data import Crops, box_mean, cut_sheet, load_images
+
+from .conftest import smooth_picture
+
+BATCH = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+PLANES = BATCH.transpose(0, 3, 1, 2).reshape(5, 3072)
+
+
+def test_cifar_python_layout(tmp_path):
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps({b"data": PLANES, b"labels": [0] * 5}))
+    assert np.array_equal(np.stack(load_images(tmp_path)), BATCH)
+
+
+def test_cifar_binary_layout(tmp_path):
+    labelled = np.concatenate([np.zeros((5, 1), np.uint8), PLANES], 1)
+    (tmp_path / "data_batch_1.bin").write_bytes(labelled.tobytes())
+    assert np.array_equal(np.stack(load_images(tmp_path)), BATCH)
+
+
+def test_a_pickle_that_does_something_is_refused(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return print, ("run",)
+
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps({b"data": Trap()}))
+    with pytest.raises(pickle.UnpicklingError, match="not a CIFAR-10 file"):
+        load_images(tmp_path)
+
+
+def test_contact_sheet_and_folder(tmp_path):
+    sheet = BATCH[:4].reshape(2, 2, 32, 32, 3).transpose(0, 2, 1, 3, 4).reshape(64, 64, 3)
+    Image.fromarray(sheet).save(tmp_path / "sheet.png")
+    assert np.array_equal(cut_sheet(sheet, 32), BATCH[:4])
+    assert np.array_equal(np.stack(load_images(tmp_path / "sheet.png", 32)), BATCH[:4])
+    assert len(load_images(tmp_path)) == 1
+    assert len(load_images(tmp_path / "*.png", 32)) == 4
+    with pytest.raises(FileNotFoundError):
+        load_images(tmp_path, exclude=("sheet.png",))
+
+
+def test_box_mean():
+    image = smooth_picture(5, 4)
+    expected = np.rint(image[:4].astype(float).reshape(2, 2, 2, 2, 3).mean((1, 3)))
+    assert np.array_equal(box_mean(image, 2), expected.astype(np.uint8))
+
+
+def test_crops_are_parts_of_the_pictures_or_their_mirror_images():
+    pictures = [smooth_picture(20, 30, 1), smooth_picture(17, 16, 2)]
+    crops = Crops(pictures, 16)
+    seen = crops.sample(200, torch.Generator().manual_seed(0)).permute(0, 2, 3, 1).numpy()
+    windows = {
+        part.tobytes()
+        for p in pictures
+        for flip in (p, p[:, ::-1])
+        for y in range(p.shape[0] - 15)
+        for x in range(p.shape[1] - 15)
+        for part in [np.ascontiguousarray(flip[y : y + 16, x : x + 16])]
+    }
+    assert all(np.ascontiguousarray(s).tobytes() in windows for s in seen)
+    assert len({s.tobytes() for s in seen}) > 60
+
+
+def test_no_picture_is_large_enough():
+    with pytest.raises(ValueError, match="no picture holds"):
+        Crops([smooth_picture(8, 8)], 16)

@@ -1,0 +1,31 @@
+"""A released model decodes its files for ever: one file of each, with the picture that it must give."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codec import decode, inspect
+
+GOLDEN = Path(__file__).parent / "golden"
+FILES = sorted(GOLDEN.glob("*.ddpm"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_golden_file(path):
+    """Within one level in 0.1% of the values: what other machines' rounding may do."""
+    data = path.read_bytes()
+    assert path.stem.startswith(inspect(data).model)
+    expected = np.asarray(Image.open(path.with_suffix(".png"))).astype(int)
+    shown = decode(data)
+    assert shown.complete
+    difference = np.abs(shown.array.astype(int) - expected)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() <= 1e-3
+
+
+def test_each_shipped_model_has_one():
+    weights = Path(__file__).parents[1] / "ddpm" / "weights"
+    for model in weights.glob("*.safetensors"):
+        assert any(f.stem.startswith(model.stem) for f in FILES), model.stem
