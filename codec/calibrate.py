@@ -105,8 +105,9 @@ def coding_tables(model: DDPM, batches, levels, *, surplus, memory, min_bits, th
     """The ``coding`` entry of a model card. surplus: bits sent per bit of KL by a profile that fits.
 
     First the levels are thinned until steps have ``thin`` bits (by default ``min_bits``, which is for smaller pictures
-    later on) at the size of these pictures, by the KL of the ideal channel; that KL at the levels kept is the ``reference`` that a picture's probe is compared with. Then coded chains
-    say what the steps really ask for, a little more, since a message never delivers quite all.
+    later on) at the size of these pictures, by the KL of the ideal channel; that KL at the levels kept is the
+    ``reference`` that a picture's probe is compared with. Then coded chains say what the steps really ask for, a little
+    more, since a message never delivers quite all.
     """
     batches = list(batches)
     some = batches[: max(1, len(batches) // 3)]

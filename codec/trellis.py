@@ -122,16 +122,19 @@ def aim(a: torch.Tensor, delta: torch.Tensor, zeta: torch.Tensor, noise: torch.T
 def _forward(value, block):
     """Viterbi's recursion over the metrics (s, 2^(M+1)) of s stages, from K sets of values (K, 2^M).
 
-    Branches 2w and 2w + 1 meet in state w. Returns the new values and the decisions (s, K, 2^M) bool: which one won.
+    Branches 2w and 2w + 1 meet in state w. Returns the new values and the decisions, which one won: (s, K, 2^M / 8)
+    bytes of packed bits.
     """
     K, states = value.shape
-    decisions = np.empty((len(block), K, states), bool)
+    decisions = np.empty((len(block), K, -(-states // 8)), np.uint8)
+    won = np.empty((K, states), bool)
     both = np.empty((K, 2, states), np.float32)
     even, odd = (both.reshape(K, states, 2)[..., h] for h in (0, 1))
     value = value.copy()
-    for branch, chosen in zip(block, decisions):
+    for s, branch in enumerate(block):
         np.add(value[:, None], branch.reshape(1, 2, states), out=both)
-        np.greater(odd, even, out=chosen)
+        np.greater(odd, even, out=won)
+        decisions[s] = np.packbits(won, 1, bitorder="little")
         np.maximum(even, odd, out=value)
     return value, decisions
 
@@ -144,10 +147,10 @@ def _backward(value, block):
 
 
 def _trace(decisions: np.ndarray, state: int, M: int) -> np.ndarray:
-    """Follow the decisions (S, 2^M) backwards from the final state: the bits of the stages, (S,) uint8."""
+    """Follow the decisions (S, 2^M / 8) backwards from the final state: the bits of the stages, (S,) uint8."""
     bits = np.empty(len(decisions), np.uint8)
     for s in range(len(decisions) - 1, -1, -1):
-        branch = 2 * state + int(decisions[s, state])
+        branch = 2 * state + (int(decisions[s, state >> 3]) >> (state & 7) & 1)
         bits[s], state = branch >> M, branch & (2**M - 1)
     return bits
 

@@ -10,8 +10,6 @@ from codec.calibrate import coding_tables
 from ddpm.model import DDPM, load_model, save_model
 from ddpm.presets import PRESETS
 
-torch.set_num_threads(2)
-
 
 def smooth_picture(height, width, seed=0, channels=3):
     """A seeded picture with structure at several scales, uint8 (H, W, 3) or (H, W)."""
