@@ -28,7 +28,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 RATES = (0.05, 0.1, 0.2)  # bits/dim
-PICTURE = Path(__file__).parent / "pictures" / "kodim23.png"
+PICTURE = Path(__file__).parent / "pictures" / "kodim23-half.png"
 
 
 def mse(a: np.ndarray, b: np.ndarray) -> float:
