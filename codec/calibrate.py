@@ -158,7 +158,8 @@ def trained(source: str) -> tuple[DDPM, dict]:
     try:
         if (folder / "config.json").is_file():
             settings = json.loads((folder / "config.json").read_text())
-            log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+            log = (folder / "log.jsonl").read_text() if (folder / "log.jsonl").exists() else ""
+            log = [json.loads(line) for line in log.splitlines()]
             model = DDPM(settings["model"])
             weights = load_file(folder / "model.safetensors")
             model.load_state_dict({k: v.half().float() for k, v in weights.items()})

@@ -33,7 +33,7 @@ def words(purpose: int, seed: int, stream: int, n: int) -> np.ndarray:
 
 def gaussians(raw: np.ndarray) -> np.ndarray:
     """uint64 words -> N(0, 1) on the grid of spacing GRID, float32 (exact: every value is a multiple of GRID)."""
-    u = ((raw >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    u = ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
     return (np.rint(ndtri(u) / GRID) * GRID).astype(np.float32)
 
 

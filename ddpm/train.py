@@ -196,6 +196,17 @@ class Run:
         start, clock0 = time.monotonic(), self.seconds
         logged, saved, sums, count = start, start, {}, 0
         bar = tqdm(total=100, disable=True if quiet or self.rank else None, unit="%", desc="train")
+
+        def record(seconds):
+            row = {"steps": self.steps, "images": self.images, "seconds": round(self.seconds, 1)}
+            row |= {"lr": round(self.learning_rate(), 7)} | {k: round(float(v) / count, 5) for k, v in sums.items()}
+            row["images_per_s"] = round(batch * self.world * count / seconds, 1)
+            if self.rank == 0:
+                with (self.folder / "log.jsonl").open("a") as f:
+                    f.write(json.dumps(row) + "\n")
+            bar.n = round(100 * self.progress(), 1)
+            bar.set_postfix(row)
+
         while self.progress() < 1 and time.monotonic() - start < 60 * minutes:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate()
@@ -217,18 +228,13 @@ class Run:
             now = time.monotonic()
             self.seconds = clock0 + now - start
             if now - logged >= every:
-                row = {"steps": self.steps, "images": self.images, "seconds": round(self.seconds, 1)}
-                row |= {"lr": round(self.learning_rate(), 7)} | {k: round(float(v) / count, 5) for k, v in sums.items()}
-                row["images_per_s"] = round(batch * self.world * count / (now - logged), 1)
-                if self.rank == 0:
-                    with (self.folder / "log.jsonl").open("a") as f:
-                        f.write(json.dumps(row) + "\n")
-                bar.n = round(100 * self.progress(), 1)
-                bar.set_postfix(row)
+                record(now - logged)
                 logged, sums, count = now, {}, 0
             if now - saved >= 120:
                 self.save()
                 saved = now
+        if count:
+            record(time.monotonic() - logged)
         self.save()
         bar.close()
 

@@ -6,7 +6,7 @@ from scipy.stats import norm
 
 from ddpm.likelihood import discretized_gaussian_nats, to_levels, to_unit
 
-GRID = to_unit(torch.arange(256)).double()
+GRID = torch.arange(256, dtype=torch.float64) / 127.5 - 1
 
 
 def masses(mean, std):
