@@ -84,7 +84,7 @@ def test_folders_and_existing_files(run, picture, tmp_path):
         (["encode", "a.png", "--model", "tiny"], "exactly one"),
         (["encode", "a.png", "--rate", "1", "--model", "none"], "no model"),
         (["encode", "a.png", "--rate", "1", "--model", "tiny", "-o", "no/such\0"], "error"),
-        (["decode", "bad.ddpm"], "not a ddpm-codec file"),
+        (["decode", "alien.ddpm"], "not a ddpm-codec file"),
         (["decode", "cut.ddpm"], "inside its header"),
         (["info", "none.ddpm"], "No such file"),
         (["frobnicate"], "No such command"),
@@ -92,7 +92,7 @@ def test_folders_and_existing_files(run, picture, tmp_path):
 )
 def test_one_line_and_exit_code_2(run, picture, tmp_path, arguments, words):
     (tmp_path / "bad.png").write_bytes(b"not a picture")
-    (tmp_path / "bad.ddpm").write_bytes(b"not a file of ours")
+    (tmp_path / "alien.ddpm").write_bytes(b"not a file of ours")
     (tmp_path / "cut.ddpm").write_bytes(b"\xdc\x01\x02")
     before = sorted(p.name for p in tmp_path.iterdir())
     if any("\0" in a for a in arguments):
