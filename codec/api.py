@@ -162,7 +162,8 @@ class Codec:
             for i, h in hungry.items():
                 costs[i] *= h
             for i, (again, profile) in send(list(hungry)).items():
-                if again.mse[-1] < result[i][0].mse[-1] or target.mse is not None:
+                first = result[i][0]
+                if again.mse[-1] < first.mse[-1] if target.mse is None else len(again.bits) < len(first.bits):
                     result[i] = again, profile
         streams, profiles = zip(*(result[i] for i in range(len(x))))
         if target.mse is not None and (worst := max(s.mse[-1] for s in streams)) > target.mse:
@@ -227,7 +228,7 @@ class Codec:
             bits = bits[: plan.total(info.header.steps, info.header.profile)]
             payloads.append(bits)
             h = info.header
-            reach = progressive.reach(plan, len(bits), h.profile)
+            reach = min(progressive.reach(plan, len(bits), h.profile), h.steps)
             groups.setdefault((h.height, h.width, h.grey, h.seed, reach), []).append(i)
         out: list[Decoded | None] = [None] * len(files)
         for (height, width, grey, seed, reach), members in groups.items():

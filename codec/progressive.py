@@ -185,6 +185,8 @@ def encode(
         for j, i in enumerate(active):
             levels = to_levels(chain.picture(x_hat[j : j + 1])[0])
             streams[i].mse.append(float((levels.float() - to_levels(x[i]).float()).square().mean()))
+            if mse is not None and streams[i].mse[-1] <= mse:
+                steps[i] = chain.k
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while active:

@@ -31,7 +31,7 @@ PRESETS = {
     "tiny": {
         "model": {
             "schedule": {"kind": "linear-gamma", "gamma_max": 5.5, "gamma_min": -9.2},
-            "network": {"base": 8, "multipliers": [1, 2], "blocks": [1, 1], "attention": [1]},
+            "network": {"base": 8, "multipliers": [1, 2], "blocks": [1, 1], "attention": [1], "groups": 4},
         },
         "crop": 16,
         "batch": 8,

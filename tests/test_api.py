@@ -49,8 +49,21 @@ def test_psnr_target_is_reached_and_a_coarser_file_would_not_reach_it(codec):
     assert file.psnr >= asked
     shown = decode(file.data).array
     assert 10 * math.log10(255**2 / np.mean((shown.astype(float) - PICTURE) ** 2)) >= asked - 0.01
+    steps = inspect(file.data).steps
+    assert steps < codec.plan(24, 20, False).steps
+    assert encode(codec, PICTURE, steps=steps - 1).psnr < asked + 0.5
+    assert len(file.data) < len(encode(codec, PICTURE, psnr=asked + 1).data)
     with pytest.raises(CodecError, match="ends at"):
         encode(codec, PICTURE, psnr=90)
+
+
+def test_the_smallest_pictures_decode_to_what_was_measured(codec):
+    """Their later steps may have no bits at all; the decoder must stop where the file says."""
+    dot = np.array([[[200, 30, 90]]], np.uint8)
+    file = encode(codec, dot, steps=2)
+    shown = decode(file.data)
+    assert shown.steps == inspect(file.data).header.steps
+    assert np.mean((shown.array.astype(float) - dot) ** 2) == pytest.approx(file.mse, abs=1)
 
 
 @pytest.mark.parametrize("cut", range(0, 200, 7))
