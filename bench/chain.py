@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -73,15 +72,18 @@ def rmse_at(c: dict, rate: float) -> float:
     return float(np.exp(np.interp(np.log(rate), x, y)))
 
 
-def fine_plan(plan: Plan, steps: int) -> Plan:
-    """The same range in so many even steps."""
-    old = np.array(plan.levels[1:])
+def finer(coding: dict, steps: int) -> dict:
+    """Coding tables over the same range in so many even steps; for the ideal channel only."""
+    old = np.array(coding["levels"])
     levels = np.linspace(old[0], old[-1], steps + 1)
-    tables = [(0, *np.interp(-levels, -old, table[1:]).astype(int).tolist()) for table in plan.tables]
-    sums = np.cumsum(plan.reference[1:])
-    reference = np.diff(np.interp(-levels, -old, [0, *sums]))
-    levels, reference = (math.inf, *levels.tolist()), (plan.reference[0], *reference.tolist())
-    return replace(plan, levels=levels, tables=tuple(tables), min_bits=-1, reference=reference)
+    between = lambda values: np.interp(-levels, -old, values)  # noqa: E731
+    tables = [[0, *between(table[1:]).astype(int).tolist()] for table in coding["tables"]]
+    reference = np.diff(between([0, *np.cumsum(coding["reference"][1:])]))
+    fine = {"levels": levels.tolist(), "tables": tables, "min_bits": -1}
+    if "bands" in coding:
+        bands = np.array(coding["bands"])
+        fine["bands"] = [bands[0].tolist(), *np.stack([between(b[1:]) for b in bands.T], 1).tolist()]
+    return {**coding, **fine, "reference": [coding["reference"][0], *reference.tolist()]}
 
 
 def measure(codec: Codec, x: torch.Tensor, fine: int, batch: int) -> dict:
@@ -89,8 +91,13 @@ def measure(codec: Codec, x: torch.Tensor, fine: int, batch: int) -> dict:
     curves = {
         "trellis": curve(codec, plan, x, "trellis", batch),
         "ideal": curve(codec, plan, x, "ideal", batch),
-        f"ideal {fine} steps": curve(codec, fine_plan(plan, fine), x, "ideal", batch),
     }
+    coding = codec.model.coding
+    try:
+        codec.model.coding = finer(coding, fine)
+        curves[f"ideal {fine} steps"] = curve(codec, codec.plan(*x.shape[2:], False), x, "ideal", batch)
+    finally:
+        codec.model.coding = coding
     rows = []
     for rate in RATES:
         rmse = rmse_at(curves["trellis"], rate)

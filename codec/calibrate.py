@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,34 +24,73 @@ from ddpm.likelihood import LN2, to_unit
 from ddpm.model import DDPM, ModelError, load_model, save_model, strict_fp32
 
 from . import progressive
+from .basis import RINGS, basis_for
+from .denoise import denoise
 from .errors import CodecError
 from .plan import MAX_STEPS, MEAN, TILTS, UNIT, Plan
-from .progressive import coordinates, denoise, extra_variance
+
+PATIENCE = 1.005  # a smaller picture may cost so much more before a level is given full resolution
+
+
+@dataclass
+class Costs:
+    """KL in bits/dim of each step, (pictures, steps) float64; and per level: the scale at which the network works, and
+    the variance of every band relative to the mean of m over the block, by which that KL is smallest."""
+
+    kl: np.ndarray
+    scales: list[int]
+    bands: list[list[float]]
 
 
 @torch.inference_mode()
-def step_costs(model: DDPM, batches, levels, grey=False, seed=0, quiet=False):
-    """KL in bits/dim of each step levels[k] -> levels[k + 1] for each picture, (pictures, steps) float64; and
-    E delta^2 / E r over all steps but the first.
+def step_costs(model: DDPM, batches, levels, grey=False, scales=(1,), seed=0, quiet=False) -> Costs:
+    """What the steps levels[k] -> levels[k + 1] cost an ideal channel, at the coarsest scale that is not dearer.
 
-    batches: tensors (B, 3, H, W) uint8. ``model.coding`` holds what has been measured before.
+    batches: tensors (B, 3, H, W) uint8. scales: a sequence to try at every level, or one for each level in a list of
+    tuples. ``model.coding`` holds what has been measured before.
     """
     generator = torch.Generator().manual_seed(seed)
-    costs, moments = [], np.zeros(2)
-    for batch in tqdm(batches, disable=True if quiet else None, desc="calibrate"):
-        x = to_unit(as_grey(batch) if grey else batch)
-        row = np.empty((len(x), len(levels) - 1))
-        for k in range(len(levels) - 1):
+    plain = [[1.0] * 3 * RINGS] * len(levels)
+    known, pictures = model.coding, [to_unit(as_grey(b) if grey else b).to(model.device) for b in batches]
+    bases = [basis_for({**known, "bands": plain, "grey_bands": plain}, tuple(x.shape[2:]), grey) for x in pictures]
+    out = Costs([], [], [])
+    try:
+        for k in tqdm(range(len(levels) - 1), disable=True if quiet else None, desc="calibrate"):
             step = Step(levels[k], levels[k + 1])
-            z = step.alpha_t * x + step.sigma_t * torch.randn(x.shape, generator=generator)
-            _, x_hat, m = denoise(model, step.gamma_t, z.to(model.device))
-            r = extra_variance(model, step, m, grey)
-            delta2 = step.delta(coordinates(x.to(model.device), grey), coordinates(x_hat, grey)) ** 2
-            row[:, k] = (kl_nats(delta2, r).mean(1) / LN2).cpu()
-            if k:
-                moments += [float(delta2.mean()) * len(x), float(r.mean()) * len(x)]
-        costs.append(row)
-    return np.concatenate(costs), moments[0] / moments[1]
+            noisy = [
+                step.alpha_t * x + step.sigma_t * torch.randn(x.shape, generator=generator).to(x.device)
+                for x in pictures
+            ]
+            tried = []
+            for scale in (1,) if math.isinf(step.gamma_t) else scales[k] if isinstance(scales, list) else scales:
+                model.coding = {**known, "scales": [scale] * len(levels)}
+                seen = [denoise(model, k, step.gamma_t, z)[1:] for z in noisy]
+                tried.append((scale, *fit_bands(step, k, pictures, seen, bases)))
+            best = min(kl.mean() for _, kl, _ in tried)
+            scale, kl, bands = max((t for t in tried if t[1].mean() <= PATIENCE * best), key=lambda t: t[0])
+            out.kl.append(kl)
+            out.scales.append(scale)
+            out.bands.append(bands)
+    finally:
+        model.coding = known
+    out.kl = np.stack(out.kl, 1).astype(float)
+    return out
+
+
+def fit_bands(step: Step, level: int, pictures, seen, bases) -> tuple[np.ndarray, list[float]]:
+    """The variances of the bands that fit best, and with them the KL of the step in bits/dim for each picture."""
+    measured = []
+    for x, (x_hat, m), basis in zip(pictures, seen, bases):
+        delta2 = basis.coordinates(step.delta(x, x_hat)) ** 2
+        measured.append((delta2, basis.extra_variance(level, step, m), basis.band.flatten().to(m.device)))
+    n = max(int(band.max()) for *_, band in measured) + 1
+    sums = sum(
+        torch.bincount(band.expand_as(r).flatten(), (delta2 / r).double().flatten(), n) for delta2, r, band in measured
+    )
+    counts = sum(torch.bincount(band, minlength=n) * len(r) for _, r, band in measured)
+    bands = [float(f"{max(v, 1e-3):.3g}") for v in (sums / counts.clamp(min=1)).tolist()]
+    scale = torch.tensor(bands, device=sums.device)
+    return np.concatenate([(kl_nats(d, r * scale[b]).mean(1) / LN2).cpu() for d, r, b in measured]), bands
 
 
 def as_grey(batch: torch.Tensor) -> torch.Tensor:
@@ -101,8 +141,11 @@ def rehearsed(model: DDPM, batches, grey: bool, quiet: bool) -> np.ndarray:
     return np.stack(costs)
 
 
-def coding_tables(model: DDPM, batches, levels, *, surplus, memory, min_bits, thin=None, quiet=False) -> dict:
-    """The ``coding`` entry of a model card. surplus: bits sent per bit of KL by a profile that fits.
+def coding_tables(
+    model: DDPM, batches, levels, *, surplus, memory, min_bits, block=8, scales=(1,), thin=None, quiet=False
+) -> dict:
+    """The ``coding`` entry of a model card. surplus: bits sent per bit of KL by a profile that fits; block: of the
+    cosine transform; scales: reductions at which the network may work at noisy levels.
 
     First the levels are thinned until steps have ``thin`` bits (by default ``min_bits``, which is for smaller pictures
     later on) at the size of these pictures, by the KL of the ideal channel; that KL at the levels kept is the
@@ -115,20 +158,22 @@ def coding_tables(model: DDPM, batches, levels, *, surplus, memory, min_bits, th
     model.coding = coding = {
         "mean": [round(float(v), 3) for v in values.mean(1)],
         "variance": round(float(values.var(1).mean()), 3),
-        "grey_variance": 1.0,
+        "block": block,
         "surplus": surplus,
         "memory": memory,
         "min_bits": min_bits,
     }
     every = [math.inf, *map(float, levels)]
-    rough, _ = step_costs(model, some, every, quiet=quiet)
-    kept = merged(rough, every, batches[0][0].numel(), min_bits if thin is None else thin)
+    rough = step_costs(model, some, every, scales=scales, quiet=quiet)
+    kept = merged(rough.kl, every, batches[0][0].numel(), min_bits if thin is None else thin)
     coding["levels"] = kept[1:]
-    colour, _ = step_costs(model, batches, kept, quiet=quiet)
-    coding["grey_variance"] = round(step_costs(model, some, kept, grey=True, quiet=quiet)[1], 3)
-    grey, _ = step_costs(model, some, kept, grey=True, quiet=quiet)
-    leaning = lean(colour)
-    for name, ideal, grey_too in (("", colour, False), ("grey_", grey, True)):
+    colour = step_costs(model, batches, kept, scales=scales, quiet=quiet)
+    grey = step_costs(model, batches, kept, grey=True, scales=[(s,) for s in colour.scales], quiet=quiet)
+    # The last level is where no step begins; its picture is made like that of the level before.
+    coding["scales"] = colour.scales + colour.scales[-1:]
+    coding["bands"], coding["grey_bands"] = (c.bands + c.bands[-1:] for c in (colour, grey))
+    leaning = lean(colour.kl)
+    for name, ideal, grey_too in (("", colour.kl, False), ("grey_", grey.kl, True)):
         coding[name + "reference"] = [float(f"{v:.5g}") for v in ideal.mean(0)]
         coding[name + "tables"] = tables(rehearsed(model, some, grey_too, quiet).mean(0), leaning)
     return coding

@@ -41,7 +41,7 @@ class Plan:
     levels: descending gammas, at least three, the first infinite: the first step sends z_T. tables: TILTS of integers,
     one per level, rising from 0. min_bits: neighbouring levels are skipped until a step of the MEAN profile has so many
     bits, as short messages are inefficient. reference: what an ideal channel needs for each level, bits/dim; for the
-    encoder's choice of a profile only.
+    encoder's choice of a profile only. keep_first: the first finite level is never skipped.
     """
 
     dims: int
@@ -49,16 +49,18 @@ class Plan:
     tables: tuple[tuple[int, ...], ...]
     min_bits: int
     reference: tuple[float, ...] = ()
+    keep_first: bool = False
 
     @cached_property
     def stops(self) -> tuple[int, ...]:
         """Indices into ``levels`` of x_T, ..., the steps' ends; the last level is always one."""
-        stops, last = [0, 1], len(self.levels) - 1
-        for i in range(2, last + 1):
+        stops, last = [0, 1] if self.keep_first else [0], len(self.levels) - 1
+        kept = len(stops)
+        for i in range(kept, last + 1):
             if self._bits(i, MEAN) - self._bits(stops[-1], MEAN) >= self.min_bits:
                 stops.append(i)
         if stops[-1] != last:
-            stops[2 if len(stops) == 2 else -1 :] = [last]
+            stops[kept if len(stops) == kept else -1 :] = [last]
         return tuple(stops)
 
     @cached_property
@@ -97,4 +99,5 @@ def plan_for(coding: dict, dims: int, grey: bool) -> Plan:
     """The plan that a model's coding tables give for an image of ``dims`` coded dimensions."""
     tables = tuple(tuple(t) for t in coding["grey_tables" if grey else "tables"])
     reference = tuple(coding["grey_reference" if grey else "reference"])
-    return Plan(dims, (math.inf, *coding["levels"]), tables, coding["min_bits"], reference)
+    keep_first = "block" not in coding  # with pixels by themselves z_T is best sent at the noisiest level
+    return Plan(dims, (math.inf, *coding["levels"]), tables, coding["min_bits"], reference, keep_first)

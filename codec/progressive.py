@@ -6,14 +6,13 @@ would show the network a wrong mean colour, and correcting that later costs seve
 ``Chain`` is what encoder and decoder share: the state z, the prediction of the next step, and the move. The encoder
 looks at x to choose each message; the decoder reads it. Everything else is the same code on both sides.
 
-A grey image is one with x in the direction (1, 1, 1)/sqrt(3) of colour space. Only that coordinate of z is coded; the
-other two hold the noise that q(z_s | z_t, x = 0) gives them, drawn from shared randomness, so they cost nothing and
-the network sees colour images as it was trained to.
+Steps are coded in the coordinates of basis.py. Of a grey image only those along grey are; along the other colours z
+holds the noise that q(z_s | z_t, x = 0) gives it, drawn from shared randomness, so that costs nothing and the network
+sees colour images as it was trained to.
 """
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,8 @@ from ddpm.likelihood import LN2, to_levels
 from ddpm.model import DDPM
 
 from . import trellis
+from .basis import basis_for
+from .denoise import denoise
 from .plan import Plan, Profile
 from .randomness import aiming_noise, filling, scramble
 
@@ -35,41 +36,11 @@ CHROMA = 1 << 32  # streams of shared noise beside those of the steps
 
 @dataclass
 class Prediction:
-    """What p says of the coded coordinates of z_s, all (B, n): mean, standard deviation, and r = var_p / var_q - 1."""
+    """What p says of z_s: its mean is that of q with x_hat for x, its variance 1 + r times that of q."""
 
     step: Step
     x_hat: torch.Tensor  # (B, 3, H, W)
-    mean: torch.Tensor
-    std: torch.Tensor
-    r: torch.Tensor
-
-
-def coordinates(values: torch.Tensor, grey: bool) -> torch.Tensor:
-    """(B, 3, H, W) -> (B, n), the coded coordinates: all of them, or those along grey."""
-    return (values.sum(1) / 3**0.5 if grey else values).flatten(1)
-
-
-def denoise(model: DDPM, gamma: float, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """eps_hat, x_hat cut to the range of images, and m at z (B, 3, H, W); what pictures are like if gamma is infinite.
-
-    There m is the limit of m exp(gamma): the variance of x about its mean.
-    """
-    if math.isinf(gamma):
-        mean = torch.tensor(model.coding["mean"], device=z.device).view(1, 3, 1, 1).expand_as(z)
-        return z, mean, torch.full_like(z, model.coding["variance"])
-    eps_hat, log_m = model(
-        z.contiguous(memory_format=torch.channels_last), torch.full((len(z),), gamma, device=z.device)
-    )
-    x_hat = Step(gamma, gamma - 1).x_hat(z, eps_hat).clamp(-1, 1)  # any step from here has the same
-    return eps_hat.contiguous(), x_hat.contiguous(), log_m.exp().contiguous()
-
-
-def extra_variance(model: DDPM, step: Step, m: torch.Tensor, grey: bool) -> torch.Tensor:
-    """r = E delta^2 = expm1(gamma_t - gamma_s) m in the coded coordinates, (B, n), and its limit."""
-    gain = step.gain if math.isfinite(step.gain) else (step.alpha_s / step.sigma_s) ** 2
-    if grey:
-        m = m.mean(1) * (3.0 if math.isinf(step.gain) else model.coding["grey_variance"])
-    return gain * m.flatten(1)
+    r: torch.Tensor  # (B, n), of the coded coordinates
 
 
 class Chain:
@@ -77,7 +48,7 @@ class Chain:
 
     def __init__(self, model: DDPM, plan: Plan, size: tuple[int, int], batch: int, grey=False, seed=0):
         self.model, self.plan, self.grey, self.seed, self.k = model, plan, grey, seed, 0
-        self.size, self.device = size, model.device
+        self.size, self.device, self.basis = size, model.device, basis_for(model.coding, size, grey)
         noise = filling(seed, CHROMA - 1, 3 * size[0] * size[1]).view(1, 3, *size)
         self.z = noise.to(self.device).repeat(batch, 1, 1, 1)
 
@@ -85,32 +56,37 @@ class Chain:
     def gamma(self) -> float:
         return self.plan.gammas[self.k]
 
+    @property
+    def level(self) -> int:
+        """Where in the model's tables the chain stands."""
+        return self.plan.stops[self.k]
+
     def step(self) -> Step:
         return Step(self.gamma, self.plan.gammas[self.k + 1])
+
+    def denoise(self):
+        """eps_hat, x_hat and m where the chain stands."""
+        return denoise(self.model, self.level, self.gamma, self.z)
 
     def predict(self) -> Prediction:
         """p(z_s | z_t) for the step that comes next."""
         step = self.step()
-        _, x_hat, m = denoise(self.model, self.gamma, self.z)
-        r = extra_variance(self.model, step, m, self.grey)
-        mean = coordinates(step.mean(self.z, x_hat), self.grey)
-        return Prediction(step, x_hat, mean, step.std_q * (1 + r).sqrt(), r)
+        _, x_hat, m = self.denoise()
+        return Prediction(step, x_hat, self.basis.extra_variance(self.level, step, m))
 
     def delta(self, p: Prediction, x: torch.Tensor) -> torch.Tensor:
         """(mean_q - mean_p) / std_q in the coded coordinates, (B, n)."""
-        return p.step.delta(coordinates(x, self.grey), coordinates(p.x_hat, self.grey))
+        return self.basis.coordinates(p.step.delta(x, p.x_hat))
 
     def move(self, p: Prediction, zeta: torch.Tensor) -> None:
         """z_t -> z_s = mean + std zeta, zeta (B, n)."""
-        coded = p.mean + p.std * zeta
+        mean = p.step.mean(self.z, p.x_hat)
         if self.grey:
             h, w = self.size
             noise = filling(self.seed, CHROMA + self.k, 3 * h * w).view(1, 3, h, w).to(self.device)
             free = p.step.z_coef * self.z + p.step.std_q * noise
-            free = free - free.mean(1, keepdim=True)
-            self.z = free + coded.view(-1, 1, h, w) / 3**0.5
-        else:
-            self.z = coded.view(-1, 3, *self.size)
+            mean = mean.mean(1, keepdim=True) + free - free.mean(1, keepdim=True)
+        self.z = mean + self.basis.picture(p.step.std_q * (1 + p.r).sqrt() * zeta)
         self.k += 1
 
     def picture(self, x_hat: torch.Tensor) -> torch.Tensor:
@@ -191,7 +167,7 @@ def encode(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while active:
             if chain.k == max(steps[i] for i in active):
-                look(denoise(model, chain.gamma, chain.z)[1])
+                look(chain.denoise()[1])
                 break
             p = chain.predict()
             look(p.x_hat)
@@ -202,7 +178,7 @@ def encode(
                 rest = [j for j in range(len(active)) if j not in done]
                 active = [active[j] for j in rest]
                 chain.keep(rest)
-                p = Prediction(p.step, p.x_hat[rest], p.mean[rest], p.std[rest], p.r[rest])
+                p = Prediction(p.step, p.x_hat[rest], p.r[rest])
             delta = chain.delta(p, x[active])
             kl = kl_nats(delta**2, p.r).sum(1) / LN2
             for j, i in enumerate(active):
@@ -258,7 +234,7 @@ def decode(
         sent = [b[i : i + t.bits] for b, i, t in zip(bits, position, trellises)]
         zeta = torch.stack([decode_step(m, t, (seed, chain.k)) for m, t in zip(sent, trellises)])
         position = [i + t.bits for i, t in zip(position, trellises)]
-        chain.move(p, zeta.to(p.mean.device))
+        chain.move(p, zeta.to(p.r.device))
         if progress:
             progress(1)
     return to_levels(chain.picture(reconstruct(chain, recon, seed))).permute(0, 2, 3, 1).cpu().numpy()
@@ -281,19 +257,21 @@ def reach(plan: Plan, n_bits: int, profile: Profile) -> int:
 def reconstruct(chain: Chain, recon: str, seed=0) -> torch.Tensor:
     """x (B, 3, H, W) from z_t: ``mean`` is x_hat; ``flow`` follows the probability-flow ODE; ``sample`` draws from p.
 
-    The last two run over the plan's remaining levels; ``sample`` takes its noise from ``seed``.
+    The last two run over the plan's remaining levels; ``sample`` takes its noise from ``seed``. A grey image is drawn
+    as a colour one: what of its colours was never coded is the model's to choose, and not shown.
     """
     if recon not in ("mean", "flow", "sample"):
         raise ValueError(f"unknown reconstruction {recon!r}")
+    basis = basis_for(chain.model.coding, chain.size, False)
     if recon != "mean":
         for k in range(chain.k, chain.plan.steps):
             step = chain.step()
-            eps_hat, x_hat, m = denoise(chain.model, chain.gamma, chain.z)
+            eps_hat, x_hat, m = chain.denoise()
             if recon == "flow":
                 chain.z = step.flow(x_hat, eps_hat)
             else:
-                noise = filling(seed, 2 * CHROMA + k, chain.z[0].numel()).view(chain.z[:1].shape).to(chain.device)
-                r = extra_variance(chain.model, step, m, False).view(chain.z.shape)
-                chain.z = step.mean(chain.z, x_hat) + step.std_q * (1 + r).sqrt() * noise
+                noise = filling(seed, 2 * CHROMA + k, chain.z[0].numel()).to(chain.device)
+                r = basis.extra_variance(chain.level, step, m)
+                chain.z = step.mean(chain.z, x_hat) + basis.picture(step.std_q * (1 + r).sqrt() * noise)
             chain.k = k + 1
-    return denoise(chain.model, chain.gamma, chain.z)[1]
+    return chain.denoise()[1]

@@ -12,13 +12,14 @@ from ddpm.gaussian import Step, kl_nats
 from ddpm.likelihood import LN2
 from ddpm.model import DDPM
 
+from .basis import basis_for
+from .denoise import denoise, scale_at
 from .errors import CodecError
 from .plan import FACTORS, MEAN, TILTS, Plan, Profile
-from .progressive import coordinates, denoise, extra_variance
 
 PROBES = 8  # levels at which a picture's cost is looked at before it is coded
-PROBE_PIXELS = 1 << 16  # larger pictures are probed on tiles of about so many pixels in all
-TILE = 64
+PROBE_PIXELS = 1 << 16  # larger pictures are probed on tiles of about so many pixels in all, as the network sees them
+TILE = 64  # pixels, likewise
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,17 @@ class Target:
         return 8 * (budget - overhead)
 
 
-def tiles(x: torch.Tensor) -> torch.Tensor:
+def tiles(x: torch.Tensor, scale: int) -> torch.Tensor:
     """(B, 3, H, W) -> (B, N, 3, h, w): the picture itself if small, else an even grid of tiles of it."""
     height, width = x.shape[2:]
-    if height * width <= PROBE_PIXELS or min(height, width) < TILE:
-        area = x[:, :, : max(1, PROBE_PIXELS // min(width, PROBE_PIXELS)), :PROBE_PIXELS]
+    most, tile = PROBE_PIXELS * scale**2, TILE * scale
+    if height * width <= most or min(height, width) < tile:
+        area = x[:, :, : max(1, most // min(width, most)), :most]
         return area.unsqueeze(1)
     side = math.isqrt(PROBE_PIXELS // TILE**2)
-    rows = np.linspace(0, height - TILE, side).astype(int)
-    columns = np.linspace(0, width - TILE, side).astype(int)
-    return torch.stack([x[:, :, r : r + TILE, c : c + TILE] for r in rows for c in columns], 1)
+    rows = np.linspace(0, height - tile, side).astype(int)
+    columns = np.linspace(0, width - tile, side).astype(int)
+    return torch.stack([x[:, :, r : r + tile, c : c + tile] for r in rows for c in columns], 1)
 
 
 @torch.inference_mode()
@@ -81,25 +83,26 @@ def probe(model: DDPM, plan: Plan, x: torch.Tensor, grey: bool) -> np.ndarray:
     At a few levels z_t is drawn from q(z_t | x), which an ideal channel would hand on, and the next step's KL is
     computed; between them it is interpolated in proportion to the model's reference.
     """
-    parts = tiles(x).to(model.device)
-    b, n = parts.shape[:2]
-    flat = parts.flatten(0, 1)
     mean_bits = np.maximum(plan.ideal(), 1e-3)
     at = np.unique(np.linspace(0, plan.steps - 1, PROBES).round().astype(int))
     generator = torch.Generator().manual_seed(0)
     ratio = []
     for k in at:
-        step = Step(plan.gammas[k], plan.gammas[k + 1])
+        step, level = Step(plan.gammas[k], plan.gammas[k + 1]), plan.stops[k]
+        parts = tiles(x, scale_at(model.coding, level)).to(model.device)
+        b, n = parts.shape[:2]
+        flat = parts.flatten(0, 1)
+        basis = basis_for(model.coding, tuple(flat.shape[2:]), grey)
         z = step.alpha_t * flat + step.sigma_t * torch.randn(flat.shape, generator=generator).to(flat.device)
-        _, x_hat, m = denoise(model, step.gamma_t, z)
-        r = extra_variance(model, step, m, grey)
-        kl = kl_nats(step.delta(coordinates(flat, grey), coordinates(x_hat, grey)) ** 2, r)
+        _, x_hat, m = denoise(model, level, step.gamma_t, z)
+        r = basis.extra_variance(level, step, m)
+        kl = kl_nats(basis.coordinates(step.delta(flat, x_hat)) ** 2, r)
         kl = kl.mean(1).view(b, n).mean(1) / LN2 * plan.dims
         ratio.append(np.maximum(kl.cpu().numpy(), 1e-6) / mean_bits[k])
     log_ratio = np.log(np.stack(ratio, 1))
     between = np.stack([np.interp(np.arange(plan.steps), at, row) for row in log_ratio])
     bits = np.exp(between) * mean_bits
-    return np.concatenate([np.zeros((b, 1)), np.cumsum(bits, 1)], 1)
+    return np.concatenate([np.zeros((len(x), 1)), np.cumsum(bits, 1)], 1)
 
 
 def choose(plan: Plan, cost: np.ndarray, target: Target, budget: float) -> tuple[Profile, int]:

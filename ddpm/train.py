@@ -45,6 +45,7 @@ class TrainConfig:
     warmup: int = 200  # optimizer steps
     clip: float = 1.0  # of the gradient norm
     ema: float = 0.999
+    focus: float = 0.0  # 0: the bound; 1: the logarithm of each of its terms, and so of short files
     variance_weight: float = 0.05  # of the likelihood of m; its targets are detached
     decay_minutes: float = 60.0  # the learning rate falls as a cosine over so much training time
     decay_images: int = 0  # or, if set, over so many images
@@ -84,8 +85,12 @@ class Bound:
         error = (eps - eps_hat)[n0:] ** 2
         weight = (self.schedule.gamma_max - self.schedule.gamma_min) / 2
         diffusion = weight * error.mean() / LN2
+        # Early terms are a small part of the bound, but all of a short file: focus weighs by the expected error.
+        expected = log_m[n0:].detach().exp().mean((1, 2, 3), keepdim=True)
+        emphasis = (expected.mean() / expected) ** self.config.focus
+        focused = weight * (emphasis * error).mean() / LN2
         variance = 0.5 * (log_m[n0:] + error.detach() * torch.exp(-log_m[n0:])).mean() / LN2
-        loss = diffusion + l0 + self.config.variance_weight * variance
+        loss = focused + l0 + self.config.variance_weight * variance
         return loss, {"bits_per_dim": diffusion + l0, "diffusion": diffusion, "l0": l0, "variance_nll": variance}
 
 

@@ -11,22 +11,23 @@ def tables(min_size=2):
     return st.lists(step, min_size=min_size, max_size=40).map(lambda s: tuple(sum(s[:i]) for i in range(len(s) + 1)))
 
 
-def make(dims, cumulative, min_bits):
-    return Plan(dims, tuple(5.0 - i / 4 for i in range(len(cumulative))), (cumulative,) * TILTS, min_bits)
+def make(dims, cumulative, min_bits, keep_first=False):
+    levels = tuple(5.0 - i / 4 for i in range(len(cumulative)))
+    return Plan(dims, levels, (cumulative,) * TILTS, min_bits, keep_first=keep_first)
 
 
 profiles = st.builds(Profile, st.integers(0, FACTORS - 1), st.integers(0, TILTS - 1))
 
 
-@given(st.integers(1, 5000), tables(), st.integers(0, 64))
-def test_stops_go_from_end_to_end_and_no_step_is_short(dims, cumulative, min_bits):
-    plan = make(dims, cumulative, min_bits)
+@given(st.integers(1, 5000), tables(), st.integers(0, 64), st.booleans())
+def test_stops_go_from_end_to_end_and_no_step_is_short(dims, cumulative, min_bits, keep_first):
+    plan = make(dims, cumulative, min_bits, keep_first)
     assert plan.stops[0] == 0
     assert plan.stops[-1] == len(cumulative) - 1
     assert list(plan.stops) == sorted(set(plan.stops))
-    assert plan.stops[1] == 1
+    assert not keep_first or plan.stops[1] == 1
     if plan.steps > 2:
-        ends = [cumulative[i] * dims >> UNIT for i in plan.stops[1:]]
+        ends = [cumulative[i] * dims >> UNIT for i in plan.stops[keep_first:]]
         assert min(b - a for a, b in pairwise(ends)) >= min_bits
 
 

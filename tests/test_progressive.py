@@ -4,7 +4,7 @@ import torch
 
 from codec import progressive
 from codec.plan import MEAN, Profile, plan_for
-from codec.progressive import Chain, coordinates
+from codec.progressive import Chain
 from ddpm.gaussian import Step
 from ddpm.likelihood import to_unit
 
@@ -87,8 +87,9 @@ def test_grey_code_sends_one_coordinate_a_pixel(model):
         before = chain.z.clone()
         zeta = torch.randn(1, 256)
         chain.move(p, zeta)
-    assert p.mean.shape == (1, 256)
-    torch.testing.assert_close(coordinates(chain.z, True), p.mean + p.std * zeta, atol=1e-4, rtol=1e-4)
+    assert p.r.shape == (1, 256)
+    grey = chain.basis.coordinates(chain.z - p.step.mean(before, p.x_hat))
+    torch.testing.assert_close(grey, p.step.std_q * (1 + p.r).sqrt() * zeta, atol=1e-4, rtol=1e-4)
     colour = chain.z - chain.z.mean(1, keepdim=True)
     expected = p.step.z_coef * (before - before.mean(1, keepdim=True))
     assert float((colour - expected).std()) == pytest.approx(p.step.std_q * (2 / 3) ** 0.5, rel=0.1)

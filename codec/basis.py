@@ -1,0 +1,128 @@
+"""The coordinates that the code speaks of, and how uncertain p is in each of them.
+
+q(z_s | z_t, x) has the same variance in every orthonormal basis, so the step can be coded in whichever p describes
+best. x - x_hat is far from white: neighbours and colours err together. Its cosine transform over small blocks is nearly
+uncorrelated, and p with a variance for each frequency pays less for a long step than p with a variance for each
+pixel: sum 1/2 ln(1 + r_i) is smallest where the r_i are the eigenvalues. (At infinitely many steps they cost the
+same.) The variance in a coordinate is the network's m, averaged over the block, times what calibration found for this
+level and band of frequencies.
+
+A grey image is one with x in the direction (1, 1, 1)/sqrt(3) of colour space, the first of the basis. Only the
+coordinates along it are coded.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy.fft import dct
+
+from ddpm.gaussian import Step
+
+RINGS = 11  # bands of a colour: radial frequency, rounded, in units of one half period per block
+
+
+def basis_for(coding: dict, size: tuple[int, int], grey: bool) -> Cosines | Pixels:
+    """The basis that a model's coding tables ask for, for pictures of ``size`` (height, width)."""
+    return (Cosines if "block" in coding else Pixels)(coding, size, grey)
+
+
+def gain(step: Step) -> float:
+    """delta^2 per squared error of eps, and its limit for a z_t that knows nothing (m then is the variance of x)."""
+    return step.gain if math.isfinite(step.gain) else (step.alpha_s / step.sigma_s) ** 2
+
+
+class Pixels:
+    """Every channel of every pixel by itself: the plain basis of the first models."""
+
+    def __init__(self, coding: dict, size: tuple[int, int], grey: bool):
+        self.coding, self.size, self.grey = coding, size, grey
+
+    def coordinates(self, values: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) -> (B, n), the coded coordinates: all of them, or those along grey."""
+        return (values.sum(1) / 3**0.5 if self.grey else values).flatten(1)
+
+    def picture(self, coordinates: torch.Tensor) -> torch.Tensor:
+        """(B, n) -> (B, 3, H, W), the adjoint of ``coordinates``."""
+        if self.grey:
+            return coordinates.view(-1, 1, *self.size).expand(-1, 3, -1, -1) / 3**0.5
+        return coordinates.view(-1, 3, *self.size)
+
+    def extra_variance(self, level: int, step: Step, m: torch.Tensor) -> torch.Tensor:
+        """r = E delta^2 in the coded coordinates, (B, n), of a step from the given level of the tables."""
+        if self.grey:
+            m = m.mean(1) * (3.0 if math.isinf(step.gain) else self.coding["grey_variance"])
+        return gain(step) * m.flatten(1)
+
+
+class Cosines:
+    """Discrete cosine transform over the three colours and blocks of ``coding["block"]`` pixels a side.
+
+    At the right and lower edges a smaller block takes what is left. ``coding["bands"]`` (or ``grey_bands``) holds, for
+    each level, the variance of each band relative to the mean of m over the block: 3 x RINGS numbers, or RINGS.
+    """
+
+    def __init__(self, coding: dict, size: tuple[int, int], grey: bool):
+        self.block, self.size, self.grey = coding["block"], size, grey
+        self.bands = coding["grey_bands" if grey else "bands"]
+        self.band = band_of(self.block, size, 1 if grey else 3)
+
+    def coordinates(self, values: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) -> (B, n), the coded coordinates: all of them, or those along grey."""
+        values = torch.einsum("ck,bkhw->bchw", cosines(3)[: 1 if self.grey else 3].to(values), values)
+        return self._blocks(values, cosines).flatten(1)
+
+    def picture(self, coordinates: torch.Tensor) -> torch.Tensor:
+        """(B, n) -> (B, 3, H, W), the adjoint of ``coordinates``."""
+        values = self._blocks(coordinates.view(-1, len(self.band), *self.size), lambda n: cosines(n).T)
+        return torch.einsum("ck,bchw->bkhw", cosines(3)[: 1 if self.grey else 3].to(values), values)
+
+    def extra_variance(self, level: int, step: Step, m: torch.Tensor) -> torch.Tensor:
+        """r = E delta^2 in the coded coordinates, (B, n), of a step from the given level of the tables."""
+        shape = torch.tensor(self.bands[level], device=m.device)[self.band.to(m.device)]
+        return (gain(step) * self.local(m) * shape).flatten(1)
+
+    def local(self, m: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) -> (B, 1, H, W): the mean over the block and the colours."""
+        return self._blocks(m.mean(1, keepdim=True), lambda n: torch.full((n, n), 1 / n))
+
+    def _blocks(self, values: torch.Tensor, matrix) -> torch.Tensor:
+        """matrix(n) (n, n) applied along both sides of every block, n its length there."""
+        for _ in range(2):
+            values = along(values, self.block, matrix).transpose(2, 3)
+        return values
+
+
+def along(values: torch.Tensor, block: int, matrix) -> torch.Tensor:
+    """matrix(n) (n, n) applied to each run of n = ``block`` values of the last axis, and to the shorter rest."""
+    rest = values.shape[-1] % block
+    whole, rest = values.split([values.shape[-1] - rest, rest], -1)
+    parts = []
+    if whole.shape[-1]:
+        parts.append((whole.unflatten(-1, (-1, block)) @ matrix(block).T.to(values)).flatten(-2))
+    if rest.shape[-1]:
+        parts.append(rest @ matrix(rest.shape[-1]).T.to(values))
+    return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+
+
+@lru_cache
+def cosines(n: int) -> torch.Tensor:
+    """(n, n): row k is the k-th orthonormal cosine (DCT-II). Of the three colours: grey, red - blue, green."""
+    return torch.from_numpy(dct(np.eye(n), axis=0, norm="ortho").astype(np.float32))
+
+
+@lru_cache(maxsize=8)
+def band_of(block: int, size: tuple[int, int], colours: int) -> torch.Tensor:
+    """(colours, H, W) int64: the band of each coordinate, colour * RINGS + ring."""
+
+    def frequency(n):
+        i = np.arange(n)
+        length = np.minimum(block, n - i // block * block)
+        return i % block * (8 / length)
+
+    radius = np.hypot(frequency(size[0])[:, None], frequency(size[1])[None])
+    ring = np.minimum(np.rint(radius), RINGS - 1).astype(np.int64)
+    return torch.from_numpy(np.arange(colours)[:, None, None] * RINGS + ring)

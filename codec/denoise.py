@@ -1,0 +1,64 @@
+"""x_hat and m at any point of the chain, at the resolution that is worth it.
+
+At high noise only coarse content shows through z. The orthonormal average over s x s pixels (the Haar LL band) keeps
+the noise N(0, sigma^2 I) and multiplies the signal by s, so that, rescaled,
+
+    z' = LL(z) / sqrt(s^2 alpha^2 + sigma^2)   is the s times smaller picture at   gamma' = gamma - 2 ln s,
+
+which the same network has learned to denoise, for 1/s^2 of the work and with s times the view. Calibration says at
+which levels this costs no bits worth the time. The chain itself stays at full resolution.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from ddpm.gaussian import Step
+from ddpm.model import DDPM, mirror
+from ddpm.schedule import alpha_sigma
+
+
+def denoise(model: DDPM, level: int, gamma: float, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """eps_hat, x_hat cut to the range of images, and m at z (B, 3, H, W), a point at ``level`` of the model's tables.
+
+    If gamma is infinite, what pictures are like: m then is the limit of m exp(gamma), the variance of x.
+    """
+    if math.isinf(gamma):
+        mean = torch.tensor(model.coding["mean"], device=z.device).view(1, 3, 1, 1).expand_as(z)
+        return z, mean, torch.full_like(z, model.coding["variance"])
+    scale = scale_at(model.coding, level)
+    seen, gamma_seen = coarse(z, gamma, scale)
+    eps_hat, log_m = model(
+        seen.contiguous(memory_format=torch.channels_last), torch.full((len(z),), gamma_seen, device=z.device)
+    )
+    x_hat = Step(gamma_seen, gamma_seen - 1).x_hat(seen, eps_hat).clamp(-1, 1)  # any step from here has the same
+    m = log_m.exp()
+    if scale > 1:
+        x_hat, m = (enlarge(v, scale, z.shape[2:]) for v in (x_hat, m / scale**2))
+        step = Step(gamma, gamma - 1)
+        eps_hat = (z - step.alpha_t * x_hat) / step.sigma_t
+    return eps_hat.contiguous(), x_hat.contiguous(), m.contiguous()
+
+
+def scale_at(coding: dict, level: int) -> int:
+    """The resolution that the network works at, 1/scale, at a level of the tables."""
+    return coding["scales"][level] if "scales" in coding else 1
+
+
+def coarse(z: torch.Tensor, gamma: float, scale: int) -> tuple[torch.Tensor, float]:
+    """z (B, 3, H, W) at gamma -> the picture ``scale`` times smaller at its own gamma; edges are mirrored."""
+    if scale == 1:
+        return z, gamma
+    rows, columns = (mirror(n, n + -n % scale, z.device) for n in z.shape[2:])
+    alpha, sigma = alpha_sigma(gamma)
+    unit = scale / math.sqrt(scale**2 * float(alpha) ** 2 + float(sigma) ** 2)
+    return F.avg_pool2d(z[:, :, rows][..., columns], scale) * unit, gamma - 2 * math.log(scale)
+
+
+def enlarge(values: torch.Tensor, scale: int, size) -> torch.Tensor:
+    """The inverse of the averaging in ``coarse``, by linear interpolation, cut to ``size``."""
+    full = F.interpolate(values, scale_factor=scale, mode="bilinear", align_corners=False)
+    return full[..., : size[0], : size[1]]
