@@ -20,7 +20,7 @@ import torch
 from codec import progressive
 from codec.api import Codec
 from codec.plan import Plan
-from codec.ratecontrol import Target, choose, probe
+from codec.ratecontrol import Target, probe, spending_for
 from ddpm.data import load_images
 from ddpm.likelihood import to_unit
 
@@ -42,13 +42,13 @@ def curve(codec: Codec, plan: Plan, x: torch.Tensor, channel: str, batch: int) -
     for part in x.split(batch):
         part = to_unit(part)
         cost = probe(codec.model, plan, part, False)
-        profiles = [choose(plan, c, Target(steps=1000), math.inf)[0] for c in cost]
-        steps = [plan.steps] * len(part)
-        streams = progressive.encode(codec.model, plan, part, profiles, steps, channel=channel, seed=1)
-        for stream, profile in zip(streams, profiles):
+        surplus = codec.model.coding["surplus"]
+        spending = [spending_for(plan, c, Target(steps=plan.steps), math.inf, surplus) for c in cost]
+        streams = progressive.encode(codec.model, plan, part, spending, channel=channel, seed=1)
+        for stream in streams:
             kl = np.concatenate([[0], np.cumsum(stream.kl)])
             ideal.append(kl)
-            rate.append(kl if channel == "ideal" else plan.totals(profile))
+            rate.append(kl if channel == "ideal" else np.cumsum([0, *map(len, stream.messages)]))
             mse.append(stream.mse)
     mean = lambda a: np.mean(np.array(a, float), 0)  # noqa: E731
     return {
@@ -83,6 +83,8 @@ def finer(coding: dict, steps: int) -> dict:
     if "bands" in coding:
         bands = np.array(coding["bands"])
         fine["bands"] = [bands[0].tolist(), *np.stack([between(b[1:]) for b in bands.T], 1).tolist()]
+        nearest = np.abs(levels[:, None] - old).argmin(1)
+        fine["scales"] = [1, *(coding["scales"][1 + i] for i in nearest)]
     return {**coding, **fine, "reference": [coding["reference"][0], *reference.tolist()]}
 
 

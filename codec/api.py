@@ -27,11 +27,11 @@ from ddpm.likelihood import to_unit
 from ddpm.model import DDPM, ModelError, load_model, read_card, shipped_models, strict_fp32
 
 from . import progressive
-from .container import TRAILER, Header, checksum
+from .container import TRAILER, Header, checksum, pack_corrections, unpack_corrections
 from .errors import CodecError, DamagedFile, UnknownModel
 from .pictures import MAX_PIXELS, to_array
-from .plan import MEAN, Plan, plan_for
-from .ratecontrol import Target, choose, probe
+from .plan import MEAN, Allotment, Plan, plan_for
+from .ratecontrol import Target, probe, spending_for
 
 STARVED = 1.3  # KL along the chain over bits sent, beyond which a picture is coded again
 
@@ -147,12 +147,15 @@ class Codec:
         costs = probe(self.model, plan, x, grey)
 
         def send(images):
-            chosen = [choose(plan, costs[i], target, budget) for i in images]
-            profiles, steps = (list(c) for c in zip(*chosen))
-            sent = progressive.encode(
-                self.model, plan, x[images], profiles, steps, grey, seed, channel, target.mse, progress
-            )
-            return dict(zip(images, zip(sent, profiles)))
+            spending = [spending_for(plan, costs[i], target, budget, self.model.coding["surplus"]) for i in images]
+            sent = progressive.encode(self.model, plan, x[images], spending, grey, seed, channel, target.mse, progress)
+            out = {}
+            for i, stream, by in zip(images, sent, spending):
+                count = Allotment.count_long(plan, by.profile, len(stream.kl))
+                stream.trim(budget - 8 * (count + (count > 0)))
+                count = Allotment.count_long(plan, by.profile, len(stream.kl))
+                out[i] = stream, Allotment(plan, by.profile, len(stream.kl), by.corrections[:count])
+            return out
 
         result = send(list(range(len(x))))
         # A picture whose steps were given too little falls ever further behind; the few there are get a second chance.
@@ -161,18 +164,18 @@ class Codec:
         if hungry:
             for i, h in hungry.items():
                 costs[i] *= h
-            for i, (again, profile) in send(list(hungry)).items():
+            for i, (again, allotment) in send(list(hungry)).items():
                 first = result[i][0]
                 if again.mse[-1] < first.mse[-1] if target.mse is None else len(again.bits) < len(first.bits):
-                    result[i] = again, profile
-        streams, profiles = zip(*(result[i] for i in range(len(x))))
+                    result[i] = again, allotment
+        streams, allotments = zip(*(result[i] for i in range(len(x))))
         if target.mse is not None and (worst := max(s.mse[-1] for s in streams)) > target.mse:
             raise CodecError(f"this model's lossy code ends at {psnr(worst):.2f} dB for this picture")
         seconds = (time.monotonic() - start) / len(x)
         out = []
-        for stream, profile in zip(streams, profiles):
-            header = Header(blank.model, height, width, profile, len(stream.kl), grey, seed).pack(self.native)
-            payload = np.packbits(stream.bits).tobytes()
+        for stream, by in zip(streams, allotments):
+            header = Header(blank.model, height, width, by.profile, by.steps, grey, seed).pack(self.native)
+            payload = pack_corrections(header, by.corrections) + np.packbits(stream.bits).tobytes()
             data = header + payload + checksum(header, payload, self.model.fingerprint)
             out.append(
                 Encoded(
@@ -181,14 +184,14 @@ class Codec:
                     height * width,
                     stream.mse[-1],
                     sum(stream.kl),
-                    len(stream.bits),
+                    len(stream.bits) + 8 * len(pack_corrections(header, by.corrections)),
                     seconds,
                 )
             )
         return out
 
-    def open(self, data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Info, Plan, bytes]:
-        """Check a file of this model, whole or cut: what it is, its plan, and the payload that is there."""
+    def open(self, data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Info, Allotment, bytes]:
+        """Check a file of this model, whole or cut: what it is, its steps' bits, and the messages that are there."""
         header, at = Header.unpack(data, lambda byte: self.native if byte == self.model.fingerprint[0] else None)
         if header.model != self.model.fingerprint[0]:
             raise UnknownModel(f"the file was not made with model {self.model.name}")
@@ -197,16 +200,22 @@ class Codec:
         plan = self.plan(header.height, header.width, header.grey)
         if header.steps > plan.steps:
             raise DamagedFile("the header promises more steps than its model has")
-        whole = at + -(-plan.total(header.steps, header.profile) // 8) + TRAILER
+        count = Allotment.count_long(plan, header.profile, header.steps)
+        corrections, start = unpack_corrections(data, at, count)
+        allotment = Allotment(plan, header.profile, header.steps, corrections)
+        whole = start + -(-allotment.total // 8) + TRAILER
         if len(data) > whole:
             raise DamagedFile(f"the file is longer than its content ({len(data)} bytes, not {whole})")
         complete = len(data) == whole
-        payload = data[at : whole - TRAILER]
-        if complete and checksum(data[:at], payload, self.model.fingerprint) != data[whole - TRAILER :]:
+        payload = data[start : whole - TRAILER]
+        if (
+            complete
+            and checksum(data[:at], data[at : whole - TRAILER], self.model.fingerprint) != data[whole - TRAILER :]
+        ):
             raise DamagedFile("the file is damaged (checksum), or was made with another model")
-        steps = min(progressive.complete_steps(plan, 8 * len(payload), header.profile), header.steps)
+        steps = allotment.complete(8 * len(payload))
         info = Info(header, self.model.name, at, len(data), whole, plan.dims, steps, plan.gammas[steps], complete)
-        return info, plan, payload
+        return info, allotment, payload
 
     def decode(
         self,
@@ -221,24 +230,22 @@ class Codec:
         opened = [self.open(data, max_pixels) for data in files]
         groups: dict[tuple, list[int]] = {}
         payloads = []
-        for i, (info, plan, payload) in enumerate(opened):
+        for i, (info, allotment, payload) in enumerate(opened):
             if rate is not None:
-                payload = payload[: max(0, math.floor(rate * info.dims / 8) - info.header_bytes)]
-            bits = np.unpackbits(np.frombuffer(payload, np.uint8))
-            bits = bits[: plan.total(info.header.steps, info.header.profile)]
+                side = len(files[i]) - len(payload) - TRAILER * info.complete
+                payload = payload[: max(0, math.floor(rate * info.dims / 8) - side)]
+            bits = np.unpackbits(np.frombuffer(payload, np.uint8))[: allotment.total]
             payloads.append(bits)
-            h = info.header
-            reach = min(progressive.reach(plan, len(bits), h.profile), h.steps)
+            h, reach = info.header, allotment.reach(len(bits))
             groups.setdefault((h.height, h.width, h.grey, h.seed, reach), []).append(i)
         out: list[Decoded | None] = [None] * len(files)
         for (height, width, grey, seed, reach), members in groups.items():
-            profiles = [opened[i][0].header.profile for i in members]
-            plan = opened[members[0]][1]
+            allotments = [opened[i][1] for i in members]
             arrays = progressive.decode(
                 self.model,
-                plan,
+                allotments[0].plan,
                 [payloads[i] for i in members],
-                profiles,
+                allotments,
                 reach,
                 (height, width),
                 grey,

@@ -28,7 +28,9 @@ from .basis import RINGS, basis_for
 from .denoise import denoise
 from .errors import CodecError
 from .plan import MAX_STEPS, MEAN, TILTS, UNIT, Plan
+from .ratecontrol import Oracle
 
+LONG = 512  # bits of a message that are worth a byte of correction
 PATIENCE = 1.005  # a smaller picture may cost so much more before a level is given full resolution
 
 
@@ -135,8 +137,7 @@ def rehearsed(model: DDPM, batches, grey: bool, quiet: bool) -> np.ndarray:
         dims = x[0].numel() // (3 if grey else 1)
         levels = (math.inf, *model.coding["levels"])
         plan = Plan(dims, levels, (tuple(range(len(levels))),) * TILTS, min_bits=0)
-        n = len(x)
-        streams = progressive.encode(model, plan, x, [None] * n, [plan.steps] * n, grey)
+        streams = progressive.encode(model, plan, x, [Oracle(plan, model.coding["surplus"]) for _ in x], grey)
         costs += [np.array(s.kl) * model.coding["surplus"] / dims for s in streams]
     return np.stack(costs)
 
@@ -159,6 +160,7 @@ def coding_tables(
         "mean": [round(float(v), 3) for v in values.mean(1)],
         "variance": round(float(values.var(1).mean()), 3),
         "block": block,
+        "long": LONG,
         "surplus": surplus,
         "memory": memory,
         "min_bits": min_bits,

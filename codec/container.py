@@ -94,6 +94,23 @@ class Header:
         return Header(data[2], height, width, profile, spending >> 10, bool(flags & 8), seed, mode), at + 1
 
 
+def pack_corrections(header: bytes, corrections: bytes) -> bytes:
+    """What a payload begins with if some of its steps are long: their corrections and a CRC-8 over header and these."""
+    return corrections + bytes([crc8(header + corrections)]) if corrections else b""
+
+
+def unpack_corrections(data: bytes, at: int, count: int) -> tuple[bytes, int]:
+    """The ``count`` corrections after a header of ``at`` bytes, neutral ones if cut, and where the messages begin."""
+    if not count:
+        return b"", at
+    end = at + count
+    if len(data) <= end:
+        return bytes([128]) * count, end + 1
+    if crc8(data[:end]) != data[end]:
+        raise DamagedFile("the file is damaged (checksum of the corrections)")
+    return data[at:end], end + 1
+
+
 def _varint(n: int) -> bytes:
     out = bytearray()
     while n > 127:

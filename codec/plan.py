@@ -3,7 +3,8 @@
 A model carries levels infinity > gamma_T > ... > gamma_0 and, for each, the bits per dimension that its calibration
 pictures needed to get there (cumulative means, times 2^24). Pictures differ from that mean mostly by a factor and, next
 to it, by how their cost leans towards coarse or fine detail; so there are ``TILTS`` such tables, and a picture names
-one of them and a factor (its ``Profile``). Nothing here is floating point, so nothing can differ between machines.
+one of them and a factor (its ``Profile``). Where a step is long, a byte of its own corrects even that. Nothing here is
+floating point, so nothing can differ between machines.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Plan:
     levels: descending gammas, at least three, the first infinite: the first step sends z_T. tables: TILTS of integers,
     one per level, rising from 0. min_bits: neighbouring levels are skipped until a step of the MEAN profile has so many
     bits, as short messages are inefficient. reference: what an ideal channel needs for each level, bits/dim; for the
-    encoder's choice of a profile only. keep_first: the first finite level is never skipped.
+    encoder's choice of a profile only. keep_first: the first finite level is never skipped. long: see ``Allotment``.
     """
 
     dims: int
@@ -50,6 +51,7 @@ class Plan:
     min_bits: int
     reference: tuple[float, ...] = ()
     keep_first: bool = False
+    long: int = 0  # bits from which a step has a correction; 0: none has
 
     @cached_property
     def stops(self) -> tuple[int, ...]:
@@ -83,9 +85,8 @@ class Plan:
         lower, upper = (self._bits(i, profile) for i in self.stops[step : step + 2])
         return min(upper - lower + (START_BITS if step == 0 else 0), self.dims)
 
-    def total(self, steps: int, profile: Profile) -> int:
-        """Bits of the first ``steps`` steps."""
-        return sum(self.bits(k, profile) for k in range(steps))
+    def is_long(self, step: int, profile: Profile) -> bool:
+        return 0 < self.long <= self.bits(step, profile)
 
     def totals(self, profile: Profile) -> list[int]:
         """Bits of the first 0, 1, ..., all steps."""
@@ -95,9 +96,69 @@ class Plan:
         return out
 
 
+@dataclass(frozen=True)
+class Allotment:
+    """The bits of each step of one file: those that its profile gives, in long steps times (128 + correction) / 256.
+
+    corrections: a byte for each long step among the file's ``steps``.
+    """
+
+    plan: Plan
+    profile: Profile
+    steps: int
+    corrections: bytes = b""
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Bits of the messages of the file's steps."""
+        corrections = iter(self.corrections)
+        return tuple(
+            self.corrected(self.plan, self.profile, k, next(corrections)) if self.plan.is_long(k, self.profile) else n
+            for k, n in enumerate(self.plan.bits(k, self.profile) for k in range(self.steps))
+        )
+
+    @property
+    def total(self) -> int:
+        """Bits of the payload."""
+        return sum(self.sizes)
+
+    @staticmethod
+    def corrected(plan: Plan, profile: Profile, step: int, correction: int) -> int:
+        """Bits of a long step."""
+        return min(plan.bits(step, profile) * (128 + correction) >> 8, plan.dims)
+
+    @staticmethod
+    def correction(plan: Plan, profile: Profile, step: int, wanted: float) -> int:
+        """The correction that gives a long step the bits wanted or just less, as far as it can."""
+        base = plan.bits(step, profile)
+        c = max(0, min(255, math.floor(wanted * 256 / base) - 128))
+        return c + (c < 255 and Allotment.corrected(plan, profile, step, c + 1) <= wanted)
+
+    @staticmethod
+    def count_long(plan: Plan, profile: Profile, steps: int) -> int:
+        """How many of the first steps have a correction."""
+        return sum(plan.is_long(k, profile) for k in range(steps))
+
+    def complete(self, n_bits: int) -> int:
+        """How many whole steps the first n bits of the payload hold."""
+        done = total = 0
+        for size in self.sizes:
+            total += size
+            done += total <= n_bits
+        return done
+
+    def reach(self, n_bits: int) -> int:
+        """How many steps to decode from the first n bits: the complete ones, and one more if most of it is there."""
+        steps = self.complete(n_bits)
+        if steps < self.steps:
+            steps += 2 * (n_bits - sum(self.sizes[:steps])) > self.sizes[steps] + 28
+        return steps
+
+
 def plan_for(coding: dict, dims: int, grey: bool) -> Plan:
     """The plan that a model's coding tables give for an image of ``dims`` coded dimensions."""
     tables = tuple(tuple(t) for t in coding["grey_tables" if grey else "tables"])
     reference = tuple(coding["grey_reference" if grey else "reference"])
     keep_first = "block" not in coding  # with pixels by themselves z_T is best sent at the noisiest level
-    return Plan(dims, (math.inf, *coding["levels"]), tables, coding["min_bits"], reference, keep_first)
+    levels, long = (math.inf, *coding["levels"]), coding.get("long", 0)
+    return Plan(dims, levels, tables, coding["min_bits"], reference, keep_first, long)

@@ -17,6 +17,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from ddpm.model import DDPM
 from . import trellis
 from .basis import basis_for
 from .denoise import denoise
-from .plan import Plan, Profile
+from .plan import Allotment, Plan
 from .randomness import aiming_noise, filling, scramble
 
 CHROMA = 1 << 32  # streams of shared noise beside those of the steps
@@ -98,13 +99,33 @@ class Chain:
         self.z = self.z[list(index)]
 
 
+class Spending(Protocol):
+    """Who decides, step by step, how many bits an image gets; see ratecontrol.py."""
+
+    steps: int  # after so many it ends; may change as the chain goes on
+
+    def bits(self, step: int, kl: float) -> int:
+        """The bits for a step whose KL along this very chain is ``kl`` bits; asked once for each step, in order."""
+
+
 @dataclass
 class Stream:
     """What the encoder made of one image."""
 
-    bits: np.ndarray  # the payload, uint8 of 0 and 1
+    messages: list[np.ndarray] = field(default_factory=list)  # of each step, uint8 of 0 and 1
     kl: list[float] = field(default_factory=list)  # bits, of each step along the chain that was sent
     mse: list[float] = field(default_factory=list)  # of `mean` before each step and at the end, in squared grey levels
+
+    @property
+    def bits(self) -> np.ndarray:
+        """The messages one after the other, uint8 of 0 and 1."""
+        return np.concatenate([np.zeros(0, np.uint8), *self.messages])
+
+    def trim(self, budget: float) -> None:
+        """Drop the last steps until no more than ``budget`` bits are left."""
+        while sum(map(len, self.messages)) > budget:
+            for of_steps in (self.messages, self.kl, self.mse):
+                of_steps.pop()
 
 
 def encode_step(a: torch.Tensor, b: torch.Tensor, delta: torch.Tensor, code: trellis.Trellis, key) -> np.ndarray:
@@ -133,28 +154,24 @@ def encode(
     model: DDPM,
     plan: Plan,
     x: torch.Tensor,
-    profiles: Sequence[Profile | None],
-    steps: Sequence[int],
+    spending: Sequence[Spending],
     grey=False,
     seed=0,
     channel="trellis",
     mse: float | None = None,
     progress=None,
 ) -> list[Stream]:
-    """Send B images x (B, 3, H, W) on [-1, 1], image i with ``profiles[i]`` over its first ``steps[i]`` steps.
+    """Send B images x (B, 3, H, W) on [-1, 1], image i with the bits that ``spending[i]`` gives each step.
 
-    A profile of None sends the model's surplus times the KL that each step turns out to have: what no decoder can know,
-    but the measure of what profiles should give. With ``mse`` (squared grey levels) an image ends as soon as its
-    ``mean`` picture is so close.
+    With ``mse`` (squared grey levels) an image ends as soon as its ``mean`` picture is so close.
 
     channel "ideal" draws z_s from q itself (nothing decodable is made): the limit that the trellis is measured by.
     """
     x = x.to(model.device)
     chain = Chain(model, plan, x.shape[2:], len(x), grey, seed)
-    streams = [Stream(np.zeros(0, np.uint8)) for _ in x]
-    messages = [[] for _ in x]
-    active, steps = list(range(len(x))), list(steps)
-    memory, surplus = model.coding["memory"], model.coding["surplus"]
+    streams = [Stream() for _ in x]
+    active, memory = list(range(len(x))), model.coding["memory"]
+    satisfied = [plan.steps] * len(x)  # where an image is as close as ``mse`` asks
     generator = torch.Generator().manual_seed(seed)
 
     def look(x_hat):
@@ -162,16 +179,17 @@ def encode(
             levels = to_levels(chain.picture(x_hat[j : j + 1])[0])
             streams[i].mse.append(float((levels.float() - to_levels(x[i]).float()).square().mean()))
             if mse is not None and streams[i].mse[-1] <= mse:
-                steps[i] = chain.k
+                satisfied[i] = chain.k
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while active:
-            if chain.k == max(steps[i] for i in active):
+            ends = [min(spending[i].steps, satisfied[i]) for i in active]
+            if chain.k == max(ends):
                 look(chain.denoise()[1])
                 break
             p = chain.predict()
             look(p.x_hat)
-            done = {j for j, i in enumerate(active) if steps[i] == chain.k}
+            done = {j for j, i in enumerate(active) if min(spending[i].steps, satisfied[i]) == chain.k}
             if len(done) == len(active):
                 break
             if done:
@@ -189,26 +207,18 @@ def encode(
             else:
                 a, b, k = delta * (1 + p.r).sqrt(), -0.5 * p.r, chain.k
                 trellises = [
-                    trellis.Trellis(plan.dims, allotment(plan, k, profiles[i], surplus * float(kl[j])), memory)
-                    for j, i in enumerate(active)
+                    trellis.Trellis(plan.dims, spending[i].bits(k, float(kl[j])), memory) for j, i in enumerate(active)
                 ]
                 scramble(seed, k, plan.dims)  # once, before the threads ask for it
                 jobs = [pool.submit(encode_step, *row, (seed, k)) for row in zip(a, b, delta, trellises)]
                 sent = [job.result() for job in jobs]
                 zeta = torch.stack([decode_step(m, t, (seed, k)) for m, t in zip(sent, trellises)]).to(delta.device)
                 for i, message in zip(active, sent):
-                    messages[i].append(message)
+                    streams[i].messages.append(message)
             chain.move(p, zeta)
             if progress:
                 progress(1)
-    for stream, parts in zip(streams, messages):
-        stream.bits = np.concatenate([stream.bits, *parts])
     return streams
-
-
-def allotment(plan: Plan, step: int, profile: Profile | None, wanted: float) -> int:
-    """Bits of a step by the profile, or those wanted."""
-    return plan.bits(step, profile) if profile else min(max(1, round(wanted)), plan.dims)
 
 
 @torch.inference_mode()
@@ -216,7 +226,7 @@ def decode(
     model: DDPM,
     plan: Plan,
     bits: Sequence[np.ndarray],
-    profiles: Sequence[Profile],
+    allotments: Sequence[Allotment],
     steps: int,
     size: tuple[int, int],
     grey=False,
@@ -224,13 +234,13 @@ def decode(
     recon="mean",
     progress=None,
 ) -> np.ndarray:
-    """B payloads, whole or cut, of images that all go ``steps`` steps (see ``reach``) -> (B, H, W, 3) uint8."""
+    """B payloads, whole or cut, of images that all go ``steps`` steps (``Allotment.reach``) -> (B, H, W, 3) uint8."""
     chain = Chain(model, plan, size, len(bits), grey, seed)
     memory = model.coding["memory"]
     position = [0] * len(bits)
     while chain.k < steps:
         p = chain.predict()
-        trellises = [trellis.Trellis(plan.dims, plan.bits(chain.k, c), memory) for c in profiles]
+        trellises = [trellis.Trellis(plan.dims, a.sizes[chain.k], memory) for a in allotments]
         sent = [b[i : i + t.bits] for b, i, t in zip(bits, position, trellises)]
         zeta = torch.stack([decode_step(m, t, (seed, chain.k)) for m, t in zip(sent, trellises)])
         position = [i + t.bits for i, t in zip(position, trellises)]
@@ -238,20 +248,6 @@ def decode(
         if progress:
             progress(1)
     return to_levels(chain.picture(reconstruct(chain, recon, seed))).permute(0, 2, 3, 1).cpu().numpy()
-
-
-def complete_steps(plan: Plan, n_bits: int, profile: Profile) -> int:
-    """How many whole steps the first n bits of a payload hold."""
-    return sum(total <= n_bits for total in plan.totals(profile)[1:])
-
-
-def reach(plan: Plan, n_bits: int, profile: Profile) -> int:
-    """How many steps to decode from the first n bits of a payload: the complete ones, and one more if most is there."""
-    steps = complete_steps(plan, n_bits, profile)
-    if steps < plan.steps:
-        following = plan.bits(steps, profile)
-        steps += 2 * (n_bits - plan.total(steps, profile)) > following + 28
-    return steps
 
 
 def reconstruct(chain: Chain, recon: str, seed=0) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""From what the user asks for (bits/dim, bits/pixel, bytes, PSNR, steps) to a profile and a number of steps."""
+"""From what the user asks for (bits/dim, bits/pixel, bytes, PSNR, steps) to the bits of every step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ddpm.model import DDPM
 from .basis import basis_for
 from .denoise import denoise, scale_at
 from .errors import CodecError
-from .plan import FACTORS, MEAN, TILTS, Plan, Profile
+from .plan import FACTORS, MEAN, TILTS, Allotment, Plan, Profile
 
 PROBES = 8  # levels at which a picture's cost is looked at before it is coded
 PROBE_PIXELS = 1 << 16  # larger pictures are probed on tiles of about so many pixels in all, as the network sees them
@@ -113,15 +113,7 @@ def choose(plan: Plan, cost: np.ndarray, target: Target, budget: float) -> tuple
     that against bits left unused. Where there is no budget, all steps (or ``target.steps``) are taken.
     """
     profiles = [Profile(f, t) for f in range(FACTORS) for t in range(TILTS)]
-    scale = np.log([Profile(f, 0).scale / 256 for f in range(FACTORS)])
-    spent = np.diff(cost)
-    steps = np.array([np.diff(plan.totals(Profile(MEAN.factor, t))) for t in range(TILTS)], float)
-    lean = np.log(np.maximum(steps, 0.5) / np.maximum(steps[MEAN.tilt], 0.5))
-    gap = np.log(np.maximum(spent, 1e-6) / np.maximum(plan.ideal(), 1e-6)) - lean  # wanted log factor, (TILTS, steps)
-    weight = np.cumsum(spent) + 1e-9
-    mean, square = (np.cumsum(spent * gap**p, 1) / weight for p in (1, 2))  # over the first 1, 2, ... steps
-    misfit = square[None] - 2 * scale[:, None, None] * mean[None] + scale[:, None, None] ** 2
-    misfit = misfit.reshape(len(profiles), plan.steps)
+    misfit = misfits(plan, cost)
     if math.isinf(budget):
         last = min(target.steps or plan.steps, plan.steps)
         return profiles[int(misfit[:, last - 1].argmin())], last
@@ -132,3 +124,99 @@ def choose(plan: Plan, cost: np.ndarray, target: Target, budget: float) -> tuple
     loss[totals > budget] = np.inf
     best, last = np.unravel_index(loss.argmin(), loss.shape)
     return profiles[int(best)], int(last)
+
+
+def misfits(plan: Plan, cost: np.ndarray) -> np.ndarray:
+    """(profiles, steps): mean squared logarithm by which a profile misses a picture's cost over the first 1, 2, ..."""
+    scale = np.log([Profile(f, 0).scale / 256 for f in range(FACTORS)])
+    spent = np.diff(cost)
+    steps = np.array([np.diff(plan.totals(Profile(MEAN.factor, t))) for t in range(TILTS)], float)
+    lean = np.log(np.maximum(steps, 0.5) / np.maximum(steps[MEAN.tilt], 0.5))
+    gap = np.log(np.maximum(spent, 1e-6) / np.maximum(plan.ideal(), 1e-6)) - lean  # wanted log factor, (TILTS, steps)
+    weight = np.cumsum(spent) + 1e-9
+    mean, square = (np.cumsum(spent * gap**p, 1) / weight for p in (1, 2))
+    misfit = square[None] - 2 * scale[:, None, None] * mean[None] + scale[:, None, None] ** 2
+    return misfit.reshape(FACTORS * TILTS, plan.steps)
+
+
+class Oracle:
+    """Spends ``surplus`` bits per bit of KL: what no decoder could know, but what tables and corrections aim at."""
+
+    def __init__(self, plan: Plan, surplus: float):
+        self.plan, self.surplus, self.steps = plan, surplus, plan.steps
+
+    def bits(self, step: int, kl: float) -> int:
+        return min(max(1, round(self.surplus * kl)), self.plan.dims)
+
+
+class Fixed:
+    """Spends what a profile gives, no more and no less."""
+
+    def __init__(self, plan: Plan, profile: Profile, steps: int):
+        self.plan, self.profile, self.steps, self.corrections = plan, profile, steps, b""
+
+    def bits(self, step: int, kl: float) -> int:
+        if not self.plan.is_long(step, self.profile):
+            return self.plan.bits(step, self.profile)
+        self.corrections += bytes([128])
+        return Allotment.corrected(self.plan, self.profile, step, 128)
+
+
+class Controlled:
+    """Corrects every long step to what it turns out to need, and what follows to what is left of the budget.
+
+    The probe says how the cost goes on, up to a factor that the chain so far has shown. The end moves, within
+    ``SLACK`` steps, to where the bits that are left come nearest to those needed.
+    """
+
+    SLACK = 2
+
+    def __init__(self, plan: Plan, profile: Profile, steps: int, cost: np.ndarray, budget: float, surplus: float):
+        self.plan, self.profile, self.corrections = plan, profile, b""
+        self.steps, self.most = steps, min(steps + self.SLACK, plan.steps)
+        self.expected, self.budget, self.surplus = np.diff(cost), budget, surplus
+        self.spent, self.seen = 0, np.zeros(2)
+
+    def bits(self, step: int, kl: float) -> int:
+        n = self._bits(step, self.surplus * kl)
+        self.spent += n
+        return n
+
+    def _bits(self, step: int, wanted: float) -> int:
+        self.seen = 0.5 * self.seen + [wanted, self.surplus * self.expected[step]]
+        if not self.plan.is_long(step, self.profile):
+            return self.plan.bits(step, self.profile)
+        if math.isfinite(self.budget):
+            left = self.budget - self.spent
+            ahead = np.cumsum(self.surplus * self.expected[step + 1 : self.most]) * (self.seen[0] / self.seen[1])
+            needed = wanted + np.concatenate([[0], ahead])  # to end after this step, the next, ...
+            end = int(np.abs(np.log(max(left, 1) / needed)).argmin())
+            self.steps = step + 1 + end
+            wanted = left if end == 0 else wanted * left / needed[end]
+        self.corrections += bytes([Allotment.correction(self.plan, self.profile, step, wanted)])
+        return Allotment.corrected(self.plan, self.profile, step, self.corrections[-1])
+
+
+def side_bits(plan: Plan, profile: Profile, steps: int) -> int:
+    """What the corrections of a file take, with their checksum."""
+    count = Allotment.count_long(plan, profile, steps)
+    return 8 * (count + 1) if count else 0
+
+
+def spending_for(plan: Plan, cost: np.ndarray, target: Target, budget: float, surplus: float) -> Fixed | Controlled:
+    """Who spends ``budget`` bits on a picture of that cumulative cost (bits): on messages, and corrections if any."""
+    profile, steps = choose(plan, cost, target, budget)
+    if math.isfinite(budget):
+        needed = surplus * np.maximum(cost[1:], 1e-6)
+        end = int(np.abs(np.log(max(budget, 1) / needed)).argmin()) + 1
+        fitting = Profile(*divmod(int(misfits(plan, cost)[:, end - 1].argmin()), TILTS))
+        last = [k for k in range(end - 1 - Controlled.SLACK, end + Controlled.SLACK) if 0 <= k < plan.steps]
+        if not all(plan.is_long(k, fitting) for k in last):
+            side = 0
+            while (needed := side_bits(plan, profile, steps)) > side:
+                side = needed
+                profile, steps = choose(plan, cost, target, max(0, budget - side))
+            return Fixed(plan, profile, steps)
+        profile, steps = fitting, end
+        budget -= side_bits(plan, profile, min(steps + Controlled.SLACK, plan.steps))
+    return Controlled(plan, profile, steps, cost, budget, surplus)

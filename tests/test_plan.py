@@ -1,9 +1,10 @@
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codec.plan import FACTORS, MEAN, TILTS, UNIT, Plan, Profile
+from codec.plan import FACTORS, MEAN, TILTS, UNIT, Allotment, Plan, Profile
 
 
 def tables(min_size=2):
@@ -36,7 +37,7 @@ def test_totals_add_up(dims, cumulative, min_bits, profile):
     plan = make(dims, cumulative, min_bits)
     totals = plan.totals(profile)
     assert totals[0] == 0
-    assert totals == [plan.total(k, profile) for k in range(plan.steps + 1)]
+    assert totals == [Allotment(plan, profile, k).total for k in range(plan.steps + 1)]
     assert all(0 <= plan.bits(k, profile) <= dims for k in range(plan.steps))
 
 
@@ -46,3 +47,24 @@ def test_factors_grow_evenly_about_one():
     assert MEAN.scale == 256
     assert max(b / a for a, b in pairwise(values)) <= 17 / 16
     assert (values[0] / 256, values[-1] / 256) == (1 / 16, 15.5)
+
+
+@given(tables(), profiles, st.integers(1, 100), st.data())
+def test_long_steps_are_corrected_to_what_is_wanted(cumulative, profile, long, data):
+    plan = replace(make(3000, cumulative, 0), long=long)
+    k = data.draw(st.integers(0, plan.steps - 1))
+    if not plan.is_long(k, profile):
+        return
+    base = plan.bits(k, profile)
+    wanted = data.draw(st.floats(0.5, 1.49)) * base
+    c = Allotment.correction(plan, profile, k, wanted)
+    got = Allotment.corrected(plan, profile, k, c)
+    assert 0 <= c <= 255
+    assert got <= max(wanted, base >> 1)
+    assert got >= min(wanted - base / 256 - 1, plan.dims)
+    count = Allotment.count_long(plan, profile, plan.steps)
+    corrections = bytearray(b"\x80" * count)
+    corrections[Allotment.count_long(plan, profile, k)] = c
+    sizes = Allotment(plan, profile, plan.steps, bytes(corrections)).sizes
+    assert sizes[k] == got
+    assert [n for i, n in enumerate(sizes) if i != k] == [plan.bits(i, profile) for i in range(plan.steps) if i != k]

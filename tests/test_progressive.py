@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from codec import progressive
-from codec.plan import MEAN, Profile, plan_for
+from codec.plan import MEAN, Allotment, Profile, plan_for
 from codec.progressive import Chain
+from codec.ratecontrol import Fixed
 from ddpm.gaussian import Step
 from ddpm.likelihood import to_unit
 
@@ -20,7 +21,8 @@ def send(model, pictures, grey=False, **more):
     h, w = pictures[0].shape[:2]
     plan = plan_for(model.coding, h * w * (1 if grey else 3), grey)
     n = len(pictures)
-    streams = progressive.encode(model, plan, batch_of(*pictures), [MEAN] * n, [plan.steps] * n, grey, **more)
+    spending = [Fixed(plan, MEAN, plan.steps) for _ in range(n)]
+    streams = progressive.encode(model, plan, batch_of(*pictures), spending, grey, **more)
     return plan, streams
 
 
@@ -29,12 +31,13 @@ def send(model, pictures, grey=False, **more):
 def test_decoder_sees_what_the_encoder_measured(model, size, grey):
     pictures = [smooth_picture(*size, s, 1 if grey else 3) for s in range(2)]
     plan, streams = send(model, pictures, grey)
-    arrays = progressive.decode(model, plan, [s.bits for s in streams], [MEAN] * 2, plan.steps, size, grey)
+    allotments = [Allotment(plan, MEAN, plan.steps)] * 2
+    arrays = progressive.decode(model, plan, [s.bits for s in streams], allotments, plan.steps, size, grey)
     for picture, array, stream in zip(pictures, arrays, streams):
         shown = array[..., 0] if grey else array
         mse = np.mean((shown.astype(float) - picture) ** 2)
         assert mse == pytest.approx(stream.mse[-1], rel=0.02, abs=0.05)
-        assert len(stream.bits) == plan.total(plan.steps, MEAN)
+        assert len(stream.bits) == allotments[0].total
 
 
 def test_more_bits_come_closer(model):
@@ -56,10 +59,11 @@ def test_images_of_a_batch_may_stop_at_different_steps(model):
     pictures = [smooth_picture(16, 16, s) for s in range(3)]
     plan = plan_for(model.coding, 768, False)
     profiles = [Profile(60, 2), MEAN, Profile(66, 7)]
-    streams = progressive.encode(model, plan, batch_of(*pictures), profiles, [2, plan.steps, 5])
+    spending = [Fixed(plan, *choice) for choice in zip(profiles, [2, plan.steps, 5])]
+    streams = progressive.encode(model, plan, batch_of(*pictures), spending)
     assert [len(s.kl) for s in streams] == [2, plan.steps, 5]
     for stream, profile, steps in zip(streams, profiles, [2, plan.steps, 5]):
-        assert len(stream.bits) == plan.total(steps, profile)
+        assert len(stream.bits) == plan.totals(profile)[steps]
 
 
 def test_ideal_channel_hands_on_q(model):
@@ -70,7 +74,8 @@ def test_ideal_channel_hands_on_q(model):
     real = Chain.move
     try:
         Chain.move = lambda self, p, zeta: (real(self, p, zeta), seen.append(self.z.clone()))[0]
-        progressive.encode(model, plan, batch_of(*pictures), [MEAN] * 64, [plan.steps] * 64, channel="ideal")
+        spending = [Fixed(plan, MEAN, plan.steps) for _ in pictures]
+        progressive.encode(model, plan, batch_of(*pictures), spending, channel="ideal")
     finally:
         Chain.move = real
     step = Step(plan.gammas[-2], plan.gammas[-1])
@@ -100,7 +105,7 @@ def test_reconstructions(model, recon):
     picture = smooth_picture(16, 16)
     plan, [stream] = send(model, [picture])
     decode = lambda: progressive.decode(  # noqa: E731
-        model, plan, [stream.bits], [MEAN], plan.steps // 2, (16, 16), recon=recon
+        model, plan, [stream.bits], [Allotment(plan, MEAN, plan.steps)], plan.steps // 2, (16, 16), recon=recon
     )
     assert np.array_equal(decode(), decode())
     assert decode().shape == (1, 16, 16, 3)
@@ -108,8 +113,8 @@ def test_reconstructions(model, recon):
 
 def test_reach_counts_a_step_that_is_mostly_there(model):
     plan = plan_for(model.coding, 768, False)
-    start, size = plan.total(3, MEAN), plan.bits(3, MEAN)
-    reach = [progressive.reach(plan, start + n, MEAN) for n in range(size + 1)]
+    start, size = plan.totals(MEAN)[3], plan.bits(3, MEAN)
+    reach = [Allotment(plan, MEAN, plan.steps).reach(start + n) for n in range(size + 1)]
     assert reach[0] == 3
     assert reach[-1] == 4
     assert reach == sorted(reach)
