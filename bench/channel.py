@@ -35,7 +35,7 @@ def measure(dims: int, bits: int, memory: int, draws: int, seed: int = 0) -> dic
         seconds.append(time.perf_counter() - start)
         zeta = decode(code, message, zeros)
         reach.append(float(delta @ zeta) / length)
-        target = aim(delta, delta, zeta, torch.randn(dims, generator=generator))
+        target = aim(delta, delta, zeta, lambda: torch.randn(dims, generator=generator))
         if target is not None:
             zeta = decode(code, encode(code, target, zeros), zeros)
         along.append(float(delta @ zeta) / length)

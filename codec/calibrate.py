@@ -161,6 +161,7 @@ def coding_tables(
         "variance": round(float(values.var(1).mean()), 3),
         "block": block,
         "long": LONG,
+        "sphere": True,
         "surplus": surplus,
         "memory": memory,
         "min_bits": min_bits,

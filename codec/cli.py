@@ -375,14 +375,19 @@ def train(data, output, preset, minutes, settings, device, quiet):
 @click.option("--memory", default=14, show_default=True, help="Register of the trellis, bits.")
 @click.option("--min-bits", default=30, show_default=True, help="Least bits of a step.")
 @click.option("--thin", type=int, help="Least bits of a step at the size of DATA. Default: as --min-bits.")
+@click.option("--block", default=8, show_default=True, help="Side of the blocks of the cosine basis, pixels.")
+@click.option("--scale", "scales", type=int, multiple=True, help="Let noisy levels run 1/SCALE size; repeatable.")
 @click.option("--test", help="Pictures to evaluate the bound on, for the model card.")
 @options(device_option, click.option("--quiet", is_flag=True, help="No progress."))
-def calibrate(model, data, output, tile, images, crop, steps, surplus, memory, min_bits, thin, test, device, quiet):
+def calibrate(
+    model, data, output, tile, images, crop, steps, surplus, memory, min_bits, thin, block, scales, test, device, quiet
+):
     """Measure the coding tables of MODEL (a training run's folder or a model) on DATA and write a model that codes."""
     from .api import pick_device
     from .calibrate import release
 
     settings = {"steps": steps, "surplus": surplus, "memory": memory, "min_bits": min_bits, "thin": thin}
+    settings |= {"block": block, "scales": (1, *scales)}
     release(
         model,
         data,

@@ -13,7 +13,6 @@ sees colour images as it was trained to.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -128,6 +127,11 @@ class Stream:
                 of_steps.pop()
 
 
+def trellis_for(coding: dict, plan: Plan, bits: int) -> trellis.Trellis:
+    """The trellis of a model for a message of so many bits."""
+    return trellis.Trellis(plan.dims, bits, coding["memory"], coding.get("sphere", False))
+
+
 def encode_step(a: torch.Tensor, b: torch.Tensor, delta: torch.Tensor, code: trellis.Trellis, key) -> np.ndarray:
     """The message for one image and step; aimed a second time where the best path would overshoot delta."""
     order, signs = scramble(*key, code.dims)
@@ -135,7 +139,7 @@ def encode_step(a: torch.Tensor, b: torch.Tensor, delta: torch.Tensor, code: tre
     a, b = a[order] * signs, b[order]
     message = trellis.encode(code, a, b)
     zeta = trellis.decode(code, message, torch.zeros_like(a))
-    target = trellis.aim(a, delta, zeta, aiming_noise(*key, code.dims).to(a.device))
+    target = trellis.aim(a, delta, zeta, lambda: aiming_noise(*key, code.dims).to(a.device))
     return message if target is None else trellis.encode(code, target, b)
 
 
@@ -170,7 +174,7 @@ def encode(
     x = x.to(model.device)
     chain = Chain(model, plan, x.shape[2:], len(x), grey, seed)
     streams = [Stream() for _ in x]
-    active, memory = list(range(len(x))), model.coding["memory"]
+    active = list(range(len(x)))
     satisfied = [plan.steps] * len(x)  # where an image is as close as ``mse`` asks
     generator = torch.Generator().manual_seed(seed)
 
@@ -181,7 +185,7 @@ def encode(
             if mse is not None and streams[i].mse[-1] <= mse:
                 satisfied[i] = chain.k
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(trellis.cpu_count()) as pool:
         while active:
             ends = [min(spending[i].steps, satisfied[i]) for i in active]
             if chain.k == max(ends):
@@ -207,7 +211,7 @@ def encode(
             else:
                 a, b, k = delta * (1 + p.r).sqrt(), -0.5 * p.r, chain.k
                 trellises = [
-                    trellis.Trellis(plan.dims, spending[i].bits(k, float(kl[j])), memory) for j, i in enumerate(active)
+                    trellis_for(model.coding, plan, spending[i].bits(k, float(kl[j]))) for j, i in enumerate(active)
                 ]
                 scramble(seed, k, plan.dims)  # once, before the threads ask for it
                 jobs = [pool.submit(encode_step, *row, (seed, k)) for row in zip(a, b, delta, trellises)]
@@ -236,11 +240,10 @@ def decode(
 ) -> np.ndarray:
     """B payloads, whole or cut, of images that all go ``steps`` steps (``Allotment.reach``) -> (B, H, W, 3) uint8."""
     chain = Chain(model, plan, size, len(bits), grey, seed)
-    memory = model.coding["memory"]
     position = [0] * len(bits)
     while chain.k < steps:
         p = chain.predict()
-        trellises = [trellis.Trellis(plan.dims, a.sizes[chain.k], memory) for a in allotments]
+        trellises = [trellis_for(model.coding, plan, a.sizes[chain.k]) for a in allotments]
         sent = [b[i : i + t.bits] for b, i, t in zip(bits, position, trellises)]
         zeta = torch.stack([decode_step(m, t, (seed, chain.k)) for m, t in zip(sent, trellises)])
         position = [i + t.bits for i, t in zip(position, trellises)]

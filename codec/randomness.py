@@ -34,7 +34,12 @@ def words(purpose: int, seed: int, stream: int, n: int) -> np.ndarray:
 def gaussians(raw: np.ndarray) -> np.ndarray:
     """uint64 words -> N(0, 1) on the grid of spacing GRID, float32 (exact: every value is a multiple of GRID)."""
     u = ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
-    return (np.rint(ndtri(u) / GRID) * GRID).astype(np.float32)
+    return on_grid(ndtri(u))
+
+
+def on_grid(values: np.ndarray) -> np.ndarray:
+    """float64 -> the nearest multiples of GRID, float32."""
+    return (np.rint(values / GRID) * GRID).astype(np.float32)
 
 
 @lru_cache(maxsize=4)
@@ -55,9 +60,22 @@ def labels(memory: int, rows: int) -> torch.Tensor:
 
 
 @lru_cache(maxsize=2)
+def sphere_labels(memory: int, rows: int) -> torch.Tensor:
+    """The labels, each scaled to the norm sqrt(rows) that Gaussians have on average, on the same grid.
+
+    Squares and their sums are exact in float64, and square root and division are rounded alike everywhere.
+    """
+    table = labels(memory, rows).double().numpy()
+    return torch.from_numpy(on_grid(table * (rows / (table**2).sum(0)) ** 0.5))
+
+
+@lru_cache(maxsize=2)
 def scramble(seed: int, stream: int, n: int) -> tuple[torch.Tensor, torch.Tensor]:
     """A random permutation of n positions (int64) and n random signs (float32), for step number ``stream``."""
-    order = np.argsort(words(PERMUTATION, seed, stream, n), kind="stable")
+    keys = words(PERMUTATION, seed, stream, n)
+    order = np.argsort(keys)
+    if (keys[order[1:]] == keys[order[:-1]]).any():  # hardly ever; how a fast sort leaves equals is not defined
+        order = np.argsort(keys, kind="stable")
     bits = np.unpackbits(words(SIGNS, seed, stream, -(-n // 64)).astype("<u8").view(np.uint8))[:n]
     return torch.from_numpy(order), torch.from_numpy(1.0 - 2.0 * bits.astype(np.float32))
 

@@ -10,6 +10,9 @@ register. The message closes on itself (a tail-biting code): before bit 0 come i
 candidates than another and no bit is spent on a start. All branch metrics are one matrix product; the best path is
 found by the Viterbi algorithm. Decoding is a look-up.
 
+A stage of more dimensions than a label has is folded: they share its entries. Such labels lie on a sphere, or paths
+would lean towards large ones.
+
 A message travels as its last M bits, then the others in order; what a cut message holds decodes.
 
 Trellis codes for channel simulation: Sriramu et al. 2024, appendix; wrap-around decoding of tail-biting codes: Shao
@@ -18,17 +21,25 @@ et al. 2003.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, lru_cache
+from itertools import pairwise
 
 import numpy as np
 import torch
 
-from .randomness import labels
+from .randomness import labels, sphere_labels
 
 MAX_ROWS = 128  # labels have so many dimensions; longer stages are folded
+SPHERE_ROWS = 64  # to so many, where labels on a sphere are used for them
 BLOCK = 128  # stages whose branch metrics are held at once
 WINDOW = 6  # registers of stages on each side that decide on the seam
 EFFORT = 2**16  # states times starting registers that the encoder tries
+STRETCH = 2048  # stages of a long message that are decided on together
+OVERLAP = 128  # stages on each side of a stretch that are looked at as well
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,7 @@ class Trellis:
     dims: int
     bits: int
     max_memory: int = 14
+    sphere: bool = False  # labels of folded stages
 
     def __post_init__(self):
         if not 0 <= self.bits <= self.dims:
@@ -55,8 +67,13 @@ class Trellis:
 
     @property
     def rows(self) -> int:
-        """Dimensions of a label: those of the longest stage, or MAX_ROWS if that is folded."""
-        return min(-(-self.dims // self.bits), MAX_ROWS)
+        """Dimensions of a label: those of the longest stage, or fewer if that is folded."""
+        longest = -(-self.dims // self.bits)
+        return longest if longest <= MAX_ROWS else SPHERE_ROWS if self.sphere else MAX_ROWS
+
+    @property
+    def on_sphere(self) -> bool:
+        return self.sphere and self.rows * self.bits < self.dims
 
     def fold(self, values: torch.Tensor) -> torch.Tensor:
         """(dims,) -> (bits, rows): the dimensions of each stage, summed over those that share a label entry."""
@@ -72,7 +89,8 @@ class Trellis:
 
     def table(self, device) -> torch.Tensor:
         """(rows, 2^(M + 1)): column L labels the branch L = b 2^M + u, bit b in state u, which leads to L >> 1."""
-        return labels(self.memory, self.rows).to(device)
+        make = sphere_labels if self.on_sphere else labels
+        return make(self.memory, self.rows).to(device)
 
 
 def encode(trellis: Trellis, a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
@@ -80,59 +98,137 @@ def encode(trellis: Trellis, a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
     M, S = trellis.memory, trellis.bits
     if S == 0:
         return np.zeros(0, np.uint8)
-    table = trellis.table(a.device)
-    weights = torch.cat([trellis.fold(a), trellis.fold(b)], 1)
-    features = torch.cat([table, table**2])
+    path = (_tail_biting if S < 2 * STRETCH else _in_stretches)(trellis, _Metrics(trellis, a, b))
+    return np.concatenate([path[S - M :], path[: S - M]])
+
+
+class _Metrics:
+    """stages (slice or indices) -> their branch metrics, (stages, 2^(M + 1)) float32, valid until the next call.
+
+    Branches 0, 2, 4, ... come first, then 1, 3, 5, ...: 2w and 2w + 1 meet in state w.
+    """
+
+    def __init__(self, trellis: Trellis, a: torch.Tensor, b: torch.Tensor):
+        weights = torch.stack([trellis.fold(a), trellis.fold(b)], 2).flatten(1)
+        self.features = _features(trellis.memory, trellis.on_sphere, a.device)
+        width = weights.shape[1] + -weights.shape[1] % 64  # other widths can be three times slower
+        self.weights = torch.nn.functional.pad(weights, (0, width - weights.shape[1])).to(self.features.dtype)
+        self.features = self.features[:width]
+        self.product, self.out = self.weights.new_empty(0), torch.empty(0)
+
+    def __call__(self, stages) -> np.ndarray:
+        weights = self.weights[stages]
+        if self.product.shape[:1] != weights.shape[:1]:  # fresh memory costs as much as the product itself
+            self.product = weights.new_empty(len(weights), self.features.shape[1])
+            self.out = torch.empty(self.product.shape)
+        torch.mm(weights, self.features, out=self.product)
+        return self.out.copy_(self.product).numpy()
+
+
+@lru_cache(maxsize=8)
+def _features(memory: int, on_sphere: bool, device: torch.device) -> torch.Tensor:
+    """(2 rows, 2^(M + 1)): label entry j and its square in rows 2j and 2j + 1, for as many entries as there can be.
+
+    In bf16 where that is fast: only the encoder computes metrics, so their rounding is no matter of agreement, and it
+    costs no measurable efficiency.
+    """
+    table = (sphere_labels if on_sphere else labels)(memory, SPHERE_ROWS if on_sphere else MAX_ROWS).to(device)
+    table = torch.cat([table[:, 0::2], table[:, 1::2]], 1)
+    return torch.stack([table, table**2], 1).flatten(0, 1).to(torch.bfloat16 if has_fast_bf16(device) else table.dtype)
+
+
+@cache
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether matrix units of the device make bf16 products several times faster than fp32 ones."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+
+
+def _tail_biting(trellis: Trellis, metrics: _Metrics) -> np.ndarray:
+    """The bits of the stages, (S,) uint8, along the best path from any of the likeliest registers back to itself."""
+    M, S = trellis.memory, trellis.bits
 
     def blocks(first, last):
-        for i in range(first, last, BLOCK):
-            yield (weights[i : min(i + BLOCK, last)] @ features).cpu().numpy()
+        return [slice(i, min(i + BLOCK, last)) for i in range(first, last, BLOCK)]
 
     # The likeliest starting registers, by the stages on both sides of the seam; then the best path from each to itself.
     window = min(S, WINDOW * M)
     before, after = np.zeros((1, 2**M), np.float32), np.zeros(2**M, np.float32)
     for block in blocks(S - window, S):
-        before, _ = _forward(before, block)
-    for block in reversed(list(blocks(0, window))):
-        after = _backward(after, block)
+        before, _ = _forward(before, metrics(block))
+    for block in reversed(blocks(0, window)):
+        after = _backward(after, metrics(block))
     seams = np.argpartition(before[0] + after, -trellis.seams)[-trellis.seams :]
     value = np.full((len(seams), 2**M), -np.inf, np.float32)
     value[np.arange(len(seams)), seams] = 0
     decisions = []
     for block in blocks(0, S):
-        value, chosen = _forward(value, block)
+        value, chosen = _forward(value, metrics(block))
         decisions.append(chosen)
     best = int(value[np.arange(len(seams)), seams].argmax())
-    path = _trace(np.concatenate([d[:, best] for d in decisions]), int(seams[best]), M)
-    return np.concatenate([path[S - M :], path[: S - M]])
+    return _trace(np.concatenate([d[:, best] for d in decisions]), int(seams[best]), M)
 
 
-def aim(a: torch.Tensor, delta: torch.Tensor, zeta: torch.Tensor, noise: torch.Tensor) -> torch.Tensor | None:
+def _in_stretches(trellis: Trellis, metrics: _Metrics) -> np.ndarray:
+    """The bits of the stages of a long closed path, cut into stretches that threads share.
+
+    Some tens of stages beyond its ends a stretch no longer feels where it began, so neighbours agree at the cut (and if
+    they did not, a few stages would be less than optimal). The result does not depend on the number of threads.
+    """
+    M, S = trellis.memory, trellis.bits
+    ends = np.linspace(0, S, -(-S // STRETCH) + 1).astype(int)
+    lanes = [np.arange(a - OVERLAP, b + OVERLAP) % S for a, b in pairwise(ends)]
+    path = []
+    width = cpu_count()
+    for i in range(0, len(lanes), width):
+        group = lanes[i : i + width]
+        values, decisions = [np.zeros((1, 2**M), np.float32) for _ in group], [[] for _ in group]
+        for j in range(0, max(map(len, group)), BLOCK):
+            parts = [lane[j : j + BLOCK] for lane in group]
+            branches = np.split(metrics(np.concatenate(parts)), np.cumsum([len(p) for p in parts])[:-1])
+            for k, (value, chosen) in enumerate(_threads().map(_forward, values, branches)):
+                values[k] = value
+                decisions[k].append(chosen)
+        for value, chosen in zip(values, decisions):
+            path.append(_trace(np.concatenate(chosen)[:, 0], int(value.argmax()), M)[OVERLAP:-OVERLAP])
+    return np.concatenate(path)
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(cpu_count())
+
+
+def aim(a: torch.Tensor, delta: torch.Tensor, zeta: torch.Tensor, noise: Callable) -> torch.Tensor | None:
     """A new target where bits in plenty let zeta overshoot delta, so that zeta looks drawn from q again; else None.
 
     Under q, a zeta has the mean |delta|^2. If the best path exceeds that by a factor f, part of its reach is to go to
-    a random direction: with target a + t |a| u, u a unit vector of noise, it falls by sqrt(1 + t^2) = f.
+    a random direction: with target a + t |a| u, u a unit vector along noise(), it falls by sqrt(1 + t^2) = f.
     """
     f = float(a @ zeta) / max(float(delta @ delta), 1e-30)
     if f <= 1:
         return None
+    noise = noise()
     return a + (f * f - 1) ** 0.5 * a.norm() / noise.norm() * noise
 
 
 def _forward(value, block):
     """Viterbi's recursion over the metrics (s, 2^(M+1)) of s stages, from K sets of values (K, 2^M).
 
-    Branches 2w and 2w + 1 meet in state w. Returns the new values and the decisions, which one won: (s, K, 2^M / 8)
-    bytes of packed bits.
+    Returns the new values and the decisions, which of the branches 2w and 2w + 1 won: (s, K, 2^M / 8) bytes of packed
+    bits.
     """
     K, states = value.shape
     decisions = np.empty((len(block), K, -(-states // 8)), np.uint8)
     won = np.empty((K, states), bool)
-    both = np.empty((K, 2, states), np.float32)
-    even, odd = (both.reshape(K, states, 2)[..., h] for h in (0, 1))
-    value = value.copy()
+    value, even, odd = value.copy(), np.empty_like(value), np.empty_like(value)
+    # Branch L starts in state L mod 2^M: even ones in even states, twice over (or all in the only state).
+    origins = [value.reshape(K, 1, -1, 2)[..., h] if states > 1 else value[:, None] for h in (0, 1)]
+    ends = [e.reshape(K, min(states, 2), -1) for e in (even, odd)]
     for s, branch in enumerate(block):
-        np.add(value[:, None], branch.reshape(1, 2, states), out=both)
+        for origin, end, metric in zip(origins, ends, branch.reshape(2, *ends[0].shape[1:])):
+            np.add(np.ascontiguousarray(origin), metric, out=end)
         np.greater(odd, even, out=won)
         decisions[s] = np.packbits(won, 1, bitorder="little")
         np.maximum(even, odd, out=value)
@@ -142,7 +238,8 @@ def _forward(value, block):
 def _backward(value, block):
     """value (2^M,): the largest metric of any path that begins in each state before the stages of this block."""
     for branch in block[::-1]:
-        value = (branch + np.repeat(value, 2)).reshape(2, len(value)).max(0)
+        ahead = branch.reshape(2, -1) + value  # of branches 2w and 2w + 1
+        value = ahead.reshape(2, 2, -1).max(1).T.flatten() if len(value) > 1 else ahead.max(0)
     return value
 
 
@@ -167,3 +264,8 @@ def decode(trellis: Trellis, message: np.ndarray, filling: torch.Tensor) -> torc
         known = torch.arange(trellis.dims, device=filling.device) % S < n - M
         zeta = torch.where(known, zeta, filling)
     return zeta
+
+
+def cpu_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -91,7 +91,7 @@ def test_zeta_has_the_moments_of_q():
         code = Trellis(2000, 80, 10)
         a, b = delta, torch.zeros(2000)
         zeta = decode(code, encode(code, a, b), a)
-        a = aim(a, delta, zeta, torch.randn(2000, generator=g))
+        a = aim(a, delta, zeta, lambda: torch.randn(2000, generator=g))
         assert a is not None
         zeta = decode(code, encode(code, a, b), delta)
         projection = float(delta @ zeta / delta.norm())
@@ -103,9 +103,41 @@ def test_zeta_has_the_moments_of_q():
 
 def test_aim_leaves_a_fair_shot_alone():
     delta = torch.ones(10)
-    assert aim(delta, delta, 0.9 * delta, torch.randn(10)) is None
+    assert aim(delta, delta, 0.9 * delta, lambda: torch.randn(10)) is None
 
 
 def test_impossible_shapes_are_refused():
     with pytest.raises(ValueError, match="0 to 4 bits"):
         Trellis(4, 5)
+
+
+def test_a_long_message_in_stretches_is_as_good_as_one_path():
+    """Cut into stretches, the path is worth what the single closed path is worth, to a thousandth."""
+    from codec import trellis as module
+
+    code = Trellis(12000, 4500, 6)
+    a = torch.randn(12000, generator=torch.Generator().manual_seed(0))
+    values = []
+    for stretch in (module.STRETCH, 10**9):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "STRETCH", stretch)
+            message = encode(code, a, torch.zeros_like(a))
+        values.append(float(a @ decode(code, message, torch.zeros_like(a))))
+    assert values[0] == pytest.approx(values[1], rel=1e-3)
+
+
+def test_folded_stages_take_labels_from_a_sphere():
+    code = Trellis(100_000, 100, 8, sphere=True)
+    assert (code.rows, code.on_sphere) == (64, True)
+    norms = code.table("cpu").square().sum(0)
+    torch.testing.assert_close(norms, torch.full_like(norms, 64), rtol=2e-3, atol=0)
+    assert not Trellis(100_000, 1000, 8, sphere=True).on_sphere
+    efficiency, power = [], []
+    for seed in range(12):
+        delta = torch.randn(100_000, generator=torch.Generator().manual_seed(seed))
+        delta *= (2 * math.log(2) * code.bits) ** 0.5 / delta.norm()
+        zeta = decode(code, encode(code, delta, torch.zeros_like(delta)), torch.zeros_like(delta))
+        efficiency.append(float((delta @ zeta / delta.norm()) ** 2 / (2 * math.log(2) * code.bits)))
+        power.append(float(zeta.square().mean()))
+    assert 0.8 < np.mean(efficiency) < 0.95
+    assert np.mean(power) == pytest.approx(1, abs=0.005)
