@@ -17,14 +17,14 @@ import click
 import numpy as np
 import torch
 
-from codec.trellis import Trellis, aim, decode, encode
+from codec.trellis import Trellis, decode, encode
 
 
 def measure(dims: int, bits: int, memory: int, draws: int, seed: int = 0) -> dict:
     """Figures over ``draws`` random directions of delta."""
     generator = torch.Generator().manual_seed(seed)
     code, zeros = Trellis(dims, bits, memory), torch.zeros(dims)
-    length = math.sqrt(2 * math.log(2) * bits / 1.1)
+    length = math.sqrt(2 * math.log(2) * bits)
     reach, along, across, seconds = [], [], [], []
     encode(code, torch.randn(dims, generator=generator), zeros)  # makes the labels
     for _ in range(draws):
@@ -35,9 +35,6 @@ def measure(dims: int, bits: int, memory: int, draws: int, seed: int = 0) -> dic
         seconds.append(time.perf_counter() - start)
         zeta = decode(code, message, zeros)
         reach.append(float(delta @ zeta) / length)
-        target = aim(delta, delta, zeta, lambda: torch.randn(dims, generator=generator))
-        if target is not None:
-            zeta = decode(code, encode(code, target, zeros), zeros)
         along.append(float(delta @ zeta) / length)
         across.append(float(zeta @ zeta - along[-1] ** 2) / (dims - 1))
     e = np.mean(reach) ** 2 / (2 * math.log(2) * bits)

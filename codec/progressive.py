@@ -29,7 +29,7 @@ from . import trellis
 from .basis import basis_for
 from .denoise import denoise
 from .plan import Allotment, Plan
-from .randomness import aiming_noise, filling, scramble
+from .randomness import filling, scramble
 
 CHROMA = 1 << 32  # streams of shared noise beside those of the steps
 
@@ -132,15 +132,11 @@ def trellis_for(coding: dict, plan: Plan, bits: int) -> trellis.Trellis:
     return trellis.Trellis(plan.dims, bits, coding["memory"], coding.get("sphere", False))
 
 
-def encode_step(a: torch.Tensor, b: torch.Tensor, delta: torch.Tensor, code: trellis.Trellis, key) -> np.ndarray:
-    """The message for one image and step; aimed a second time where the best path would overshoot delta."""
+def encode_step(a: torch.Tensor, b: torch.Tensor, code: trellis.Trellis, key) -> np.ndarray:
+    """The message for one image and step."""
     order, signs = scramble(*key, code.dims)
     order, signs = order.to(a.device), signs.to(a.device)
-    a, b = a[order] * signs, b[order]
-    message = trellis.encode(code, a, b)
-    zeta = trellis.decode(code, message, torch.zeros_like(a))
-    target = trellis.aim(a, delta, zeta, lambda: aiming_noise(*key, code.dims).to(a.device))
-    return message if target is None else trellis.encode(code, target, b)
+    return trellis.encode(code, a[order] * signs, b[order])
 
 
 def decode_step(message: np.ndarray, code: trellis.Trellis, key) -> torch.Tensor:
@@ -214,7 +210,7 @@ def encode(
                     trellis_for(model.coding, plan, spending[i].bits(k, float(kl[j]))) for j, i in enumerate(active)
                 ]
                 scramble(seed, k, plan.dims)  # once, before the threads ask for it
-                jobs = [pool.submit(encode_step, *row, (seed, k)) for row in zip(a, b, delta, trellises)]
+                jobs = [pool.submit(encode_step, *row, (seed, k)) for row in zip(a, b, trellises)]
                 sent = [job.result() for job in jobs]
                 zeta = torch.stack([decode_step(m, t, (seed, k)) for m, t in zip(sent, trellises)]).to(delta.device)
                 for i, message in zip(active, sent):

@@ -22,7 +22,7 @@ LABEL_CHECKS = (
     1352101409, 43583945, 524341179, 16441008, 3918081204, 2344278407, 3366898895, 3297720874, 897007755,
     752889256, 876294019, 2087181246, 3706349562, 1924321987, 1426036254, 3903551504, 2716041103,
 )  # fmt: skip
-LABELS, PERMUTATION, SIGNS, FILLING, AIM = range(1, 6)  # purposes; each has its own streams
+LABELS, PERMUTATION, SIGNS, FILLING = range(1, 5)  # purposes; each has its own streams
 
 
 def words(purpose: int, seed: int, stream: int, n: int) -> np.ndarray:
@@ -83,9 +83,3 @@ def scramble(seed: int, stream: int, n: int) -> tuple[torch.Tensor, torch.Tensor
 def filling(seed: int, stream: int, n: int) -> torch.Tensor:
     """n shared Gaussians for what no message speaks of: z_T, and the part of a step that a cut file lacks."""
     return torch.from_numpy(gaussians(words(FILLING, seed, stream, n)))
-
-
-@lru_cache(maxsize=2)
-def aiming_noise(seed: int, stream: int, n: int) -> torch.Tensor:
-    """n Gaussians of the encoder's own; of no concern to the decoder."""
-    return torch.from_numpy(gaussians(words(AIM, seed, stream, n)))

@@ -10,6 +10,9 @@ register. The message closes on itself (a tail-biting code): before bit 0 come i
 candidates than another and no bit is spent on a start. All branch metrics are one matrix product; the best path is
 found by the Viterbi algorithm. Decoding is a look-up.
 
+The best path may reach further along delta than a sample from q would. That is left as it is: z_s is then a little less
+noisy than it should be, and the steps that follow cost less; to spend the excess on noise costs more bits in all.
+
 A stage of more dimensions than a label has is folded: they share its entries. Such labels lie on a sphere, or paths
 would lean towards large ones.
 
@@ -22,7 +25,6 @@ et al. 2003.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -198,19 +200,6 @@ def _in_stretches(trellis: Trellis, metrics: _Metrics) -> np.ndarray:
 @cache
 def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(cpu_count())
-
-
-def aim(a: torch.Tensor, delta: torch.Tensor, zeta: torch.Tensor, noise: Callable) -> torch.Tensor | None:
-    """A new target where bits in plenty let zeta overshoot delta, so that zeta looks drawn from q again; else None.
-
-    Under q, a zeta has the mean |delta|^2. If the best path exceeds that by a factor f, part of its reach is to go to
-    a random direction: with target a + t |a| u, u a unit vector along noise(), it falls by sqrt(1 + t^2) = f.
-    """
-    f = float(a @ zeta) / max(float(delta @ delta), 1e-30)
-    if f <= 1:
-        return None
-    noise = noise()
-    return a + (f * f - 1) ** 0.5 * a.norm() / noise.norm() * noise
 
 
 def _forward(value, block):

@@ -63,10 +63,10 @@ class ResBlock(nn.Module):
         nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x, emb):
-        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv1(F.silu(self.norm1(x), inplace=True))
         scale, shift = self.emb(emb)[:, :, None, None].chunk(2, 1)
-        h = self.norm2(h) * (1 + scale) + shift
-        return self.skip(x) + self.conv2(F.silu(h))
+        h = torch.addcmul(shift, self.norm2(h), 1 + scale)
+        return self.conv2(F.silu(h, inplace=True)).add_(self.skip(x))
 
 
 class Attention(nn.Module):
@@ -162,5 +162,5 @@ class UNet(nn.Module):
                 x = attention(block(torch.cat([x, skips.pop()], 1), emb))
             if i < len(self.grow):
                 x = self.grow[i](F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        x = self.last(F.silu(self.norm(x)))
+        x = self.last(F.silu(self.norm(x), inplace=True))
         return F.pixel_shuffle(x.float(), self.config.patch).chunk(2, 1)
