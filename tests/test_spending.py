@@ -1,0 +1,62 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codec.plan import MEAN, TILTS, UNIT, Allotment, Plan
+from codec.ratecontrol import Controlled, Fixed, Oracle, Target, spending_for
+
+COSTS = np.array([900, 1100, 1400, 1700, 2100, 2600, 3200, 3900, 4700, 5600], float)
+DIMS = 200_000
+
+
+def plan(long=512):
+    table = (0, *(int(c * 2**UNIT / DIMS) for c in np.cumsum(COSTS)))
+    levels = (math.inf, *(5.0 - i for i in range(len(COSTS))))
+    return Plan(DIMS, levels, (table,) * TILTS, 30, tuple(COSTS / DIMS), long=long)
+
+
+def spend(spending, kl):
+    sizes = []
+    while len(sizes) < spending.steps:
+        sizes.append(spending.bits(len(sizes), kl[len(sizes)]))
+    return sizes
+
+
+@settings(deadline=None)
+@given(st.floats(6000, 20000), st.floats(0.75, 1.3), st.integers(0, 1000))
+def test_a_budget_is_used_up_and_never_passed(budget, factor, seed):
+    """Though the picture costs more or less than the probe says, and steps differ at random."""
+    p = plan()
+    kl = COSTS * factor * np.exp(0.1 * np.random.default_rng(seed).standard_normal(len(COSTS)))
+    by = spending_for(p, np.concatenate([[0], np.cumsum(COSTS)]), Target(bytes=1), budget, 1.0)
+    assert isinstance(by, Controlled)
+    sizes = spend(by, kl)
+    allotment = Allotment(p, by.profile, len(sizes), by.corrections)
+    assert list(allotment.sizes) == sizes
+    assert 0.96 * budget <= sum(sizes) + 8 * (len(by.corrections) + 1) <= budget
+
+
+def test_without_a_budget_each_step_gets_what_it_asks_for():
+    p, kl = plan(), COSTS * np.linspace(0.8, 1.2, len(COSTS))
+    by = spending_for(p, np.concatenate([[0], np.cumsum(COSTS)]), Target(steps=7), math.inf, 1.0)
+    sizes = spend(by, kl)
+    assert len(sizes) == 7
+    np.testing.assert_allclose(sizes, kl[:7], rtol=0.01)
+
+
+def test_short_steps_get_what_the_tables_say():
+    p = replace(plan(), long=0)
+    by = spending_for(p, np.concatenate([[0], np.cumsum(COSTS)]), Target(bytes=1), 9000, 1.0)
+    assert isinstance(by, Fixed)
+    sizes = spend(by, COSTS * 2)
+    assert sizes == [p.bits(k, by.profile) for k in range(by.steps)]
+    assert 0.97 * 9000 <= sum(sizes) <= 9000
+
+
+def test_the_oracle_gives_each_step_its_kl():
+    assert spend(Oracle(plan(), 1.1), COSTS) == pytest.approx(COSTS * 1.1, abs=1)
+    assert Fixed(plan(), MEAN, 3).bits(0, 1e9) == plan().bits(0, MEAN)
