@@ -20,13 +20,15 @@ PRESETS = {
     "photo": {
         "model": {
             "schedule": {"kind": "linear-gamma", "gamma_max": 8.0, "gamma_min": -9.2},
-            "network": {"base": 32, "multipliers": [1, 2, 3, 4], "blocks": [1, 2, 2, 2], "attention": []},
+            "network": {"base": 32, "multipliers": [1, 2, 2, 2], "blocks": [2, 2, 2, 2], "attention": []},
         },
         "crop": 64,
-        "scales": (1, 2),
-        "scale_weights": (0.75, 0.25),
+        "scales": (1, 2, 4),
+        "scale_weights": (0.62, 0.28, 0.1),
         "batch": 8,
-        "lr": 1.2e-3,
+        "lr": 1e-3,
+        "warmup": 300,
+        "focus": 0.5,
     },
     "tiny": {
         "model": {

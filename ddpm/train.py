@@ -53,7 +53,7 @@ class TrainConfig:
     seed: int = 0
     compile: bool = True
     bf16: bool = True
-    init: str | None = None  # weights to start from (safetensors)
+    init: str | None = None  # weights to start from (safetensors), as far as the networks agree
     notes: dict = field(default_factory=dict)
 
 
@@ -132,7 +132,7 @@ class Run:
         torch.manual_seed(config.seed)
         self.model = DDPM(config.model).to(self.device, memory_format=torch.channels_last)
         if config.init:
-            self.model.load_state_dict({k: v.float() for k, v in load_file(config.init).items()})
+            self.start_from(load_file(config.init))
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
@@ -140,6 +140,14 @@ class Run:
         self.steps, self.images, self.seconds = 0, 0, 0.0
         if (self.folder / "state.json").exists():
             self.load()
+
+    def start_from(self, weights: dict[str, torch.Tensor]) -> None:
+        """Take over every weight that the network has by the same name and shape; ValueError if that is not most."""
+        own = self.model.state_dict()
+        common = {k: v.float() for k, v in weights.items() if k in own and own[k].shape == v.shape}
+        if 2 * len(common) < len(own):
+            raise ValueError(f"only {len(common)} of {len(own)} weights of the network are in {self.config.init}")
+        self.model.load_state_dict(common, strict=False)
 
     def progress(self) -> float:
         """Share of the learning-rate schedule that is done, 0 to 1."""

@@ -6,8 +6,9 @@ import torch
 
 from ddpm.bound import bound
 from ddpm.data import Crops
+from ddpm.likelihood import to_unit
 from ddpm.presets import preset_config
-from ddpm.train import Run
+from ddpm.train import Bound, Run
 
 from .conftest import smooth_picture
 
@@ -51,6 +52,34 @@ def test_simple_objective_on_the_papers_schedule(tmp_path):
     run = Run(config, tmp_path)
     run.fit(Crops(PICTURES, 16), minutes=0.02, quiet=True, every=0.1)
     assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["mse"] > 0
+
+
+def test_starts_from_a_network_without_its_attention(tmp_path):
+    first = make(tmp_path / "a")
+    first.save()
+    init = str(tmp_path / "a" / "model.safetensors")
+    network = {**first.config.model["network"], "attention": []}
+    second = make(tmp_path / "b", init=init, seed=1, model={**first.config.model, "network": network})
+    for name, weight in second.model.state_dict().items():
+        assert torch.equal(weight, first.model.state_dict()[name])
+    with pytest.raises(ValueError, match="weights of the network"):
+        make(tmp_path / "c", init=init, model={**first.config.model, "network": {**network, "base": 16}})
+
+
+def test_focus_weighs_terms_by_their_expected_size(tmp_path):
+    """Weights (mean / expected)^focus: below the plain mean by Jensen, as errors follow what is expected of them. What
+    is reported is the bound either way."""
+    run = make(tmp_path)
+    x = to_unit(Crops(PICTURES, 16).sample(32, torch.Generator().manual_seed(0)))
+    results = []
+    for focus in (0.0, 0.5):
+        run.config.focus = focus
+        loss, terms = Bound(run.config, run.model.schedule)(run.model, x, torch.Generator().manual_seed(1))
+        rest = terms["l0"] + run.config.variance_weight * terms["variance_nll"]
+        results.append(((loss - rest).item(), terms["diffusion"].item()))
+    assert results[0][0] == pytest.approx(results[0][1], rel=1e-4)
+    assert len({round(diffusion, 6) for _, diffusion in results}) == 1
+    assert results[1][0] < 0.95 * results[0][0]
 
 
 def test_unknown_settings_are_named():
