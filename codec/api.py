@@ -31,7 +31,7 @@ from .container import TRAILER, Header, checksum, pack_corrections, unpack_corre
 from .errors import CodecError, DamagedFile, UnknownModel
 from .pictures import MAX_PIXELS, to_array
 from .plan import MEAN, Allotment, Plan, plan_for
-from .ratecontrol import Target, probe, spending_for
+from .ratecontrol import Target, probe, side_bits, spending_for
 
 STARVED = 1.3  # KL along the chain over bits sent, beyond which a picture is coded again
 
@@ -151,10 +151,10 @@ class Codec:
             sent = progressive.encode(self.model, plan, x[images], spending, grey, seed, channel, target.mse, progress)
             out = {}
             for i, stream, by in zip(images, sent, spending):
-                count = Allotment.count_long(plan, by.profile, len(stream.kl))
-                stream.trim(budget - 8 * (count + (count > 0)))
-                count = Allotment.count_long(plan, by.profile, len(stream.kl))
-                out[i] = stream, Allotment(plan, by.profile, len(stream.kl), by.corrections[:count])
+                stream.trim(budget - side_bits(plan, by.profile, len(stream.kl)))
+                steps = len(stream.kl)
+                corrections = by.corrections[: Allotment.count_long(plan, by.profile, steps)]
+                out[i] = stream, Allotment(plan, by.profile, steps, corrections)
             return out
 
         result = send(list(range(len(x))))
@@ -175,7 +175,8 @@ class Codec:
         out = []
         for stream, by in zip(streams, allotments):
             header = Header(blank.model, height, width, by.profile, by.steps, grey, seed).pack(self.native)
-            payload = pack_corrections(header, by.corrections) + np.packbits(stream.bits).tobytes()
+            corrections = pack_corrections(header, by.corrections)
+            payload = corrections + np.packbits(stream.bits).tobytes()
             data = header + payload + checksum(header, payload, self.model.fingerprint)
             out.append(
                 Encoded(
@@ -184,7 +185,7 @@ class Codec:
                     height * width,
                     stream.mse[-1],
                     sum(stream.kl),
-                    len(stream.bits) + 8 * len(pack_corrections(header, by.corrections)),
+                    8 * len(corrections) + len(stream.bits),
                     seconds,
                 )
             )
@@ -208,10 +209,8 @@ class Codec:
             raise DamagedFile(f"the file is longer than its content ({len(data)} bytes, not {whole})")
         complete = len(data) == whole
         payload = data[start : whole - TRAILER]
-        if (
-            complete
-            and checksum(data[:at], data[at : whole - TRAILER], self.model.fingerprint) != data[whole - TRAILER :]
-        ):
+        expected = checksum(data[:at], data[at : whole - TRAILER], self.model.fingerprint)
+        if complete and data[whole - TRAILER :] != expected:
             raise DamagedFile("the file is damaged (checksum), or was made with another model")
         steps = allotment.complete(8 * len(payload))
         info = Info(header, self.model.name, at, len(data), whole, plan.dims, steps, plan.gammas[steps], complete)

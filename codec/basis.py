@@ -22,7 +22,7 @@ from scipy.fft import dct
 
 from ddpm.gaussian import Step
 
-RINGS = 11  # bands of a colour: radial frequency, rounded, in units of one half period per block
+RINGS = 11  # bands of a colour: radial frequency, rounded, in half periods per 8 pixels
 
 
 def basis_for(coding: dict, size: tuple[int, int], grey: bool) -> Cosines | Pixels:

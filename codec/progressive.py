@@ -181,19 +181,20 @@ def encode(
             if mse is not None and streams[i].mse[-1] <= mse:
                 satisfied[i] = chain.k
 
+    def ended(i):
+        return chain.k == min(spending[i].steps, satisfied[i])
+
     with ThreadPoolExecutor(trellis.cpu_count()) as pool:
         while active:
-            ends = [min(spending[i].steps, satisfied[i]) for i in active]
-            if chain.k == max(ends):
+            if all(map(ended, active)):
                 look(chain.denoise()[1])
                 break
             p = chain.predict()
             look(p.x_hat)
-            done = {j for j, i in enumerate(active) if min(spending[i].steps, satisfied[i]) == chain.k}
-            if len(done) == len(active):
+            rest = [j for j, i in enumerate(active) if not ended(i)]
+            if not rest:
                 break
-            if done:
-                rest = [j for j in range(len(active)) if j not in done]
+            if len(rest) < len(active):
                 active = [active[j] for j in rest]
                 chain.keep(rest)
                 p = Prediction(p.step, p.x_hat[rest], p.r[rest])

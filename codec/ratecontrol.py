@@ -205,18 +205,17 @@ def side_bits(plan: Plan, profile: Profile, steps: int) -> int:
 
 def spending_for(plan: Plan, cost: np.ndarray, target: Target, budget: float, surplus: float) -> Fixed | Controlled:
     """Who spends ``budget`` bits on a picture of that cumulative cost (bits): on messages, and corrections if any."""
-    profile, steps = choose(plan, cost, target, budget)
-    if math.isfinite(budget):
-        needed = surplus * np.maximum(cost[1:], 1e-6)
-        end = int(np.abs(np.log(max(budget, 1) / needed)).argmin()) + 1
-        fitting = Profile(*divmod(int(misfits(plan, cost)[:, end - 1].argmin()), TILTS))
-        last = [k for k in range(end - 1 - Controlled.SLACK, end + Controlled.SLACK) if 0 <= k < plan.steps]
-        if not all(plan.is_long(k, fitting) for k in last):
-            side = 0
-            while (needed := side_bits(plan, profile, steps)) > side:
-                side = needed
-                profile, steps = choose(plan, cost, target, max(0, budget - side))
-            return Fixed(plan, profile, steps)
-        profile, steps = fitting, end
-        budget -= side_bits(plan, profile, min(steps + Controlled.SLACK, plan.steps))
-    return Controlled(plan, profile, steps, cost, budget, surplus)
+    if math.isinf(budget):
+        return Controlled(plan, *choose(plan, cost, target, budget), cost, budget, surplus)
+    steps = int(np.abs(np.log(max(budget, 1) / (surplus * np.maximum(cost[1:], 1e-6)))).argmin()) + 1
+    profile = Profile(*divmod(int(misfits(plan, cost)[:, steps - 1].argmin()), TILTS))
+    most = min(steps + Controlled.SLACK, plan.steps)
+    if all(plan.is_long(k, profile) for k in range(max(0, steps - 1 - Controlled.SLACK), most)):
+        return Controlled(plan, profile, steps, cost, budget - side_bits(plan, profile, most), surplus)
+    # Short steps cannot be corrected, so here the profile itself must use the budget up.
+    side, needed = -1, 0
+    while needed > side:
+        side = needed
+        profile, steps = choose(plan, cost, target, max(0, budget - side))
+        needed = side_bits(plan, profile, steps)
+    return Fixed(plan, profile, steps)

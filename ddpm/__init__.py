@@ -2,6 +2,6 @@
 
 import os
 
-# Maps of large pictures are tens of megabytes: with huge pages the network spends a quarter less time on them. torch
+# Maps of large pictures are tens of megabytes: huge pages save much of the time that goes into fresh memory. torch
 # reads this when it first allocates; where the system has no huge pages it does nothing.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
