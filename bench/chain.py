@@ -1,6 +1,6 @@
 """What the code stream costs over theory: the whole chain against the ideal Gaussian channel, payload only.
 
-    python -m bench.chain DATA [--tile 32] [--images 48] [--model cifar10] -o chain.json
+    python -m bench.chain DATA [--tile 32] [--images 48] [--model cifar10] [--until GAMMA] -o chain.json
 
 Three curves of bits/dim against RMSE over the same pictures: the trellis (bits sent); the ideal channel at the same
 steps (sum of KL along its own chain); the ideal channel at 250 steps. Overheads are ratios of bits at equal RMSE,
@@ -88,20 +88,28 @@ def finer(coding: dict, steps: int) -> dict:
     return {**coding, **fine, "reference": [coding["reference"][0], *reference.tolist()]}
 
 
-def measure(codec: Codec, x: torch.Tensor, fine: int, batch: int) -> dict:
-    plan = codec.plan(*x.shape[2:], False)
-    curves = {
-        "trellis": curve(codec, plan, x, "trellis", batch),
-        "ideal": curve(codec, plan, x, "ideal", batch),
-    }
+def cut(coding: dict, gamma: float) -> dict:
+    """Coding tables that end with the first level at or below gamma."""
+    n = min(1 + sum(level > gamma for level in coding["levels"]), len(coding["levels"]))
+    lengths = {"levels": n, "reference": n, "bands": n + 1, "scales": n + 1}
+    short = {key: coding[key][:length] for key, length in lengths.items() if key in coding}
+    return {**coding, **short, "tables": [table[: n + 1] for table in coding["tables"]]}
+
+
+def measure(codec: Codec, x: torch.Tensor, fine: int, batch: int, until: float = -math.inf) -> dict:
     coding = codec.model.coding
     try:
-        codec.model.coding = finer(coding, fine)
+        codec.model.coding = short = cut(coding, until)
+        plan = codec.plan(*x.shape[2:], False)
+        curves = {channel: curve(codec, plan, x, channel, batch) for channel in ("trellis", "ideal")}
+        codec.model.coding = finer(short, fine)
         curves[f"ideal {fine} steps"] = curve(codec, codec.plan(*x.shape[2:], False), x, "ideal", batch)
     finally:
         codec.model.coding = coding
     rows = []
     for rate in RATES:
+        if rate > curves["trellis"]["bits_per_dim"][-1]:
+            break
         rmse = rmse_at(curves["trellis"], rate)
         same, limit = rate_at(curves["ideal"], rmse), rate_at(curves[f"ideal {fine} steps"], rmse)
         rows.append(
@@ -118,10 +126,11 @@ def measure(codec: Codec, x: torch.Tensor, fine: int, batch: int) -> dict:
 @click.option("--model", default="cifar10", show_default=True)
 @click.option("--fine", default=250, show_default=True, help="Steps of the finer ideal chain.")
 @click.option("--batch", default=48, show_default=True)
+@click.option("--until", default=-math.inf, help="Cut the chain where gamma (-log SNR) is below; saves time.")
 @click.option("-o", "--output", type=Path)
-def main(data, tile, images, crop, model, fine, batch, output):
+def main(data, tile, images, crop, model, fine, batch, until, output):
     """Measure the overhead of the coded chain over the ideal channel."""
-    result = measure(Codec(model), pick(data, tile, images, crop), fine, batch)
+    result = measure(Codec(model), pick(data, tile, images, crop), fine, batch, until)
     if output:
         output.write_text(json.dumps(result, indent=1))
     print(f"{result['model']}, {result['images']} pictures, {result['steps']} steps; payload only, at equal RMSE")
