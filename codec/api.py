@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -70,6 +70,14 @@ class Decoded:
     @property
     def image(self) -> Image.Image:
         return Image.fromarray(self.array)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the first ``bytes`` of a file show: uint8 (H, W, 3), or (H, W) for grey."""
+
+    bytes: int
+    array: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -256,6 +264,17 @@ class Codec:
                 info = opened[i][0]
                 out[i] = Decoded(array[..., 0] if grey else array, info.header, info.complete, reach)
         return out
+
+    def stages(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Stage]:
+        """All that a file, whole or cut, shows on its way: the picture after 0, 1, ... complete steps, in one pass."""
+        info, allotment, payload = self.open(data, max_pixels)
+        h, bits = info.header, np.unpackbits(np.frombuffer(payload, np.uint8))
+        side = len(data) - len(payload) - TRAILER * info.complete
+        pictures = progressive.stages(
+            self.model, allotment.plan, bits, allotment, info.steps, (h.height, h.width), h.grey, h.seed
+        )
+        for k, array in enumerate(pictures):
+            yield Stage(side + -(-sum(allotment.sizes[:k]) // 8), array[..., 0] if h.grey else array)
 
 
 @lru_cache(maxsize=4)

@@ -13,7 +13,7 @@ sees colour images as it was trained to.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -237,17 +237,41 @@ def decode(
 ) -> np.ndarray:
     """B payloads, whole or cut, of images that all go ``steps`` steps (``Allotment.reach``) -> (B, H, W, 3) uint8."""
     chain = Chain(model, plan, size, len(bits), grey, seed)
+    for _ in follow(chain, bits, allotments, steps):
+        if progress:
+            progress(1)
+    return shown(chain, reconstruct(chain, recon, seed))
+
+
+@torch.inference_mode()
+def stages(
+    model: DDPM, plan: Plan, bits: np.ndarray, allotment: Allotment, steps: int, size: tuple[int, int], grey, seed
+) -> Iterator[np.ndarray]:
+    """The ``mean`` picture (H, W, 3) after 0, 1, ..., ``steps`` steps of one payload, in one pass."""
+    chain = Chain(model, plan, size, 1, grey, seed)
+    for p in follow(chain, [bits], [allotment], steps):
+        yield shown(chain, p.x_hat)[0]
+    yield shown(chain, reconstruct(chain, "mean"))[0]
+
+
+def follow(
+    chain: Chain, bits: Sequence[np.ndarray], allotments: Sequence[Allotment], steps: int
+) -> Iterator[Prediction]:
+    """Move the chain as the payloads say, until ``steps``; yields each step's prediction before it is taken."""
     position = [0] * len(bits)
     while chain.k < steps:
         p = chain.predict()
-        trellises = [trellis_for(model.coding, plan, a.sizes[chain.k]) for a in allotments]
+        yield p
+        trellises = [trellis_for(chain.model.coding, chain.plan, a.sizes[chain.k]) for a in allotments]
         sent = [b[i : i + t.bits] for b, i, t in zip(bits, position, trellises)]
-        zeta = torch.stack([decode_step(m, t, (seed, chain.k)) for m, t in zip(sent, trellises)])
+        zeta = torch.stack([decode_step(m, t, (chain.seed, chain.k)) for m, t in zip(sent, trellises)])
         position = [i + t.bits for i, t in zip(position, trellises)]
         chain.move(p, zeta.to(p.r.device))
-        if progress:
-            progress(1)
-    return to_levels(chain.picture(reconstruct(chain, recon, seed))).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def shown(chain: Chain, x_hat: torch.Tensor) -> np.ndarray:
+    """(B, H, W, 3) uint8."""
+    return to_levels(chain.picture(x_hat)).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def reconstruct(chain: Chain, recon: str, seed=0) -> torch.Tensor:

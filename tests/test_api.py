@@ -82,6 +82,20 @@ def test_any_prefix_decodes(codec, cut):
     assert shown.array.shape == PICTURE.shape
 
 
+@pytest.mark.parametrize("shape", [(32, 32, 3), (24, 40)])
+def test_stages_show_what_the_first_bytes_decode_to(codec, shape):
+    picture = smooth_picture(*shape[:2])
+    picture = picture if len(shape) == 3 else picture[..., 0]
+    [file] = codec.encode([picture], Target(bits_per_dim=1.0))
+    stages = list(codec.stages(file.data))
+    assert len(stages) == codec.open(file.data)[0].header.steps + 1
+    assert [s.bytes for s in stages] == sorted(s.bytes for s in stages)
+    for stage in stages[1::3]:
+        assert np.array_equal(stage.array, codec.decode([file.data[: stage.bytes]])[0].array)
+    assert np.array_equal(stages[-1].array, codec.decode([file.data])[0].array)
+    assert len(list(codec.stages(file.data[: stages[4].bytes]))) == 5
+
+
 def test_prefix_by_rate_is_the_prefix_of_the_file(codec):
     data = encode(codec, PICTURE, bytes=300).data
     by_rate = decode(data, rate=0.9).array
