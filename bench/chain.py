@@ -20,7 +20,7 @@ import torch
 from codec import progressive
 from codec.api import Codec
 from codec.plan import Plan
-from codec.ratecontrol import Target, probe, spending_for
+from codec.ratecontrol import probe, spending_for
 from ddpm.data import load_images
 from ddpm.likelihood import to_unit
 
@@ -43,7 +43,7 @@ def curve(codec: Codec, plan: Plan, x: torch.Tensor, channel: str, batch: int) -
         part = to_unit(part)
         cost = probe(codec.model, plan, part, False)
         surplus = codec.model.coding["surplus"]
-        spending = [spending_for(plan, c, Target(steps=plan.steps), math.inf, surplus) for c in cost]
+        spending = [spending_for(plan, c, math.inf, surplus) for c in cost]
         streams = progressive.encode(codec.model, plan, part, spending, channel=channel, seed=1)
         for stream in streams:
             kl = np.concatenate([[0], np.cumsum(stream.kl)])

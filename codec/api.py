@@ -31,9 +31,8 @@ from .container import TRAILER, Header, checksum, pack_corrections, unpack_corre
 from .errors import CodecError, DamagedFile, UnknownModel
 from .pictures import MAX_PIXELS, to_array
 from .plan import MEAN, Allotment, Plan, plan_for
-from .ratecontrol import Target, probe, side_bits, spending_for
-
-STARVED = 1.3  # KL along the chain over bits sent, beyond which a picture is coded again
+from .ratecontrol import Target
+from .sending import Sender
 
 
 @dataclass(frozen=True)
@@ -152,48 +151,25 @@ class Codec:
         blank = Header(self.model.fingerprint[0], height, width, MEAN, 0, grey, seed)
         overhead = len(blank.pack(self.native)) + TRAILER
         budget = target.payload_bits(plan.dims, height * width, overhead)
-        costs = probe(self.model, plan, x, grey)
-
-        def send(images):
-            spending = [spending_for(plan, costs[i], target, budget, self.model.coding["surplus"]) for i in images]
-            sent = progressive.encode(self.model, plan, x[images], spending, grey, seed, channel, target.mse, progress)
-            out = {}
-            for i, stream, by in zip(images, sent, spending):
-                stream.trim(budget - side_bits(plan, by.profile, len(stream.kl)))
-                steps = len(stream.kl)
-                corrections = by.corrections[: Allotment.count_long(plan, by.profile, steps)]
-                out[i] = stream, Allotment(plan, by.profile, steps, corrections)
-            return out
-
-        result = send(list(range(len(x))))
-        # A picture whose steps were given too little falls ever further behind; the few there are get a second chance.
-        hungry = {i: sum(s.kl) / max(len(s.bits), 1) for i, (s, _) in result.items()}
-        hungry = {i: h for i, h in hungry.items() if h > STARVED and channel == "trellis" and result[i][0].kl}
-        if hungry:
-            for i, h in hungry.items():
-                costs[i] *= h
-            for i, (again, allotment) in send(list(hungry)).items():
-                first = result[i][0]
-                if again.mse[-1] < first.mse[-1] if target.mse is None else len(again.bits) < len(first.bits):
-                    result[i] = again, allotment
-        streams, allotments = zip(*(result[i] for i in range(len(x))))
-        if target.mse is not None and (worst := max(s.mse[-1] for s in streams)) > target.mse:
+        sent = Sender(self.model, plan, x, grey, seed, channel, progress).send(target, budget)
+        if target.mse is not None and (worst := max(s.mse for s in sent)) > target.mse:
             raise CodecError(f"this model's lossy code ends at {psnr(worst):.2f} dB for this picture")
         seconds = (time.monotonic() - start) / len(x)
         out = []
-        for stream, by in zip(streams, allotments):
+        for s in sent:
+            by = s.allotment
             header = Header(blank.model, height, width, by.profile, by.steps, grey, seed).pack(self.native)
             corrections = pack_corrections(header, by.corrections)
-            payload = corrections + np.packbits(stream.bits).tobytes()
+            payload = corrections + np.packbits(s.stream.bits).tobytes()
             data = header + payload + checksum(header, payload, self.model.fingerprint)
             out.append(
                 Encoded(
                     data if channel == "trellis" else b"",
                     plan.dims,
                     height * width,
-                    stream.mse[-1],
-                    sum(stream.kl),
-                    8 * len(corrections) + len(stream.bits),
+                    s.mse,
+                    sum(s.stream.kl),
+                    s.bits,
                     seconds,
                 )
             )

@@ -55,7 +55,7 @@ class Reporter:
         print(f"error: {text}", file=sys.stderr, flush=True)
 
     def bar(self, total: int, words: str) -> tqdm:
-        return tqdm(total=total, desc=words, unit="step", leave=False, disable=True if self.quiet else None)
+        return tqdm(total=total or None, desc=words, unit="step", leave=False, disable=True if self.quiet else None)
 
     def close(self) -> None:
         if self.as_json:
@@ -170,7 +170,8 @@ def encode(
         names, arrays = zip(*group)
         try:
             with report.bar(0, names[0] if len(names) == 1 else f"{len(names)} pictures") as bar:
-                bar.total = codec.plan(*arrays[0].shape[:2], arrays[0].ndim == 2).steps
+                if given[0].psnr is None:  # then a picture goes through the chain several times
+                    bar.total = codec.plan(*arrays[0].shape[:2], arrays[0].ndim == 2).steps
                 files = codec.encode(arrays, given[0], seed=seed, max_pixels=max_pixels, progress=bar.update)
         except CodecError as e:
             return [report.error(f"{name}: {e}") for name in names]

@@ -105,17 +105,17 @@ def probe(model: DDPM, plan: Plan, x: torch.Tensor, grey: bool) -> np.ndarray:
     return np.concatenate([np.zeros((len(x), 1)), np.cumsum(bits, 1)], 1)
 
 
-def choose(plan: Plan, cost: np.ndarray, target: Target, budget: float) -> tuple[Profile, int]:
+def choose(plan: Plan, cost: np.ndarray, budget: float, steps: int | None = None) -> tuple[Profile, int]:
     """Profile and number of steps for a picture of that cumulative cost (bits) and a payload of at most ``budget``.
 
     For each number of steps the profiles are judged by how far their leaning away from the model's tables is, in
     logarithms and weighted by the cost, from the picture's leaning away from the model's reference; the choice weighs
-    that against bits left unused. Where there is no budget, all steps (or ``target.steps``) are taken.
+    that against bits left unused. Where there is no budget, all steps (or ``steps``) are taken.
     """
     profiles = [Profile(f, t) for f in range(FACTORS) for t in range(TILTS)]
     misfit = misfits(plan, cost)
     if math.isinf(budget):
-        last = min(target.steps or plan.steps, plan.steps)
+        last = min(steps or plan.steps, plan.steps)
         return profiles[int(misfit[:, last - 1].argmin())], last
     misfit = np.concatenate([misfit[:, :1], misfit], 1)
     totals = np.array([plan.totals(p) for p in profiles])  # (profiles, steps + 1)
@@ -191,6 +191,8 @@ class Controlled:
             ahead = np.cumsum(self.surplus * self.expected[step + 1 : self.most]) * (self.seen[0] / self.seen[1])
             needed = wanted + np.concatenate([[0], ahead])  # to end after this step, the next, ...
             end = int(np.abs(np.log(max(left, 1) / needed)).argmin())
+            if end == 0 and len(needed) > 1 and left > Allotment.corrected(self.plan, self.profile, step, 255):
+                end = 1  # what is left would not fit into this step
             self.steps = step + 1 + end
             wanted = left if end == 0 else wanted * left / needed[end]
         self.corrections += bytes([Allotment.correction(self.plan, self.profile, step, wanted)])
@@ -203,10 +205,12 @@ def side_bits(plan: Plan, profile: Profile, steps: int) -> int:
     return 8 * (count + 1) if count else 0
 
 
-def spending_for(plan: Plan, cost: np.ndarray, target: Target, budget: float, surplus: float) -> Fixed | Controlled:
+def spending_for(
+    plan: Plan, cost: np.ndarray, budget: float, surplus: float, steps: int | None = None
+) -> Fixed | Controlled:
     """Who spends ``budget`` bits on a picture of that cumulative cost (bits): on messages, and corrections if any."""
     if math.isinf(budget):
-        return Controlled(plan, *choose(plan, cost, target, budget), cost, budget, surplus)
+        return Controlled(plan, *choose(plan, cost, budget, steps), cost, budget, surplus)
     steps = int(np.abs(np.log(max(budget, 1) / (surplus * np.maximum(cost[1:], 1e-6)))).argmin()) + 1
     profile = Profile(*divmod(int(misfits(plan, cost)[:, steps - 1].argmin()), TILTS))
     most = min(steps + Controlled.SLACK, plan.steps)
@@ -216,6 +220,6 @@ def spending_for(plan: Plan, cost: np.ndarray, target: Target, budget: float, su
     side, needed = -1, 0
     while needed > side:
         side = needed
-        profile, steps = choose(plan, cost, target, max(0, budget - side))
+        profile, steps = choose(plan, cost, max(0, budget - side))
         needed = side_bits(plan, profile, steps)
     return Fixed(plan, profile, steps)

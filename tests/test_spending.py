@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec.plan import MEAN, TILTS, UNIT, Allotment, Plan
-from codec.ratecontrol import Controlled, Fixed, Oracle, Target, spending_for
+from codec.ratecontrol import Controlled, Fixed, Oracle, spending_for
 
 COSTS = np.array([900, 1100, 1400, 1700, 2100, 2600, 3200, 3900, 4700, 5600], float)
 DIMS = 200_000
@@ -32,7 +32,7 @@ def test_a_budget_is_used_up_and_never_passed(budget, factor, seed):
     """Though the picture costs more or less than the probe says, and steps differ at random."""
     p = plan()
     kl = COSTS * factor * np.exp(0.1 * np.random.default_rng(seed).standard_normal(len(COSTS)))
-    by = spending_for(p, np.concatenate([[0], np.cumsum(COSTS)]), Target(bytes=1), budget, 1.0)
+    by = spending_for(p, np.concatenate([[0], np.cumsum(COSTS)]), budget, 1.0)
     assert isinstance(by, Controlled)
     sizes = spend(by, kl)
     allotment = Allotment(p, by.profile, len(sizes), by.corrections)
@@ -42,7 +42,7 @@ def test_a_budget_is_used_up_and_never_passed(budget, factor, seed):
 
 def test_without_a_budget_each_step_gets_what_it_asks_for():
     p, kl = plan(), COSTS * np.linspace(0.8, 1.2, len(COSTS))
-    by = spending_for(p, np.concatenate([[0], np.cumsum(COSTS)]), Target(steps=7), math.inf, 1.0)
+    by = spending_for(p, np.concatenate([[0], np.cumsum(COSTS)]), math.inf, 1.0, steps=7)
     sizes = spend(by, kl)
     assert len(sizes) == 7
     np.testing.assert_allclose(sizes, kl[:7], rtol=0.01)
@@ -50,7 +50,7 @@ def test_without_a_budget_each_step_gets_what_it_asks_for():
 
 def test_short_steps_get_what_the_tables_say():
     p = replace(plan(), long=0)
-    by = spending_for(p, np.concatenate([[0], np.cumsum(COSTS)]), Target(bytes=1), 9000, 1.0)
+    by = spending_for(p, np.concatenate([[0], np.cumsum(COSTS)]), 9000, 1.0)
     assert isinstance(by, Fixed)
     sizes = spend(by, COSTS * 2)
     assert sizes == [p.bits(k, by.profile) for k in range(by.steps)]
