@@ -11,6 +11,7 @@ where r, the variance that p needs on top of q's, is the expected square of delt
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,8 @@ from .schedule import alpha_sigma
 class Step:
     """One reverse transition z_t -> z_s, gamma_s < gamma_t. All coefficients are float64 scalars.
 
-    gamma_t may be infinite: z_t is then noise that knows nothing of x, and q(z_s | z_t, x) is q(z_s | x).
+    gamma_t may be infinite: z_t is then noise that knows nothing of x, and q(z_s | z_t, x) is q(z_s | x). For a batch
+    of different transitions see ``stack``.
     """
 
     gamma_t: float
@@ -46,6 +48,16 @@ class Step:
             "gain": math.expm1(self.gamma_t - self.gamma_s) if math.isfinite(self.gamma_t) else math.inf,
         }.items():
             object.__setattr__(self, name, float(value))
+
+    @classmethod
+    def stack(cls, steps: Sequence[Step], like: torch.Tensor) -> Step:
+        """Transitions of a batch, one for each image: the coefficients are (B, 1, 1, 1) in ``like``'s dtype."""
+        stacked = object.__new__(cls)
+        for name in vars(steps[0]):
+            values = torch.tensor([getattr(s, name) for s in steps], dtype=torch.float64)
+            values = values if name.startswith("gamma") else values.to(like.dtype).view(-1, 1, 1, 1)
+            object.__setattr__(stacked, name, values.to(like.device))
+        return stacked
 
     def mean(self, z_t, x):
         """Mean of q(z_s | z_t, x); with x_hat for x, mean of p(z_s | z_t). Any shape."""

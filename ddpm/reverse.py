@@ -1,0 +1,67 @@
+"""p(z_s | z_t) and p(x | z_0): the reverse process of a model, with the variance that one gives it.
+
+The mean is always that of q with x_hat in the place of x. The variance is q's times 1 + r:
+
+    beta-tilde   r = 0: the paper's lower choice, the variance of q(z_s | z_t, x) itself
+    beta         r = sigma_t^2 / sigma_s^2 - 1: the paper's upper choice, the variance of q(z_t | z_s)
+    learned      r = expm1(gamma_t - gamma_s) m: for each pixel, what the network expects of its own error
+
+(Ho et al. 2020, section 3.2.) The last move, from z_0 to pixels, is the discretized Gaussian of eq. 13 about x_hat. Its
+variance is learned too, or as in the paper's code that of q in the move to z_0 from the level before: beta-tilde would be
+zero for a move to x itself, which gives no likelihood at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from .gaussian import Step
+
+VARIANCES = ("learned", "beta", "beta-tilde")
+
+
+@dataclass(frozen=True)
+class Reverse:
+    """The reverse process of ``model``, anything with model(z, gamma (B,)) -> eps_hat, log m (both like z).
+
+    clip: x_hat is cut to the range of images, [-1, 1].
+    """
+
+    model: torch.nn.Module
+    variance: str = "learned"
+    clip: bool = True
+
+    def __post_init__(self):
+        if self.variance not in VARIANCES:
+            raise ValueError(f"unknown variance {self.variance!r}; known: {', '.join(VARIANCES)}")
+
+    def look(self, step: Step, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """x_hat, log m, eps_hat at z_t (B, C, H, W), the start of ``step``; eps_hat agrees with x_hat."""
+        gamma = torch.as_tensor(step.gamma_t, dtype=torch.float64, device=z.device).expand(len(z))
+        eps_hat, log_m = self.model(z.contiguous(memory_format=torch.channels_last), gamma)
+        x_hat = step.x_hat(z, eps_hat)
+        if self.clip:
+            x_hat = x_hat.clamp(-1, 1)
+            eps_hat = (z - step.alpha_t * x_hat) / step.sigma_t
+        return x_hat, log_m, eps_hat
+
+    def extra_variance(self, step: Step, log_m: torch.Tensor):
+        """r: p has 1 + r times the variance of q. A tensor, or a number if it is the same everywhere."""
+        if self.variance == "learned":
+            return step.gain * log_m.exp()
+        return step.sigma_t**2 / step.sigma_s**2 - 1 if self.variance == "beta" else 0.0
+
+    def predict(self, step: Step, z: torch.Tensor):
+        """x_hat and r for the move z_t -> z_s."""
+        x_hat, log_m, _ = self.look(step, z)
+        return x_hat, self.extra_variance(step, log_m)
+
+    def pixels(self, last: Step, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and log of the standard deviation of p(x | z_0); ``last`` is the step that led to z_0."""
+        here = Step(last.gamma_s, last.gamma_s - 1)  # any step from z_0 has the same x_hat
+        x_hat, log_m, _ = self.look(here, z)
+        if self.variance == "learned":
+            return x_hat, 0.5 * (log_m + here.gamma_t)
+        return x_hat, torch.full_like(x_hat, last.std_q).log()
