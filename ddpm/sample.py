@@ -1,0 +1,208 @@
+"""Sampling: pictures out of noise, down the levels of a chain (Ho et al. 2020, Algorithm 2 and section 4.4).
+
+``ancestral`` draws z_s from p(z_s | z_t) at every step; ``flow`` follows the probability-flow ODE (DDIM with eta = 0:
+Song et al. 2021, eq. 13), where all chance lies in z_T. Both look at z on every level, and what they see last, x_hat at
+z_0, is the picture. Pictures are (B, C, H, W) on [-1, 1]. ``at`` says how much of a chain is still to come: 1 at z_T,
+0 at z_0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from .gaussian import Step
+from .reverse import Reverse
+from .schedule import alpha_sigma
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a chain knows at one level: z (B, C, H, W) and, like it, x_hat = E[x | z]."""
+
+    gamma: float
+    z: torch.Tensor
+    x_hat: torch.Tensor
+
+
+class Noise:
+    """Standard normal noise for images known by number: what an image gets depends on seed and number alone.
+
+    Images with the same number get the same. A slice is the noise of some of the images; it draws from their streams.
+    """
+
+    def __init__(self, seed: int, numbers: Sequence[int], shape: Sequence[int]):
+        self.generators = [np.random.Generator(np.random.Philox(key=[seed, int(i)])) for i in numbers]
+        self.shape = tuple(shape)
+
+    def __getitem__(self, images: slice) -> Noise:
+        part = copy(self)
+        part.generators = self.generators[images]
+        return part
+
+    def draw(self, device="cpu") -> torch.Tensor:
+        """(B, *shape) float32."""
+        eps = np.stack([g.standard_normal(self.shape, dtype=np.float32) for g in self.generators])
+        return torch.from_numpy(eps).to(device)
+
+
+def levels(schedule, steps: int) -> np.ndarray:
+    """The descending gammas (float64) of a chain of ``steps`` levels, the paper's T; equal ones count once.
+
+    ValueError if the schedule has no such chain.
+    """
+    if steps < 2:
+        raise ValueError("a chain has at least two levels of noise")
+    return np.unique(schedule.gammas(steps - 1))[::-1]
+
+
+def position(gammas: Sequence[float], at: float) -> int:
+    """Index of the level where ``at`` (1: all, 0: nothing) of the chain is still to come."""
+    return round((1 - at) * (len(gammas) - 1))
+
+
+@torch.inference_mode()
+def ancestral(reverse: Reverse, z: torch.Tensor, gammas: Sequence[float], noise: Noise) -> Iterator[Moment]:
+    """Draw from p(z_s | z_t), from z at gammas[0] down to gammas[-1] (Ho et al. 2020, Algorithm 2)."""
+    for gamma, below in pairwise(map(float, gammas)):
+        step = Step(gamma, below)
+        x_hat, r = reverse.predict(step, z)
+        yield Moment(gamma, z, x_hat)
+        z = step.mean(z, x_hat) + step.std_q * (1 + r) ** 0.5 * noise.draw(z.device)
+    yield _last(reverse, z, float(gammas[-1]))
+
+
+@torch.inference_mode()
+def flow(reverse: Reverse, z: torch.Tensor, gammas: Sequence[float], noise: Noise | None = None) -> Iterator[Moment]:
+    """Follow the probability-flow ODE from z at gammas[0] down to gammas[-1]; no noise is drawn."""
+    for gamma, below in pairwise(map(float, gammas)):
+        step = Step(gamma, below)
+        x_hat, _, eps_hat = reverse.look(step, z)
+        yield Moment(gamma, z, x_hat)
+        z = step.flow(x_hat, eps_hat)
+    yield _last(reverse, z, float(gammas[-1]))
+
+
+def _last(reverse: Reverse, z: torch.Tensor, gamma: float) -> Moment:
+    return Moment(gamma, z, reverse.look(Step(gamma, gamma - 1), z)[0])  # x_hat does not depend on where a step leads
+
+
+METHODS = {"ancestral": ancestral, "flow": flow}
+
+
+def decode(
+    reverse: Reverse,
+    z: torch.Tensor,
+    gammas: Sequence[float],
+    noise: Noise | None,
+    *,
+    method: str = "ancestral",
+    keep: Sequence[int] = (-1,),
+    batch: int = 64,
+    progress=None,
+) -> torch.Tensor:
+    """(B, len(keep), C, H, W) on the CPU: x_hat at the levels gammas[k], k in ``keep``, of the chains that start at z.
+
+    At most ``batch`` images go through the network together; ``progress(images)`` is called after each of its looks.
+    """
+    keep = [range(len(gammas))[k] for k in keep]
+    done = []
+    for start in range(0, len(z), batch):
+        part, kept = slice(start, start + batch), {}
+        moments = METHODS[method](reverse, z[part], gammas, noise and noise[part])
+        for k, moment in enumerate(moments):
+            if k in keep:
+                kept[k] = moment.x_hat.cpu()
+            if progress:
+                progress(len(moment.z))
+        done.append(torch.stack([kept[k] for k in keep], 1))
+    return torch.cat(done)
+
+
+def generate(
+    reverse: Reverse,
+    gammas: Sequence[float],
+    shape: Sequence[int],
+    seed: int,
+    numbers: Sequence[int],
+    *,
+    batch: int = 64,
+    device="cpu",
+    **how,
+) -> Iterator[torch.Tensor]:
+    """The images of a seed with these numbers, ``shape`` (C, H, W), from z_T ~ N(0, I): (b, len(keep), C, H, W) each.
+
+    What comes is the same for every ``batch``. ``how``: method, keep, progress, as in ``decode``.
+    """
+    for start in range(0, len(numbers), batch):
+        noise = Noise(seed, numbers[start : start + batch], shape)
+        yield decode(reverse, noise.draw(device), gammas, noise, batch=batch, **how)
+
+
+def shared(
+    reverse: Reverse,
+    gammas: Sequence[float],
+    shape: Sequence[int],
+    seed: int,
+    at: Sequence[float],
+    number: int,
+    *,
+    device="cpu",
+    progress=None,
+    **how,
+) -> torch.Tensor:
+    """Images that share z_t (Ho et al. 2020, figure 7): (len(at), 1 + number, C, H, W).
+
+    Image 0 of the seed gives z_t at every level of ``at``; it comes first in its row, and ``number`` draws of x given
+    z_t follow. ``how``: batch, as in ``decode``.
+    """
+    stops = [position(gammas, a) for a in at]
+    trunk, frozen = Noise(seed, [0], shape), {}
+    for k, moment in enumerate(ancestral(reverse, trunk.draw(device), gammas, trunk)):
+        if progress:
+            progress(1)
+        if k in stops:
+            frozen[k] = moment.z
+        if k == max(stops):
+            break
+    rows = []
+    for k in stops:
+        z = frozen[k].expand(number, -1, -1, -1)
+        noise = Noise(seed, range(1, number + 1), shape)
+        drawn = decode(reverse, z, gammas[k:], noise, progress=progress, **how)
+        rows.append(torch.cat([frozen[k].cpu(), drawn[:, 0]]))
+    return torch.stack(rows)
+
+
+def encode_to(x: torch.Tensor, gamma: float, eps: torch.Tensor) -> torch.Tensor:
+    """z_t ~ q(z_t | x) = N(alpha_t x, sigma_t^2 I), where eps is the noise. Any shape."""
+    alpha, sigma = alpha_sigma(gamma)
+    return float(alpha) * x + float(sigma) * eps
+
+
+def interpolate(
+    reverse: Reverse,
+    gammas: Sequence[float],
+    pair: torch.Tensor,
+    seed: int,
+    at: Sequence[float],
+    weights: Sequence[float],
+    **how,
+) -> torch.Tensor:
+    """Between two pictures, pair (2, C, H, W) (Ho et al. 2020, figure 8): (len(at), len(weights), C, H, W).
+
+    Both go to the same level with the same noise; (1 - lambda) z + lambda z' is decoded for every lambda of ``weights``
+    with one noise too, so that nothing but lambda differs along a row. ``how``: method, batch, progress.
+    """
+    rows, weight = [], torch.tensor(weights, device=pair.device, dtype=pair.dtype).view(-1, 1, 1, 1)
+    for k in [position(gammas, a) for a in at]:
+        noise = Noise(seed, [0] * len(weights), pair.shape[1:])
+        eps = noise.draw(pair.device)  # the same for all
+        z, other = (encode_to(x, gammas[k], eps) for x in pair)
+        rows.append(decode(reverse, (1 - weight) * z + weight * other, gammas[k:], noise, **how)[:, 0])
+    return torch.stack(rows)
