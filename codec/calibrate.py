@@ -17,11 +17,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from ddpm.bound import bound
+from ddpm import pretrained
+from ddpm.bound import bound, chain_for
 from ddpm.data import load_images
 from ddpm.gaussian import Step, kl_nats
 from ddpm.likelihood import LN2, to_unit
 from ddpm.model import DDPM, ModelError, load_model, save_model, strict_fp32
+from ddpm.reverse import Reverse
+from ddpm.schedule import Levels
 
 from . import progressive
 from .basis import RINGS, basis_for
@@ -201,9 +204,14 @@ def sample_pictures(sources, tile, images: int, crop: int, seed: int = 0) -> lis
 
 
 def trained(source: str) -> tuple[DDPM, dict]:
-    """A training run's folder (its averaged weights) or a model, weights rounded to fp16; and what to say of it."""
+    """A training run's folder (its averaged weights) or a model, weights rounded to fp16; and what to say of it.
+
+    A diffusers model comes as it is, without its tables.
+    """
     folder = Path(source)
     try:
+        if pretrained.looks_like(folder):
+            return pretrained.load_folder(folder, tables=False), {}
         if (folder / "config.json").is_file():
             settings = json.loads((folder / "config.json").read_text())
             log = (folder / "log.jsonl").read_text() if (folder / "log.jsonl").exists() else ""
@@ -224,8 +232,16 @@ def trained(source: str) -> tuple[DDPM, dict]:
 def release(source, data, output, *, tile, images, crop, settings, test=None, device="cpu", quiet=False) -> None:
     """Write OUTPUT.safetensors and .json: weights in fp16, coding tables measured on ``data``, the bound on ``test``.
 
-    settings: steps, surplus, memory, min_bits, thin (see ``coding_tables``).
+    The tables of a diffusers model go into its folder instead. settings: steps, surplus, memory, min_bits, thin (see
+    ``coding_tables``).
     """
+    beside = pretrained.looks_like(Path(source))
+    if beside != (output is None):
+        raise CodecError(
+            f"{source}: the tables of a diffusers model are stored in its folder; leave -o out"
+            if beside
+            else "say with -o where to write the model"
+        )
     model, card = trained(source)
     model.to(device, memory_format=torch.channels_last)
     strict_fp32()
@@ -234,13 +250,18 @@ def release(source, data, output, *, tile, images, crop, settings, test=None, de
         steps = settings.pop("steps")
         if not 1 <= steps <= MAX_STEPS - 1:
             raise ValueError(f"a chain has 1 to {MAX_STEPS - 1} steps, not {steps}")
-        levels = model.schedule.gammas(steps)
+        schedule = model.schedule  # one of betas has few of its levels where the noise is low
+        levels = schedule.spread(steps) if isinstance(schedule, Levels) else schedule.gammas(steps)
         coding = coding_tables(model, batches, levels, **settings, quiet=quiet)
         card["calibration"] = {"pictures": sum(len(b) for b in batches), "crop": crop}
         if test:
             pictures = sample_pictures([test], tile, 2048, crop, seed=1)
-            card["bound"] = bound(model, pictures, quiet=quiet)
+            limit = bound(chain_for(Reverse(model), None), pictures, samples=2, quiet=quiet).to_json()
+            card["bound"] = {k: v for k, v in limit.items() if v is not None}
             card["summary"] = {"bits_per_dim": round(card["bound"]["total"], 4)}
-    except (FileNotFoundError, ValueError) as e:
+        if beside:
+            return pretrained.save_tables(source, {**card, "coding": coding})
+    except (FileNotFoundError, ValueError, ModelError) as e:
         raise CodecError(str(e)) from None
     save_model(model, output, {**card, "coding": coding})
+    return None

@@ -1,60 +1,230 @@
-"""The variational bound of a model on data in continuous time (T = infinity), by Monte Carlo over t."""
+"""The variational bound term by term, in bits/dim: what a model says about data.
+
+    L = L_T + sum_{t=2}^{T} L_{t-1} + L_0                                        (Ho et al. 2020, eq. 5)
+
+on T levels of noise x_T ... x_1, our z_T ... z_0. rate = L_T + sum L_{t-1} is what a progressive code sends before the
+last noise goes; distortion = L_0 is -log2 p(x | z_0). As T goes to infinity the middle becomes an integral over gamma
+(Kingma et al. 2021, eq. 14). Each term is an expectation over z_t, estimated with one draw per image; of the terms
+themselves all are computed, or some, chosen so that they are spread evenly over gamma.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
-from .gaussian import prior_kl_nats
+from .gaussian import Step, kl_nats, prior_kl_nats
 from .likelihood import LN2, discretized_gaussian_nats, to_unit
-from .model import DDPM
-from .schedule import alpha_sigma
+from .reverse import Reverse
+
+GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it, modulo 1, are spread evenly however many are taken
+
+
+class Chain:
+    """The terms of T levels of noise, descending ``gammas``; all in nats/dim, one value for each image."""
+
+    def __init__(self, reverse: Reverse, gammas: Sequence[float]):
+        if len(gammas) < 2:
+            raise ValueError("the bound needs at least two levels of noise")
+        self.reverse, self.levels = reverse, len(gammas)
+        self.steps = [Step(float(t), float(s)) for t, s in pairwise(gammas)]
+        spans = -np.diff(np.asarray(gammas, np.float64))
+        self.ends = np.cumsum(spans) / spans.sum()
+
+    def prior(self, x: torch.Tensor) -> torch.Tensor:
+        """L_T = KL(q(z_T | x) || N(0, I))."""
+        return per_dim(prior_kl_nats(x, self.steps[0].gamma_t))
+
+    def term(self, k: int, x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
+        """KL(q(z_s | z_t, x) || p(z_s | z_t)) of step k = 0 ... T - 2, with z_t = alpha_t x + sigma_t eps."""
+        return self._kl(self.steps[k], x, eps)
+
+    def drawn(self, u: np.ndarray, x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
+        """An unbiased estimate of the sum of all terms from one of them, chosen by u (B,) in [0, 1).
+
+        A step is chosen in proportion to the gamma that it covers, and its term divided by that probability.
+        """
+        k = np.minimum(np.searchsorted(self.ends, u, side="right"), len(self.steps) - 1)
+        share = np.diff(self.ends, prepend=0)[k]
+        kl = self._kl(Step.stack([self.steps[i] for i in k], x), x, eps)
+        return kl / torch.from_numpy(share).to(kl)
+
+    def distortion(self, x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
+        """L_0 = -ln p(x | z_0)."""
+        last = self.steps[-1]
+        mean, log_std = self.reverse.pixels(last, last.alpha_s * x + last.sigma_s * eps)
+        return per_dim(discretized_gaussian_nats(x, mean, log_std))
+
+    def _kl(self, step: Step, x, eps):
+        x_hat, r = self.reverse.predict(step, step.alpha_t * x + step.sigma_t * eps)
+        return per_dim(kl_nats(step.delta(x, x_hat) ** 2, r))
+
+
+class Limit(Chain):
+    """T = infinity: L_T + (gamma_max - gamma_min)/2 E|delta|^2/dgamma + L_0, where p's variance no longer matters."""
+
+    def __init__(self, reverse: Reverse, gamma_max: float, gamma_min: float):
+        super().__init__(reverse, [gamma_max, gamma_min])
+        self.levels = None
+
+    def drawn(self, u, x, eps):
+        top, bottom = self.steps[0].gamma_t, self.steps[0].gamma_s
+        steps = [Step(gamma, gamma - 1) for gamma in (top + u * (bottom - top)).tolist()]
+        step = Step.stack(steps, x)
+        x_hat, _, _ = self.reverse.look(step, step.alpha_t * x + step.sigma_t * eps)
+        snr = (step.alpha_t / step.sigma_t) ** 2
+        return (top - bottom) / 2 * per_dim(snr * (x - x_hat) ** 2)
+
+    def distortion(self, x, eps):
+        if self.reverse.variance != "learned":
+            raise ValueError("with a fixed variance the bound has no limit: p(x | z_0) has the variance of a step")
+        return super().distortion(x, eps)
+
+
+def per_dim(nats: torch.Tensor) -> torch.Tensor:
+    """(B, C, H, W) -> (B,) means."""
+    return nats.flatten(1).mean(1)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What was measured, in bits/dim. parts: (images, 3), of each image L_T, sum of L_{t-1}, L_0."""
+
+    parts: np.ndarray
+    steps: int | None  # T; None for its limit
+    samples: int | None  # terms drawn for each image; None: all were computed
+    terms: np.ndarray | None = None  # (T - 1,), mean over images of L_{T-1} ... L_1
+
+    @property
+    def images(self) -> int:
+        return len(self.parts)
+
+    @property
+    def prior(self) -> float:
+        """L_T."""
+        return float(self.parts[:, 0].mean())
+
+    @property
+    def rate(self) -> float:
+        """L_T + sum of L_{t-1}."""
+        return float(self.parts[:, :2].sum(1).mean())
+
+    @property
+    def distortion(self) -> float:
+        """L_0."""
+        return float(self.parts[:, 2].mean())
+
+    @property
+    def per_image(self) -> np.ndarray:
+        """(images,) totals."""
+        return self.parts.sum(1)
+
+    @property
+    def total(self) -> float:
+        return float(self.per_image.mean())
+
+    @property
+    def stderr(self) -> float | None:
+        """Standard error of the total over images; None for a single one."""
+        return float(self.per_image.std(ddof=1) / math.sqrt(self.images)) if self.images > 1 else None
+
+    def named_terms(self) -> list[dict] | None:
+        """[{"term": "L_T", "bits_per_dim": ...}, ..., {"term": "L_0", ...}], which add up to the total."""
+        if self.terms is None:
+            return None
+        values = [self.prior, *self.terms.tolist(), self.distortion]
+        return [{"term": f"L_{len(values) - 1 - i}", "bits_per_dim": v} for i, v in enumerate(values)]
+
+    def to_json(self) -> dict:
+        return {
+            "total": self.total,
+            "rate": self.rate,
+            "distortion": self.distortion,
+            "prior": self.prior,
+            "stderr": self.stderr,
+            "images": self.images,
+            "steps": "infinity" if self.steps is None else self.steps,
+            "samples": self.samples,
+            "terms": self.named_terms(),
+        }
+
+    @classmethod
+    def merge(cls, bounds: Sequence[Bound]) -> Bound:
+        """Of several sets of images, measured alike."""
+        counts = [b.images for b in bounds]
+        terms = None if bounds[0].terms is None else np.average([b.terms for b in bounds], 0, counts)
+        return cls(np.concatenate([b.parts for b in bounds]), bounds[0].steps, bounds[0].samples, terms)
+
+
+class Noise:
+    """Standard normal noise for images known by number: what an image gets depends on seed and number alone."""
+
+    def __init__(self, seed: int, numbers: Sequence[int], shape: tuple[int, ...]):
+        self.generators = [np.random.Generator(np.random.Philox(key=[seed, int(i)])) for i in numbers]
+        self.offset = np.random.default_rng(seed).random()
+        self.numbers, self.shape = np.asarray(numbers), shape
+
+    def draw(self, like: torch.Tensor) -> torch.Tensor:
+        """(B, *shape) on the device of ``like``, in its dtype."""
+        eps = np.stack([g.standard_normal(self.shape, dtype=np.float32) for g in self.generators])
+        return torch.from_numpy(eps).to(like)
+
+    def spread(self, sample: int, samples: int) -> np.ndarray:
+        """(B,) points of [0, 1), evenly spread over images and their samples (a Kronecker sequence)."""
+        return (self.offset + GOLDEN * (self.numbers * samples + sample)) % 1
+
+
+def chain_for(reverse: Reverse, steps: int | None) -> Chain:
+    """The chain on T = ``steps`` levels of the model's schedule, or its limit for None; ValueError if there is none."""
+    schedule = reverse.model.schedule
+    if steps is None:
+        return Limit(reverse, schedule.gamma_max, schedule.gamma_min)
+    if steps < 2:
+        raise ValueError("the bound needs at least two levels of noise")
+    return Chain(reverse, schedule.gammas(steps - 1))
 
 
 @torch.inference_mode()
-def bound(model: DDPM, batches, samples: int = 2, seed: int = 0, quiet: bool = False) -> dict:
-    """Mean bits/dim over pictures, term by term, with the standard error of the total over pictures.
+def bound(
+    chain: Chain,
+    batches: Iterable[torch.Tensor],
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+    numbers: Sequence[Sequence[int]] | None = None,
+    quiet: bool = False,
+) -> Bound:
+    """The bound on pictures: batches of (B, C, H, W) uint8.
 
-    batches: tensors (B, 3, H, W) uint8. total = prior + diffusion + decoder: KL(q(z_T|x) || N(0, I)); the limit
-    (gamma_max - gamma_min)/2 E|eps - eps_hat|^2 with x_hat cut to [-1, 1]; and -log2 p(x | z_0) (Ho et al., eq. 13).
-    ``samples`` values of t per picture, evenly spaced over all pictures and samples of a batch, randomly offset.
+    samples: None computes all terms; a number estimates their sum from so many for each image. numbers: what the images
+    of each batch are known by, for their noise; by default they are counted. ValueError for a limit without samples.
     """
-    generator = torch.Generator().manual_seed(seed)
-    schedule, rows = model.schedule, []
-    span = schedule.gamma_max - schedule.gamma_min
-    randn = lambda x: torch.randn(x.shape, generator=generator).to(x.device)  # noqa: E731
-
-    def look(x, gamma):
-        alpha, sigma = (torch.from_numpy(v).float().view(-1, 1, 1, 1).to(x.device) for v in alpha_sigma(gamma))
-        z = (alpha * x + sigma * randn(x)).contiguous(memory_format=torch.channels_last)
-        eps_hat, log_m = model(z, gamma.to(x.device).float())
-        x_hat = (z - sigma * eps_hat) / alpha
-        return x_hat, log_m, alpha, sigma
-
-    for batch in tqdm(batches, disable=True if quiet else None, desc="bound"):
-        x = to_unit(batch).to(model.device)
-        n = len(x)
-        prior = prior_kl_nats(x, schedule.gamma_max).mean((1, 2, 3))
-        diffusion = 0
-        t = (torch.rand(1, generator=generator, dtype=torch.float64) + torch.arange(n * samples) / (n * samples)) % 1
-        t = t[torch.randperm(n * samples, generator=generator)]
-        for part in (schedule.gamma_min + span * t).split(n):
-            x_hat, _, alpha, sigma = look(x, part)
-            error = (alpha / sigma) ** 2 * (x - x_hat.clamp(-1, 1)) ** 2
-            diffusion = diffusion + span / 2 * error.mean((1, 2, 3)) / samples
-        x_hat, log_m, alpha, sigma = look(x, torch.full((n,), schedule.gamma_min, dtype=torch.float64))
-        decoder = discretized_gaussian_nats(x, x_hat, 0.5 * log_m + (sigma / alpha).log()).mean((1, 2, 3))
-        rows.append(torch.stack([prior + diffusion + decoder, prior, diffusion, decoder], 1).double().cpu() / LN2)
-    rows = torch.cat(rows)
-    total, prior, diffusion, decoder = rows.mean(0).tolist()
-    return {
-        "total": total,
-        "stderr": float(rows[:, 0].std() / math.sqrt(len(rows))) if len(rows) > 1 else None,
-        "prior": prior,
-        "diffusion": diffusion,
-        "decoder": decoder,
-        "images": len(rows),
-        "samples": samples,
-    }
+    if samples is None and chain.levels is None:
+        raise ValueError("in the limit of infinitely many steps terms are drawn, not enumerated: say how many")
+    batches = list(batches)
+    numbers = numbers or np.split(np.arange(sum(map(len, batches))), np.cumsum([len(b) for b in batches])[:-1])
+    work = (len(chain.steps) if samples is None else samples) + 1
+    done = []
+    with tqdm(total=work * sum(map(len, batches)), disable=True if quiet else None, desc="bound") as bar:
+        for batch, known in zip(batches, numbers):
+            x = to_unit(batch.to(chain.reverse.model.device))
+            noise = Noise(seed, known, tuple(x.shape[1:]))
+            kl = []
+            for k in range(work - 1):
+                eps = noise.draw(x)
+                kl.append(chain.term(k, x, eps) if samples is None else chain.drawn(noise.spread(k, samples), x, eps))
+                bar.update(len(x))
+            distortion = chain.distortion(x, noise.draw(x))
+            bar.update(len(x))
+            kl = torch.stack(kl, 1).double()
+            middle = kl.sum(1) if samples is None else kl.mean(1)
+            parts = torch.stack([chain.prior(x).double(), middle, distortion.double()], 1).cpu().numpy() / LN2
+            terms = kl.mean(0).cpu().numpy() / LN2 if samples is None else None
+            done.append(Bound(parts, chain.levels, samples, terms))
+    return Bound.merge(done)
