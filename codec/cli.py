@@ -5,18 +5,29 @@ from __future__ import annotations
 import json
 import sys
 from importlib.metadata import version
-from pathlib import Path
 
 import click
 import numpy as np
-from tqdm import tqdm
 
+from .cli_sample import sample
+from .console import (
+    BATCH_PIXELS,
+    Reporter,
+    common,
+    device_option,
+    force_option,
+    make_folder,
+    name_outputs,
+    options,
+    pixels_option,
+    read_input,
+    write_output,
+)
 from .errors import CodecError
-from .pictures import MAX_PIXELS, png_bytes, read_picture, write_whole
+from .pictures import png_bytes, read_picture
 from .ratecontrol import Target
 
 SUFFIX = ".ddpm"
-BATCH_PIXELS = 1 << 18  # pictures of one size run through the network together, up to so many pixels
 
 
 class Rate(click.ParamType):
@@ -35,107 +46,13 @@ class Rate(click.ParamType):
             self.fail(f"{value!r} is not a rate such as 0.3 (bits/dim) or 0.9bpp (bits/pixel)")
 
 
-class Reporter:
-    """Where words go: results to stdout (stderr while stdout carries data), trouble and progress to stderr."""
-
-    def __init__(self, quiet: bool, as_json: bool, to_stdout: bool):
-        self.quiet, self.as_json, self.out = quiet, as_json, sys.stderr if to_stdout else sys.stdout
-        self.rows, self.failed = [], False
-
-    def row(self, words: str, **fields) -> None:
-        self.rows.append(fields)
-        if not self.quiet and not self.as_json:
-            print(words, file=self.out, flush=True)
-
-    def warn(self, text: str) -> None:
-        print(f"warning: {text}", file=sys.stderr, flush=True)
-
-    def error(self, text: str) -> None:
-        self.failed = True
-        print(f"error: {text}", file=sys.stderr, flush=True)
-
-    def bar(self, total: int, words: str) -> tqdm:
-        return tqdm(total=total or None, desc=words, unit="step", leave=False, disable=True if self.quiet else None)
-
-    def close(self) -> None:
-        if self.as_json:
-            print(json.dumps(self.rows, indent=1), file=self.out)
-        if self.failed:
-            sys.exit(2)
-
-
-def read_input(name: str) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-    except OSError as e:
-        raise CodecError(f"{name}: {e.strerror or e}") from None
-
-
-def write_output(name: str, data: bytes) -> None:
-    if name != "-":
-        return write_whole(name, data)
-    try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except OSError as e:
-        raise CodecError(f"standard output: {e.strerror or e}") from None
-    return None
-
-
-def name_outputs(inputs: tuple[str, ...], output: str | None, suffix: str, force: bool) -> dict[str, str]:
-    """Input name -> output name. Without -o, beside the input; never over an existing file unless asked."""
-    if len(set(inputs)) != len(inputs):
-        raise CodecError("an input is given twice")
-    own = lambda name: ("stdin" if name == "-" else Path(name).stem) + suffix  # noqa: E731
-    folder = output is not None and output != "-" and (Path(output).is_dir() or output.endswith("/"))
-    if output is None:
-        names = {i: "-" if i == "-" else str(Path(i).with_name(own(i))) for i in inputs}
-    elif folder or len(inputs) > 1:
-        if output == "-":
-            raise CodecError("several files cannot go to standard output; name a folder with -o")
-        if Path(output).exists() and not Path(output).is_dir():
-            raise CodecError(f"{output}: several files need a folder, and this is a file")
-        names = {i: str(Path(output) / own(i)) for i in inputs}
-    else:
-        return {inputs[0]: output}
-    if len(set(names.values())) != len(names):
-        raise CodecError("two inputs would be written under the same name; encode them separately")
-    taken = [n for n in names.values() if n != "-" and Path(n).exists()]
-    if taken and not force:
-        raise CodecError(f"{taken[0]} exists; say -o to name the output, or --force to replace it")
-    return names
-
-
-def make_folder(name: str) -> None:
-    if name != "-":
-        try:
-            Path(name).parent.mkdir(parents=True, exist_ok=True)
-        except OSError as e:
-            raise CodecError(f"{Path(name).parent}: {e.strerror or e}") from None
-
-
-common = [
-    click.option("--quiet", is_flag=True, help="No progress and no report."),
-    click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout."),
-]
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-pixels_option = click.option("--max-pixels", default=MAX_PIXELS, show_default=True, help="Refuse larger pictures.")
-force_option = click.option("--force", is_flag=True, help="Replace existing files.")
-
-
-def options(*decorators):
-    def apply(f):
-        for d in reversed(decorators):
-            f = d(f)
-        return f
-
-    return apply
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("ddpm-codec"), prog_name="ddpm-codec")
 def cli():
     """A denoising diffusion model as a progressive image codec."""
+
+
+cli.add_command(sample)
 
 
 @cli.command()
@@ -367,7 +284,7 @@ def train(data, output, preset, minutes, settings, device, quiet):
 @cli.command()
 @click.argument("model")
 @click.argument("data", nargs=-1, required=True)
-@click.option("-o", "--output", required=True, help="Path of the model to write (without suffix).")
+@click.option("-o", "--output", help="Path of the model to write (without suffix); not for a diffusers model.")
 @click.option("--tile", type=int, help="DATA are contact sheets of squares of this side.")
 @click.option("--images", default=96, show_default=True, help="How many pictures to measure on.")
 @click.option("--crop", default=256, show_default=True, help="Larger pictures are cropped to this square.")
@@ -383,7 +300,10 @@ def train(data, output, preset, minutes, settings, device, quiet):
 def calibrate(
     model, data, output, tile, images, crop, steps, surplus, memory, min_bits, thin, block, scales, test, device, quiet
 ):
-    """Measure the coding tables of MODEL (a training run's folder or a model) on DATA and write a model that codes."""
+    """Measure the coding tables of MODEL (a training run's folder or a model) on DATA and write a model that codes.
+
+    The tables of a model that the diffusers project saved are stored in its own folder.
+    """
     from .api import pick_device
     from .calibrate import release
 

@@ -10,6 +10,17 @@ from pathlib import Path
 import click
 import numpy as np
 
+from .console import (
+    BATCH_PIXELS,
+    Reporter,
+    common,
+    device_option,
+    force_option,
+    make_folder,
+    name_outputs,
+    options,
+    write_output,
+)
 from .errors import CodecError, UnknownModel
 
 GAP = 2  # white pixels between tiles
@@ -81,10 +92,7 @@ def read_pair(names: Sequence[str]):
     "--at", type=click.FloatRange(0, 1), multiple=True, help="How much of the chain is to come, 1 to 0; repeatable."
 )
 @click.option("--image", "images", multiple=True, metavar="FILE", help="For interpolate, twice: the two pictures.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--force", is_flag=True, help="Replace existing files.")
-@click.option("--quiet", is_flag=True, help="No progress and no report.")
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
+@options(device_option, force_option, *common)
 def sample(
     output, name, figure, number, size, steps, method, variance, seed, at, images, device, force, quiet, as_json
 ):
@@ -98,7 +106,6 @@ def sample(
 
     A picture depends on the seed and its number alone, not on how many are drawn.
     """
-    from .cli import Reporter, make_folder, name_outputs, write_output
     from .pictures import MAX_PIXELS, png_bytes
 
     if as_json and output == "-":
@@ -157,25 +164,22 @@ def reverse_process(name: str, variance: str | None, steps: int, device: str):
     """The model's reverse process, with the variance asked for or its own, and the levels of its chain."""
     from ddpm.model import ModelError, load_model
     from ddpm.reverse import Reverse
-    from ddpm.sample import levels
 
     from .api import pick_device
 
     try:
         model = load_model(name, pick_device(device))
-        gammas = levels(model.schedule, steps)
+        reverse = Reverse(model, variance or getattr(model, "variance", "learned"), getattr(model, "clip", True))
+        return reverse, reverse.levels(steps)
     except ModelError as e:
         raise UnknownModel(str(e)) from None
     except ValueError as e:
         raise CodecError(str(e)) from None
-    return Reverse(model, variance or getattr(model, "variance", "learned"), getattr(model, "clip", True)), gammas
 
 
 def draw(reverse, gammas, figure, size, seed, number, at, pair, method, bar) -> Iterable[np.ndarray]:
     """The pictures of a figure, row by row, uint8 (H, W, 3); ``bar`` counts looks of the network at one image."""
     from ddpm.sample import generate, interpolate, position, shared
-
-    from .cli import BATCH_PIXELS
 
     shape, device = (3, *size), reverse.model.device
     how = {"batch": max(1, BATCH_PIXELS // (size[0] * size[1])), "progress": bar.update}

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from .gaussian import Step, kl_nats, prior_kl_nats
 from .likelihood import LN2, discretized_gaussian_nats, to_unit
+from .noise import Noise
 from .reverse import Reverse
 
 GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it, modulo 1, are spread evenly however many are taken
@@ -30,8 +31,6 @@ class Chain:
     """The terms of T levels of noise, descending ``gammas``; all in nats/dim, one value for each image."""
 
     def __init__(self, reverse: Reverse, gammas: Sequence[float]):
-        if len(gammas) < 2:
-            raise ValueError("the bound needs at least two levels of noise")
         self.reverse, self.levels = reverse, len(gammas)
         self.steps = [Step(float(t), float(s)) for t, s in pairwise(gammas)]
         spans = -np.diff(np.asarray(gammas, np.float64))
@@ -162,32 +161,16 @@ class Bound:
         return cls(np.concatenate([b.parts for b in bounds]), bounds[0].steps, bounds[0].samples, terms)
 
 
-class Noise:
-    """Standard normal noise for images known by number: what an image gets depends on seed and number alone."""
-
-    def __init__(self, seed: int, numbers: Sequence[int], shape: tuple[int, ...]):
-        self.generators = [np.random.Generator(np.random.Philox(key=[seed, int(i)])) for i in numbers]
-        self.offset = np.random.default_rng(seed).random()
-        self.numbers, self.shape = np.asarray(numbers), shape
-
-    def draw(self, like: torch.Tensor) -> torch.Tensor:
-        """(B, *shape) on the device of ``like``, in its dtype."""
-        eps = np.stack([g.standard_normal(self.shape, dtype=np.float32) for g in self.generators])
-        return torch.from_numpy(eps).to(like)
-
-    def spread(self, sample: int, samples: int) -> np.ndarray:
-        """(B,) points of [0, 1), evenly spread over images and their samples (a Kronecker sequence)."""
-        return (self.offset + GOLDEN * (self.numbers * samples + sample)) % 1
+def spread(numbers: np.ndarray, sample: int, samples: int, seed: int) -> np.ndarray:
+    """Points of [0, 1) for the images with these numbers, evenly spread over all and their samples (Kronecker)."""
+    return (np.random.default_rng(seed).random() + GOLDEN * (numbers * samples + sample)) % 1
 
 
 def chain_for(reverse: Reverse, steps: int | None) -> Chain:
     """The chain on T = ``steps`` levels of the model's schedule, or its limit for None; ValueError if there is none."""
-    schedule = reverse.model.schedule
     if steps is None:
-        return Limit(reverse, schedule.gamma_max, schedule.gamma_min)
-    if steps < 2:
-        raise ValueError("the bound needs at least two levels of noise")
-    return Chain(reverse, schedule.gammas(steps - 1))
+        return Limit(reverse, reverse.model.schedule.gamma_max, reverse.model.schedule.gamma_min)
+    return Chain(reverse, reverse.levels(steps))
 
 
 @torch.inference_mode()
@@ -214,13 +197,15 @@ def bound(
     with tqdm(total=work * sum(map(len, batches)), disable=True if quiet else None, desc="bound") as bar:
         for batch, known in zip(batches, numbers):
             x = to_unit(batch.to(chain.reverse.model.device))
-            noise = Noise(seed, known, tuple(x.shape[1:]))
-            kl = []
+            known, noise, kl = np.asarray(known), Noise(seed, known, x.shape[1:]), []
             for k in range(work - 1):
-                eps = noise.draw(x)
-                kl.append(chain.term(k, x, eps) if samples is None else chain.drawn(noise.spread(k, samples), x, eps))
+                eps = noise.draw(x.device)
+                if samples is None:
+                    kl.append(chain.term(k, x, eps))
+                else:
+                    kl.append(chain.drawn(spread(known, k, samples, seed), x, eps))
                 bar.update(len(x))
-            distortion = chain.distortion(x, noise.draw(x))
+            distortion = chain.distortion(x, noise.draw(x.device))
             bar.update(len(x))
             kl = torch.stack(kl, 1).double()
             middle = kl.sum(1) if samples is None else kl.mean(1)

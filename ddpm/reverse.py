@@ -7,14 +7,15 @@ The mean is always that of q with x_hat in the place of x. The variance is q's t
     learned      r = expm1(gamma_t - gamma_s) m: for each pixel, what the network expects of its own error
 
 (Ho et al. 2020, section 3.2.) The last move, from z_0 to pixels, is the discretized Gaussian of eq. 13 about x_hat. Its
-variance is learned too, or as in the paper's code that of q in the move to z_0 from the level before: beta-tilde would be
-zero for a move to x itself, which gives no likelihood at all.
+variance is learned too, or as in the paper's code that of q in the move to z_0 from the level before: beta-tilde would
+be zero for a move to x itself, which gives no likelihood at all.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from .gaussian import Step
@@ -36,6 +37,15 @@ class Reverse:
     def __post_init__(self):
         if self.variance not in VARIANCES:
             raise ValueError(f"unknown variance {self.variance!r}; known: {', '.join(VARIANCES)}")
+
+    def levels(self, steps: int) -> np.ndarray:
+        """The descending gammas (float64) of T = ``steps`` levels of the model's schedule; equal ones count once.
+
+        ValueError if the schedule has no such chain.
+        """
+        if steps < 2:
+            raise ValueError("a chain has at least two levels of noise")
+        return np.unique(self.model.schedule.gammas(steps - 1))[::-1]
 
     def look(self, step: Step, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """x_hat, log m, eps_hat at z_t (B, C, H, W), the start of ``step``; eps_hat agrees with x_hat."""

@@ -9,14 +9,13 @@ z_0, is the picture. Pictures are (B, C, H, W) on [-1, 1]. ``at`` says how much 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import torch
 
 from .gaussian import Step
+from .noise import Noise
 from .reverse import Reverse
 from .schedule import alpha_sigma
 
@@ -28,37 +27,6 @@ class Moment:
     gamma: float
     z: torch.Tensor
     x_hat: torch.Tensor
-
-
-class Noise:
-    """Standard normal noise for images known by number: what an image gets depends on seed and number alone.
-
-    Images with the same number get the same. A slice is the noise of some of the images; it draws from their streams.
-    """
-
-    def __init__(self, seed: int, numbers: Sequence[int], shape: Sequence[int]):
-        self.generators = [np.random.Generator(np.random.Philox(key=[seed, int(i)])) for i in numbers]
-        self.shape = tuple(shape)
-
-    def __getitem__(self, images: slice) -> Noise:
-        part = copy(self)
-        part.generators = self.generators[images]
-        return part
-
-    def draw(self, device="cpu") -> torch.Tensor:
-        """(B, *shape) float32."""
-        eps = np.stack([g.standard_normal(self.shape, dtype=np.float32) for g in self.generators])
-        return torch.from_numpy(eps).to(device)
-
-
-def levels(schedule, steps: int) -> np.ndarray:
-    """The descending gammas (float64) of a chain of ``steps`` levels, the paper's T; equal ones count once.
-
-    ValueError if the schedule has no such chain.
-    """
-    if steps < 2:
-        raise ValueError("a chain has at least two levels of noise")
-    return np.unique(schedule.gammas(steps - 1))[::-1]
 
 
 def position(gammas: Sequence[float], at: float) -> int:

@@ -7,17 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from codec.cli import cli, main
-from codec.cli_sample import sample, tiled
+from codec.cli import main
+from codec.cli_sample import tiled
 from codec.pictures import png_bytes
 from ddpm.gaussian import Step
+from ddpm.noise import Noise
 from ddpm.reverse import Reverse
-from ddpm.sample import Noise, ancestral, decode, encode_to, flow, generate, interpolate, levels, position, shared
+from ddpm.sample import ancestral, decode, encode_to, flow, generate, interpolate, position, shared
 from ddpm.schedule import Cosine, LinearBeta, LinearGamma, alpha_sigma
 
 from .conftest import smooth_picture
-
-cli.add_command(sample)
 
 MU, S = 0.2, 0.3
 SHAPE = (1, 4, 4)
@@ -43,7 +42,7 @@ def process(variance="learned", clip=False):
 
 
 def images(reverse, steps, number, seed=0, shape=SHAPE, **how):
-    gammas = levels(reverse.model.schedule, steps)
+    gammas = reverse.levels(steps)
     return torch.cat(list(generate(reverse, gammas, shape, seed, range(number), **how)))[:, 0]
 
 
@@ -85,7 +84,7 @@ def test_flow_is_the_map_of_one_gaussian_to_the_other():
     z_T = torch.linspace(-3, 3, 7, dtype=torch.float64).view(7, 1, 1, 1)
     errors = []
     for steps in (125, 250, 500, 1000):
-        *_, last = flow(reverse, z_T, levels(reverse.model.schedule, steps))
+        *_, last = flow(reverse, z_T, reverse.levels(steps))
         errors.append(float((last.x_hat - MU - S * z_T).abs().max()))
     assert errors[-1] < 0.01
     assert all(1.7 < coarse / fine < 2.3 for coarse, fine in pairwise(errors))  # a method of first order
@@ -109,7 +108,10 @@ def test_an_image_depends_on_seed_and_number_alone(method):
 
 def test_clipping_keeps_what_is_seen_in_the_range_of_pictures():
     reverse = Reverse(GaussianModel(LinearGamma(5.5, -9.2)), clip=True)
-    z_T, gammas = 6 * torch.randn(50, *SHAPE, generator=torch.Generator().manual_seed(0)), levels(LinearGamma(), 10)
+    z_T, gammas = (
+        6 * torch.randn(50, *SHAPE, generator=torch.Generator().manual_seed(0)),
+        Reverse(GaussianModel(LinearGamma())).levels(10),
+    )
     for walk in (ancestral, flow):
         cut = list(walk(reverse, z_T, gammas, Noise(0, range(50), SHAPE)))
         free = list(walk(Reverse(reverse.model, clip=False), z_T, gammas, Noise(0, range(50), SHAPE)))
@@ -120,6 +122,7 @@ def test_clipping_keeps_what_is_seen_in_the_range_of_pictures():
 
 
 def test_levels_and_positions():
+    levels = lambda schedule, steps: Reverse(GaussianModel(schedule)).levels(steps)  # noqa: E731
     assert levels(LinearBeta(), 1000).tolist() == LinearBeta().all_gammas().tolist()
     assert levels(LinearGamma(), 2).tolist() == [5.5, -9.2]
     assert (np.diff(levels(Cosine(), 1000)) < 0).all()
@@ -131,7 +134,7 @@ def test_levels_and_positions():
 
 def test_keep_gives_x_hat_over_time():
     reverse = process()
-    gammas, noise = levels(reverse.model.schedule, 9), Noise(1, range(3), SHAPE)
+    gammas, noise = reverse.levels(9), Noise(1, range(3), SHAPE)
     calls = []
     kept = decode(reverse, noise.draw(), gammas, noise, keep=[0, 4, -1], batch=2, progress=calls.append)
     assert kept.shape == (3, 3, *SHAPE)
@@ -143,7 +146,7 @@ def test_keep_gives_x_hat_over_time():
 
 def test_what_starts_from_one_latent_resembles_it_the_more_the_less_noise_is_left():
     reverse = process()
-    gammas = levels(reverse.model.schedule, 25)
+    gammas = reverse.levels(25)
     rows = shared(reverse, gammas, SHAPE, 2, [1, 0.5, 0.25, 0], 40, batch=16)
     assert rows.shape == (4, 41, *SHAPE)
     spread = rows[:, 1:].std(1).mean((1, 2, 3))
@@ -158,7 +161,7 @@ def test_what_starts_from_one_latent_resembles_it_the_more_the_less_noise_is_lef
 @pytest.mark.parametrize("method", ["ancestral", "flow"])
 def test_interpolation_begins_and_ends_with_the_two_pictures(method):
     reverse = process()
-    gammas, at = levels(reverse.model.schedule, 15), [0.8, 0.2]
+    gammas, at = reverse.levels(15), [0.8, 0.2]
     pair = MU + S * torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1))
     rows = interpolate(reverse, gammas, pair, 4, at, [0, 0.5, 1], method=method, batch=2)
     assert rows.shape == (2, 3, *SHAPE)
