@@ -115,7 +115,7 @@ def density(
     gamma_min, gamma_max = model.schedule.gamma_min, model.schedule.gamma_max
     batch, dims = len(v), v[0].numel()
 
-    # The path is followed in z over gamma, where z keeps unit scale; y over gamma or s takes 1.4 to 1.8 times the calls.
+    # The path is followed in z over gamma: z keeps its scale; y over gamma or s takes 1.4 to 1.8 times the calls.
     # The log-density travels per dimension, so that its tolerance does not shrink with the size of the image.
     def slope(gamma, state):
         sigma = float(alpha_sigma(gamma)[1])
