@@ -32,6 +32,8 @@ class DDPM(nn.Module):
     the standard deviation of x given z is sigma/alpha sqrt(m).
     """
 
+    variance, clip = "learned", True  # of its reverse process, see reverse.py
+
     def __init__(self, config: dict):
         super().__init__()
         self.config = config
@@ -104,7 +106,12 @@ def _line_and_number(name: str) -> tuple[str, int]:
 
 
 def find_model(name: str) -> Path:
-    """Path (without suffix) of a model: a name (``photo-1``), a line (``photo``: its newest), or a file."""
+    """Path (without suffix) of a model: a name (``photo-1``), a line (``photo``: its newest), or a file.
+
+    Or the folder of a diffusers model, see pretrained.py.
+    """
+    from . import pretrained
+
     models = shipped_models()
     if name in models:
         return models[name]
@@ -113,8 +120,13 @@ def find_model(name: str) -> Path:
         return line[-1]
     path = Path(name).expanduser()
     path = path.with_suffix("") if path.suffix in (".safetensors", ".json") else path
-    if path.with_name(path.name + ".safetensors").is_file():
+    path = path if path.name else path.resolve()
+    if path.name and path.with_name(path.name + ".safetensors").is_file():
         return path
+    if pretrained.looks_like(path):
+        return path
+    if path.suffix in pretrained.PICKLES and path.is_file():
+        pretrained.refuse_pickle(path)
     raise ModelError(f"no model {name!r}; known: {', '.join(models) or 'none'}")
 
 
@@ -133,6 +145,10 @@ def read_card(path: Path) -> dict:
 def load_model(name: str, device="cpu") -> DDPM:
     """The model in float32, ready to evaluate, with attributes ``card``, ``name``, ``coding``, ``fingerprint``."""
     path = find_model(name)
+    if not path.with_name(path.name + ".safetensors").is_file():
+        from .pretrained import load_folder
+
+        return load_folder(path, device)
     card = read_card(path)
     try:
         model = DDPM(card["config"])

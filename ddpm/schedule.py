@@ -49,18 +49,12 @@ class Cosine:
         return gamma
 
 
-@dataclass(frozen=True)
-class LinearBeta:
-    """The paper's schedule (Ho et al. 2020, section 4): beta_t linear from beta_1 to beta_T, T values of gamma."""
-
-    kind: ClassVar[str] = "linear-beta"
-    T: int = 1000
-    beta_1: float = 1e-4
-    beta_T: float = 0.02
+class Levels:
+    """T values of gamma, from ``betas()`` (beta_1 ... beta_T, float64): alpha_bar_t = prod (1 - beta_s) over s <= t."""
 
     def all_gammas(self) -> np.ndarray:
         """gamma of x_T, ..., x_1 (T values, descending, float64)."""
-        log_alpha_bar = np.cumsum(np.log1p(-np.linspace(self.beta_1, self.beta_T, self.T)))
+        log_alpha_bar = np.cumsum(np.log1p(-self.betas()))
         return (np.log(-np.expm1(log_alpha_bar)) - log_alpha_bar)[::-1].copy()
 
     @property
@@ -77,8 +71,72 @@ class LinearBeta:
             raise ValueError(f"a chain on {self.T} levels has 1 to {self.T - 1} transitions, not {steps}")
         return self.all_gammas()[np.round(np.linspace(0, self.T - 1, steps + 1)).astype(int)]
 
+    def spread(self, steps: int) -> np.ndarray:
+        """At most steps + 1 of the T levels, as evenly spaced in gamma as they are dense, always both ends."""
+        gamma = self.all_gammas()
+        wanted = np.linspace(gamma[0], gamma[-1], steps + 1)
+        return gamma[np.unique(np.abs(gamma - wanted[:, None]).argmin(1))]
 
-SCHEDULES = {cls.kind: cls for cls in (LinearGamma, Cosine, LinearBeta)}
+    def timestep(self, gamma) -> np.ndarray:
+        """gamma (any shape) -> t from 0 (x_1) to T - 1 (x_T), float64, linear in gamma between the levels, cut outside.
+
+        At a level it is an exact integer, even if gamma is one that has been rounded a little, say to float32.
+        """
+        t = np.interp(np.asarray(gamma, np.float64), self.all_gammas()[::-1], np.arange(self.T))
+        return np.where(np.abs(t - np.rint(t)) < 1e-3, np.rint(t), t)
+
+
+@dataclass(frozen=True)
+class LinearBeta(Levels):
+    """The paper's schedule (Ho et al. 2020, section 4): beta_t linear from beta_1 to beta_T, T values of gamma."""
+
+    kind: ClassVar[str] = "linear-beta"
+    T: int = 1000
+    beta_1: float = 1e-4
+    beta_T: float = 0.02
+
+    def betas(self) -> np.ndarray:
+        return np.linspace(self.beta_1, self.beta_T, self.T)
+
+
+@dataclass(frozen=True)
+class Discrete(Levels):
+    """The schedules of the diffusers project's DDPMScheduler, by its names; ValueError if they leave 0 < beta_t < 1.
+
+    linear, scaled_linear (sqrt(beta_t) linear) and sigmoid go from beta_1 to beta_T; squaredcos_cap_v2 is Nichol &
+    Dhariwal 2021, eq. 17, with beta_t <= 0.999; ``trained`` takes the values in ``given``.
+    """
+
+    kind: ClassVar[str] = "discrete"
+    form: str = "linear"
+    T: int = 1000
+    beta_1: float = 1e-4
+    beta_T: float = 0.02
+    given: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        beta = self.betas()
+        if len(beta) != self.T or not ((beta > 0) & (beta < 1)).all():
+            raise ValueError(f"no schedule of {self.T} steps: every beta lies between 0 and 1")
+
+    def betas(self) -> np.ndarray:
+        if not 2 <= self.T <= 100_000:
+            raise ValueError(f"a schedule has 2 to 100000 steps, not {self.T}")
+        if self.form == "linear":
+            return np.linspace(self.beta_1, self.beta_T, self.T)
+        if self.form == "scaled_linear":
+            return np.linspace(self.beta_1**0.5, self.beta_T**0.5, self.T) ** 2
+        if self.form == "sigmoid":
+            return self.beta_1 + (self.beta_T - self.beta_1) / (1 + np.exp(-np.linspace(-6, 6, self.T)))
+        if self.form == "squaredcos_cap_v2":
+            alpha_bar = np.cos((np.arange(self.T + 1) / self.T + 0.008) / 1.008 * np.pi / 2) ** 2
+            return np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999)
+        if self.form == "trained":
+            return np.asarray(self.given, np.float64)
+        raise ValueError(f"unknown beta schedule {self.form!r}")
+
+
+SCHEDULES = {cls.kind: cls for cls in (LinearGamma, Cosine, LinearBeta, Discrete)}
 
 
 def schedule_from_config(config: dict):
