@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from importlib.metadata import version
+from itertools import count
 
 import click
 import numpy as np
 
+from .cli_bpd import bpd
 from .cli_sample import sample
 from .console import (
     BATCH_PIXELS,
@@ -25,6 +27,7 @@ from .console import (
 )
 from .errors import CodecError
 from .pictures import png_bytes, read_picture
+from .plan import MAX_STEPS
 from .ratecontrol import Target
 
 SUFFIX = ".ddpm"
@@ -52,6 +55,7 @@ def cli():
     """A denoising diffusion model as a progressive image codec."""
 
 
+cli.add_command(bpd)
 cli.add_command(sample)
 
 
@@ -65,34 +69,83 @@ cli.add_command(sample)
 @click.option("--model", default="photo", show_default=True, help="Name, line (its newest), or path.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of the shared randomness.")
 @click.option("--drop-alpha", is_flag=True, help="Go without the transparency of a picture.")
+@click.option(
+    "--channel",
+    type=click.Choice(["trellis", "ideal"]),
+    default="trellis",
+    help="ideal: only say what true samples would cost, write nothing; by default all steps.",
+)
 @options(device_option, pixels_option, force_option, *common)
 def encode(
-    images, output, rate, n_bytes, psnr, steps, model, seed, drop_alpha, device, max_pixels, force, quiet, as_json
+    images,
+    output,
+    rate,
+    n_bytes,
+    psnr,
+    steps,
+    model,
+    seed,
+    drop_alpha,
+    channel,
+    device,
+    max_pixels,
+    force,
+    quiet,
+    as_json,
 ):
-    """Encode pictures; any prefix of the file decodes to a coarser one."""
+    """Encode pictures; any prefix of the file decodes to a coarser one.
+
+    Under torchrun the pictures are shared out, batch by batch; the files are the same.
+    """
     asked = {"bytes": n_bytes, "psnr": psnr, "steps": steps}
     given = [rate] * (rate is not None) + [Target(**{k: v}) for k, v in asked.items() if v is not None]
+    ideal = channel == "ideal"
+    if ideal and not given:
+        given = [Target(steps=MAX_STEPS)]
     if len(given) != 1:
         raise CodecError("say exactly one of --rate, --bytes, --psnr and --steps")
-    from .api import Codec
+    from ddpm.distributed import join
 
-    outputs = name_outputs(images, output, SUFFIX, force)
-    report = Reporter(quiet, as_json, "-" in outputs.values())
+    from .api import Codec, pick_device
+
+    workers = join(pick_device(device))
+    outputs = dict.fromkeys(images, "") if ideal else name_outputs(images, output, SUFFIX, force)
+    workers.wait()  # before anyone writes what another would find to exist
+    report = Reporter(quiet, as_json, "-" in outputs.values(), workers)
     if as_json and "-" in outputs.values():
         raise CodecError("--json and a file cannot both go to standard output")
-    codec = Codec(model, device)
+    codec = Codec(model, workers.device)
     waiting: dict[tuple, list[tuple[str, np.ndarray]]] = {}
+    batches = count()
 
     def flush(group):
+        if next(batches) % workers.world != workers.rank:
+            return None
         names, arrays = zip(*group)
         try:
             with report.bar(0, names[0] if len(names) == 1 else f"{len(names)} pictures") as bar:
                 if given[0].psnr is None:  # then a picture goes through the chain several times
                     bar.total = codec.plan(*arrays[0].shape[:2], arrays[0].ndim == 2).steps
-                files = codec.encode(arrays, given[0], seed=seed, max_pixels=max_pixels, progress=bar.update)
+                files = codec.encode(
+                    arrays, given[0], seed=seed, channel=channel, max_pixels=max_pixels, progress=bar.update
+                )
         except CodecError as e:
             return [report.error(f"{name}: {e}") for name in names]
         for name, file in zip(names, files):
+            quality = {
+                "psnr": file.psnr if np.isfinite(file.psnr) else None,
+                "mse": file.mse,
+                "ideal_bits_per_dim": file.ideal_bits / file.dims,
+                "seconds": file.seconds,
+            }
+            if ideal:
+                report.row(
+                    f"{name}: {quality['ideal_bits_per_dim']:.4f} bits/dim over an ideal channel, "
+                    f"PSNR {file.psnr:.2f} dB, {file.seconds:.1f} s",
+                    file=name,
+                    **quality,
+                )
+                continue
             try:
                 make_folder(outputs[name])
                 write_output(outputs[name], file.data)
@@ -106,10 +159,7 @@ def encode(
                 bytes=len(file.data),
                 bits_per_dim=file.bits_per_dim,
                 bits_per_pixel=8 * len(file.data) / file.pixels,
-                psnr=file.psnr if np.isfinite(file.psnr) else None,
-                mse=file.mse,
-                ideal_bits_per_dim=file.ideal_bits / file.dims,
-                seconds=file.seconds,
+                **quality,
             )
         return None
 
@@ -126,7 +176,7 @@ def encode(
             flush(waiting.pop(array.shape))
     for group in waiting.values():
         flush(group)
-    report.close()
+    report.close(images if ideal else outputs.values())
 
 
 @cli.command()
@@ -194,7 +244,7 @@ def decode(files, output, rate, recon, model, device, max_pixels, force, quiet, 
             flush(waiting.pop(key))
     for group in waiting.values():
         flush(group)
-    report.close()
+    report.close(outputs.values())
 
 
 @cli.command()

@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
+from ddpm.distributed import Workers
+
 from .errors import CodecError
 from .pictures import MAX_PIXELS, write_whole
 
@@ -18,9 +20,9 @@ BATCH_PIXELS = 1 << 18  # pictures of one size run through the network together,
 class Reporter:
     """Where words go: results to stdout (stderr while stdout carries data), trouble and progress to stderr."""
 
-    def __init__(self, quiet: bool, as_json: bool, to_stdout: bool):
+    def __init__(self, quiet: bool, as_json: bool, to_stdout: bool, workers: Workers | None = None):
         self.quiet, self.as_json, self.out = quiet, as_json, sys.stderr if to_stdout else sys.stdout
-        self.rows, self.failed = [], False
+        self.rows, self.failed, self.workers = [], False, workers
 
     def row(self, words: str, **fields) -> None:
         self.rows.append(fields)
@@ -37,10 +39,17 @@ class Reporter:
     def bar(self, total: int, words: str) -> tqdm:
         return tqdm(total=total or None, desc=words, unit="step", leave=False, disable=True if self.quiet else None)
 
-    def close(self) -> None:
-        if self.as_json:
-            print(json.dumps(self.rows, indent=1), file=self.out)
-        if self.failed:
+    def close(self, order=()) -> None:
+        """Say what there is to say in the end, files in this order; of many processes the first speaks for all."""
+        rows, failed, first = self.rows, self.failed, True
+        if self.workers is not None:
+            rows = [row for part in self.workers.gather(rows) for row in part]
+            failed, first = any(self.workers.gather(failed)), self.workers.rank == 0
+        place = {name: i for i, name in enumerate(order)}
+        rows = sorted(rows, key=lambda row: place.get(row["file"], len(place)))
+        if self.as_json and first:
+            print(json.dumps(rows, indent=1), file=self.out)
+        if failed:
             sys.exit(2)
 
 

@@ -155,9 +155,11 @@ class Bound:
 
     @classmethod
     def merge(cls, bounds: Sequence[Bound]) -> Bound:
-        """Of several sets of images, measured alike."""
+        """Of several sets of images; terms only if all have the same steps."""
         counts = [b.images for b in bounds]
-        terms = None if bounds[0].terms is None else np.average([b.terms for b in bounds], 0, counts)
+        alike = len({(b.steps, None if b.terms is None else len(b.terms)) for b in bounds}) == 1
+        every = alike and bounds[0].terms is not None
+        terms = np.average([b.terms for b in bounds], 0, counts) if every else None
         return cls(np.concatenate([b.parts for b in bounds]), bounds[0].steps, bounds[0].samples, terms)
 
 

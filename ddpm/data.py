@@ -17,7 +17,8 @@ def load_images(source: str | Path, tile: int | None = None, exclude=()) -> list
 
     ``source`` is an image, a folder of images (searched deeply, in name order), a CIFAR-10 file or a folder of them
     (``data_batch_*``: python pickles or ``.bin``), or a glob pattern. ``tile``: each image is a contact sheet, cut
-    row by row into squares of that side. ``exclude``: file names to leave out. FileNotFoundError if nothing is there.
+    row by row into squares of that side. ``exclude``: file names to leave out. FileNotFoundError if nothing is there,
+    ValueError for a file of another kind.
     """
     source = Path(source).expanduser()
     if any(ch in str(source) for ch in "*?["):
@@ -44,8 +45,21 @@ def _load_file(path: Path, tile: int | None):
             raise ValueError(f"{path}: not a CIFAR-10 binary file")
         planes = raw.reshape(-1, 3073)[:, 1:]
     else:
-        planes = _CifarUnpickler(path.open("rb"), encoding="bytes").load()[b"data"]
+        planes = _unpickled(path)
     return list(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+
+
+def _unpickled(path: Path) -> np.ndarray:
+    try:
+        with path.open("rb") as file:
+            planes = _CifarUnpickler(file, encoding="bytes").load()[b"data"]
+    except OSError:
+        raise
+    except Exception as e:
+        raise ValueError(f"{path}: neither a picture nor a CIFAR-10 file: {e}") from None
+    if not (isinstance(planes, np.ndarray) and planes.dtype == np.uint8 and planes.shape[1:] == (3072,)):
+        raise ValueError(f"{path}: not a CIFAR-10 file")
+    return planes
 
 
 class _CifarUnpickler(pickle.Unpickler):

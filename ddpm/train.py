@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from .data import Crops, load_images
+from .distributed import join
 from .likelihood import discretized_gaussian_nats, to_unit
 from .model import DDPM
 from .schedule import LinearBeta
@@ -266,11 +267,7 @@ def crops_for(config: TrainConfig, device) -> Crops:
 
 def train(config: TrainConfig, folder, minutes: float, device="cpu", quiet=False) -> Run:
     """Start or resume the run in ``folder`` for ``minutes``; with ``torchrun``'s environment, one process of many."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.device(device).type == "cuda" else "gloo")
-        if torch.device(device).type == "cuda":
-            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-            torch.cuda.set_device(device)
-    run = Run(config, folder, device)
+    workers = join(device)
+    run = Run(config, folder, workers.device)
     run.fit(crops_for(config, run.device), minutes, quiet)
     return run

@@ -1,0 +1,249 @@
+"""``ddpm-codec bpd``: what a model says about data, in bits/dim, term by term."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+
+from .console import common, device_option, make_folder, options, write_output
+from .errors import CodecError, UnknownModel
+
+BATCH_PIXELS = 1 << 16
+
+
+class Steps(click.ParamType):
+    """A number of levels of noise, ``inf``, or ``codec``."""
+
+    name = "T"
+
+    def convert(self, value, param, ctx):
+        if value in ("inf", "infinity", "codec"):
+            return value.removesuffix("inity")
+        if not (value.isascii() and value.isdigit() and int(value) >= 2):
+            self.fail(f"{value!r} is not a number of steps (2 or more), inf or codec")
+        return int(value)
+
+
+@click.command()
+@click.argument("data", nargs=-1, required=True)
+@click.option("--model", "name", default="cifar10", show_default=True, help="Name, line (its newest), or path.")
+@click.option("--tile", type=click.IntRange(1), help="DATA are contact sheets of squares of this side.")
+@click.option("--images", type=click.IntRange(1), help="Only so many pictures, drawn at random.")
+@click.option("--steps", type=Steps(), help="T, inf, or codec (the steps of the code). Default: the model's own.")
+@click.option("--samples", type=click.IntRange(1), default=4, show_default=True, help="Terms drawn for each picture.")
+@click.option("--terms", is_flag=True, help="Compute all terms instead, and list them.")
+@click.option("--variance", type=click.Choice(["learned", "beta", "beta-tilde"]), help="Of p; else the model's own.")
+@click.option("--clip/--no-clip", default=None, help="Cut x_hat to the range of pictures; else the model's own way.")
+@click.option("--ode", is_flag=True, help="The likelihood of the probability-flow ODE instead of the bound.")
+@click.option("--trace", type=click.Choice(["hutchinson", "exact"]), default="hutchinson", show_default=True)
+@click.option("--dequantize", type=click.IntRange(1), default=1, show_default=True, help="Samples of --ode.")
+@click.option("--tolerance", type=click.FloatRange(0, min_open=True), default=1e-5, show_default=True, help="Of --ode.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--plot", help="PNG or SVG file for a picture of the terms.")
+@options(device_option, *common)
+def bpd(
+    data,
+    name,
+    tile,
+    images,
+    steps,
+    samples,
+    terms,
+    variance,
+    clip,
+    ode,
+    trace,
+    dequantize,
+    tolerance,
+    seed,
+    plot,
+    device,
+    quiet,
+    as_json,
+):
+    """Bits/dim of DATA under a model: pictures, folders, CIFAR-10 files or (with --tile) contact sheets.
+
+    The variational bound: rate = L_T + sum of L_{t-1}, distortion = L_0 (Ho et al. 2020), mean over pictures. Without
+    --terms it is a low-discrepancy Monte Carlo estimate over t. Under torchrun the pictures are shared out.
+    """
+    from ddpm.bound import Bound
+    from ddpm.distributed import join
+
+    from .api import pick_device
+
+    if plot and not terms:
+        raise CodecError("--plot shows the terms; give --terms too")
+    if ode and (terms or steps or variance):
+        raise CodecError("--ode knows no steps, terms or variances")
+    workers = join(pick_device(device))
+    quiet = quiet or workers.rank > 0
+    start = time.monotonic()
+    reverse = reverse_process(name, variance, clip, workers.device)
+    pictures = read_pictures(data, tile, images, seed)
+    groups = grouped(pictures, workers, by_grey=steps == "codec")
+    if ode:
+        report(ode_figures(reverse.model, groups, workers, dequantize, trace, tolerance, seed, quiet), quiet, as_json)
+        return
+    try:
+        parts = measured(reverse, groups, steps, None if terms else samples, seed, quiet)
+    except ValueError as e:
+        raise CodecError(str(e)) from None
+    found = Bound.merge([b for part in workers.gather(parts) for b in part])
+    if workers.rank == 0:
+        figures = {"model": reverse.model.name, "variance": reverse.variance, "clip": reverse.clip, "seed": seed}
+        figures["seconds"] = round(time.monotonic() - start, 1)
+        report(found.to_json() | figures, quiet, as_json)
+        if plot:
+            make_folder(plot)
+            write_output(plot, picture_of(found, Path(plot).suffix))
+
+
+def reverse_process(name: str, variance: str | None, clip: bool | None, device: str):
+    """The reverse process of a model, by default as it was trained for."""
+    from ddpm.model import ModelError, load_model, strict_fp32
+    from ddpm.reverse import Reverse
+
+    strict_fp32()
+    try:
+        model = load_model(name, device)
+    except ModelError as e:
+        raise UnknownModel(str(e)) from None
+    own = getattr(model, "variance", "learned")
+    if own != "learned" and variance == "learned":
+        raise CodecError(f"model {model.name} does not say how sure it is of a pixel: --variance beta or beta-tilde")
+    return Reverse(model, variance or own, getattr(model, "clip", True) if clip is None else clip)
+
+
+def read_pictures(data, tile, images, seed) -> list[np.ndarray]:
+    from ddpm.data import load_images
+
+    try:
+        pictures = [picture for source in data for picture in load_images(source, tile)]
+    except (OSError, ValueError) as e:
+        raise CodecError(str(e)) from None
+    if images and images < len(pictures):
+        chosen = np.random.default_rng(seed).permutation(len(pictures))[:images]
+        pictures = [pictures[i] for i in np.sort(chosen)]
+    return pictures
+
+
+def grouped(pictures, workers, by_grey: bool) -> list:
+    """This process's share: (numbers, pictures (B, 3, H, W) uint8, grey) of one size, as large as batches should be."""
+    import torch
+
+    groups: dict[tuple, list[int]] = {}
+    for i in workers.share(range(len(pictures))):
+        grey = by_grey and bool((pictures[i] == pictures[i][..., :1]).all())
+        groups.setdefault((*pictures[i].shape[:2], grey), []).append(i)
+    out = []
+    for (height, width, grey), numbers in groups.items():
+        size = max(1, BATCH_PIXELS // (height * width))
+        for k in range(0, len(numbers), size):
+            part = numbers[k : k + size]
+            out.append((part, torch.from_numpy(np.stack([pictures[i] for i in part])).permute(0, 3, 1, 2), grey))
+    return out
+
+
+def measured(reverse, groups, steps, samples, seed, quiet) -> list:
+    """The bound of each group."""
+    from ddpm.bound import bound, chain_for
+
+    schedule = reverse.model.schedule
+    T = getattr(schedule, "T", None) if steps is None else None if steps == "inf" else steps
+    if steps == "codec":
+        return [coded(reverse.model, *group, seed, quiet) for group in groups]
+    chain = chain_for(reverse, T)
+    if T is not None and samples is not None and len(chain.steps) <= samples:
+        samples = None
+    numbers, batches = [n for n, *_ in groups], [x for _, x, _ in groups]
+    return [bound(chain, batches, samples=samples, seed=seed, numbers=numbers, quiet=quiet)] if groups else []
+
+
+def coded(model, numbers, x, grey, seed, quiet):
+    """What the steps of the code cost an ideal channel."""
+    from ddpm.bound import bound
+
+    from .api import Codec
+    from .likelihood import Coded
+
+    size = tuple(x.shape[2:])
+    chain = Coded(model, Codec(model).plan(*size, grey), size, grey)
+    return bound(chain, [x], seed=seed, numbers=[numbers], quiet=quiet)
+
+
+def ode_figures(model, groups, workers, samples, trace, tolerance, seed, quiet) -> dict:
+    from ddpm.ode import ode_likelihood
+
+    start = time.monotonic()
+    numbers, batches = [n for n, *_ in groups], [x for _, x, _ in groups]
+    found = ode_likelihood(
+        model,
+        batches,
+        samples=samples,
+        trace=trace,
+        rtol=tolerance,
+        atol=tolerance,
+        seed=seed,
+        indices=numbers,
+        quiet=quiet,
+    )
+    every = np.concatenate(workers.gather(found.per_image))
+    return {
+        "total": float(every.mean()),
+        "stderr": float(every.std(ddof=1) / len(every) ** 0.5) if len(every) > 1 else None,
+        "images": len(every),
+        "trace": trace,
+        "dequantize": samples,
+        "tolerance": tolerance,
+        "evaluations": sum(workers.gather(found.evaluations)),
+        "model": model.name,
+        "seed": seed,
+        "seconds": round(time.monotonic() - start, 1),
+    }
+
+
+def report(figures: dict, quiet: bool, as_json: bool) -> None:
+    """Print a measurement: JSON, or words."""
+    import json
+
+    if as_json:
+        print(json.dumps(figures, indent=1))
+        return
+    error = "" if figures["stderr"] is None else f" +- {figures['stderr']:.4f}"
+    print(f"{figures['total']:.4f}{error} bits/dim, {figures['images']} pictures, model {figures['model']}")
+    if "rate" not in figures:
+        print(f"probability-flow ODE, {figures['trace']} trace, {figures['evaluations']} evaluations")
+        return
+    how = "all terms" if figures["samples"] is None else f"Monte Carlo, {figures['samples']} terms of each picture"
+    print(f"rate {figures['rate']:.4f} (of it prior {figures['prior']:.6f}), distortion {figures['distortion']:.4f}")
+    print(f"T = {figures['steps']}, {how}; variance {figures['variance']}, {'' if figures['clip'] else 'not '}clipped")
+    for term in figures["terms"] or ():
+        print(f"{term['term']:>7} {term['bits_per_dim']:.6g}")
+
+
+def picture_of(found, suffix: str) -> bytes:
+    """The terms, and what has been sent before each of them, over t."""
+    import io
+
+    from matplotlib.figure import Figure
+
+    values = np.array([t["bits_per_dim"] for t in found.named_terms()])
+    t = np.arange(len(values))[::-1]
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axis = figure.add_subplot()
+    axis.semilogy(t[:-1], values[:-1], color="C0", label="L_{t-1}, one term")
+    axis.semilogy(t[:-1], np.cumsum(values)[:-1], color="C1", label="sum so far: the rate")
+    axis.invert_xaxis()
+    axis.set(
+        xlabel="t",
+        ylabel="bits/dim",
+        title=f"{found.total:.3f} bits/dim: {found.rate:.3f} rate, {found.distortion:.3f} distortion",
+    )
+    axis.grid(alpha=0.3)
+    axis.legend()
+    data = io.BytesIO()
+    figure.savefig(data, format=(suffix or ".png")[1:], dpi=120)
+    return data.getvalue()
