@@ -10,6 +10,8 @@ from itertools import count
 import click
 import numpy as np
 
+from ddpm.presets import PRESETS
+
 from .cli_bpd import bpd
 from .cli_sample import sample
 from .console import (
@@ -304,7 +306,7 @@ def models(as_json):
 @cli.command()
 @click.argument("data", nargs=-1, required=True)
 @click.option("-o", "--output", required=True, help="Folder of the run; an existing one is resumed.")
-@click.option("--preset", type=click.Choice(["cifar10", "photo", "tiny"]), default="cifar10", show_default=True)
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="cifar10", show_default=True)
 @click.option("--minutes", type=float, default=60.0, show_default=True, help="Stop after so much wall time.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=JSON", help="Change a setting, e.g. batch=64.")
 @options(device_option, click.option("--quiet", is_flag=True, help="No progress."))

@@ -41,6 +41,7 @@ class Steps(click.ParamType):
 @click.option("--trace", type=click.Choice(["hutchinson", "exact"]), default="hutchinson", show_default=True)
 @click.option("--dequantize", type=click.IntRange(1), default=1, show_default=True, help="Samples of --ode.")
 @click.option("--tolerance", type=click.FloatRange(0, min_open=True), default=1e-5, show_default=True, help="Of --ode.")
+@click.option("--bf16", is_flag=True, help="The network computes in bfloat16: faster, less exact.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--plot", help="PNG or SVG file for a picture of the terms.")
 @options(device_option, *common)
@@ -58,6 +59,7 @@ def bpd(
     trace,
     dequantize,
     tolerance,
+    bf16,
     seed,
     plot,
     device,
@@ -76,12 +78,12 @@ def bpd(
 
     if plot and not terms:
         raise CodecError("--plot shows the terms; give --terms too")
-    if ode and (terms or steps or variance):
-        raise CodecError("--ode knows no steps, terms or variances")
+    if ode and (terms or steps or variance or bf16):
+        raise CodecError("--ode knows no steps, terms or variances, and no bf16")
     workers = join(pick_device(device))
     quiet = quiet or workers.rank > 0
     start = time.monotonic()
-    reverse = reverse_process(name, variance, clip, workers.device)
+    reverse = reverse_process(name, variance, clip, bf16, workers.device)
     pictures = read_pictures(data, tile, images, seed)
     groups = grouped(pictures, workers, by_grey=steps == "codec")
     if ode:
@@ -93,7 +95,13 @@ def bpd(
         raise CodecError(str(e)) from None
     found = Bound.merge([b for part in workers.gather(parts) for b in part])
     if workers.rank == 0:
-        figures = {"model": reverse.model.name, "variance": reverse.variance, "clip": reverse.clip, "seed": seed}
+        figures = {
+            "model": reverse.model.name,
+            "variance": reverse.variance,
+            "clip": reverse.clip,
+            "bf16": bf16,
+            "seed": seed,
+        }
         figures["seconds"] = round(time.monotonic() - start, 1)
         report(found.to_json() | figures, quiet, as_json)
         if plot:
@@ -101,7 +109,7 @@ def bpd(
             write_output(plot, picture_of(found, Path(plot).suffix))
 
 
-def reverse_process(name: str, variance: str | None, clip: bool | None, device: str):
+def reverse_process(name: str, variance: str | None, clip: bool | None, bf16: bool, device: str):
     """The reverse process of a model, by default as it was trained for."""
     from ddpm.model import ModelError, load_model, strict_fp32
     from ddpm.reverse import Reverse
@@ -111,10 +119,9 @@ def reverse_process(name: str, variance: str | None, clip: bool | None, device: 
         model = load_model(name, device)
     except ModelError as e:
         raise UnknownModel(str(e)) from None
-    own = getattr(model, "variance", "learned")
-    if own != "learned" and variance == "learned":
+    if model.variance != "learned" and variance == "learned":
         raise CodecError(f"model {model.name} does not say how sure it is of a pixel: --variance beta or beta-tilde")
-    return Reverse(model, variance or own, getattr(model, "clip", True) if clip is None else clip)
+    return Reverse(model, variance or model.variance, model.clip if clip is None else clip, bf16)
 
 
 def read_pictures(data, tile, images, seed) -> list[np.ndarray]:

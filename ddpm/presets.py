@@ -1,10 +1,20 @@
-"""The settings of the shipped models, as starting points for anyone's own."""
+"""The settings of the shipped models, as starting points for anyone's own, and those of the paper."""
 
 from __future__ import annotations
 
 from dataclasses import fields
 
 from .train import TrainConfig
+
+PAPER = {"base": 128, "groups": 32, "fourier": [], "embedding": 128, "scale_shift": False}
+LONG_RUN = {
+    "objective": "simple",
+    "betas": (0.9, 0.999),
+    "weight_decay": 0.0,
+    "warmup": 5000,
+    "ema": 0.9999,
+    "final_lr": 1.0,
+}
 
 PRESETS = {
     "cifar10": {
@@ -29,6 +39,31 @@ PRESETS = {
         "lr": 1e-3,
         "warmup": 300,
         "focus": 0.5,
+    },
+    # Ho et al. 2020, appendix B, on our network: beside eps_hat it says log m, and it hears gamma in the place of t.
+    "ddpm-cifar10": {
+        "model": {
+            "schedule": {"kind": "linear-beta", "T": 1000, "beta_1": 1e-4, "beta_T": 0.02},
+            "network": {**PAPER, "multipliers": [1, 2, 2, 2], "blocks": [2] * 4, "attention": [1], "dropout": 0.1},
+            "native": 32,
+        },
+        **LONG_RUN,
+        "crop": 32,
+        "batch": 128,
+        "lr": 2e-4,
+        "decay_images": 800_000 * 128,
+    },
+    "ddpm-256": {
+        "model": {
+            "schedule": {"kind": "linear-beta", "T": 1000, "beta_1": 1e-4, "beta_T": 0.02},
+            "network": {**PAPER, "multipliers": [1, 1, 2, 2, 4, 4], "blocks": [2] * 6, "attention": [4]},
+            "native": 256,
+        },
+        **LONG_RUN,
+        "crop": 256,
+        "batch": 64,
+        "lr": 2e-5,
+        "decay_images": 2_400_000 * 64,
     },
     "tiny": {
         "model": {

@@ -27,12 +27,13 @@ VARIANCES = ("learned", "beta", "beta-tilde")
 class Reverse:
     """The reverse process of ``model``, anything with model(z, gamma (B,)) -> eps_hat, log m (both like z).
 
-    clip: x_hat is cut to the range of images, [-1, 1].
+    clip: x_hat is cut to the range of images, [-1, 1]. bf16: the network computes in bfloat16, faster and less exactly.
     """
 
     model: torch.nn.Module
     variance: str = "learned"
     clip: bool = True
+    bf16: bool = False
 
     def __post_init__(self):
         if self.variance not in VARIANCES:
@@ -50,7 +51,8 @@ class Reverse:
     def look(self, step: Step, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """x_hat, log m, eps_hat at z_t (B, C, H, W), the start of ``step``; eps_hat agrees with x_hat."""
         gamma = torch.as_tensor(step.gamma_t, dtype=torch.float64, device=z.device).expand(len(z))
-        eps_hat, log_m = self.model(z.contiguous(memory_format=torch.channels_last), gamma)
+        with torch.autocast(z.device.type, torch.bfloat16, enabled=self.bf16):
+            eps_hat, log_m = self.model(z.contiguous(memory_format=torch.channels_last), gamma)
         x_hat = step.x_hat(z, eps_hat)
         if self.clip:
             x_hat = x_hat.clamp(-1, 1)

@@ -27,6 +27,9 @@ class UNetConfig:
     fourier: tuple[int, ...] = (5, 6)
     channels: int = 3
     groups: int = 8
+    embedding: int = 64  # sines and cosines of gamma
+    scale_shift: bool = True  # gamma scales and shifts each block's middle; else it only shifts, as in the paper
+    dropout: float = 0.0  # while training
 
     @classmethod
     def from_dict(cls, d: dict) -> UNetConfig:
@@ -49,14 +52,19 @@ def gamma_embedding(gamma: torch.Tensor, width: int) -> torch.Tensor:
 
 
 class ResBlock(nn.Module):
-    """x + conv(SiLU(norm(conv(SiLU(norm(x)))))), the second norm scaled and shifted by the gamma embedding."""
+    """x + conv(SiLU(norm(conv(SiLU(norm(x)))))), where the gamma embedding speaks in the middle.
 
-    def __init__(self, c_in: int, c_out: int, c_emb: int, groups: int):
+    It scales and shifts what the second norm gives, or is added before it (Ho et al. 2020).
+    """
+
+    def __init__(self, c_in: int, c_out: int, c_emb: int, config: UNetConfig):
         super().__init__()
+        groups, self.scale_shift = config.groups, config.scale_shift
         self.norm1 = nn.GroupNorm(groups, c_in)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.emb = nn.Linear(c_emb, 2 * c_out)
+        self.emb = nn.Linear(c_emb, (1 + self.scale_shift) * c_out)
         self.norm2 = nn.GroupNorm(groups, c_out)
+        self.dropout = nn.Dropout(config.dropout)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
         nn.init.zeros_(self.conv2.weight)
@@ -64,9 +72,13 @@ class ResBlock(nn.Module):
 
     def forward(self, x, emb):
         h = self.conv1(F.silu(self.norm1(x), inplace=True))
-        scale, shift = self.emb(emb)[:, :, None, None].chunk(2, 1)
-        h = torch.addcmul(shift, self.norm2(h), 1 + scale)
-        return self.conv2(F.silu(h, inplace=True)).add_(self.skip(x))
+        said = self.emb(emb)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = said.chunk(2, 1)
+            h = torch.addcmul(shift, self.norm2(h), 1 + scale)
+        else:
+            h = self.norm2(h + said)
+        return self.conv2(self.dropout(F.silu(h, inplace=True))).add_(self.skip(x))
 
 
 class Attention(nn.Module):
@@ -98,7 +110,7 @@ class UNet(nn.Module):
         c_in = config.channels * (1 + 2 * len(config.fourier)) * config.patch**2
         c_out = 2 * config.channels * config.patch**2
 
-        self.embed = nn.Sequential(nn.Linear(64, c_emb), nn.SiLU(), nn.Linear(c_emb, c_emb), nn.SiLU())
+        self.embed = nn.Sequential(nn.Linear(config.embedding, c_emb), nn.SiLU(), nn.Linear(c_emb, c_emb), nn.SiLU())
         self.first = nn.Conv2d(c_in, widths[0], 3, padding=1)
         skips, c = [widths[0]], widths[0]
 
@@ -110,7 +122,7 @@ class UNet(nn.Module):
         for i, width in enumerate(widths):
             blocks = []
             for _ in range(config.blocks[i]):
-                blocks.append(ResBlock(c, width, c_emb, groups))
+                blocks.append(ResBlock(c, width, c_emb, config))
                 c = width
                 skips.append(c)
             blocks, attend = level(i, blocks)
@@ -120,14 +132,14 @@ class UNet(nn.Module):
                 self.shrink.append(nn.Conv2d(c, c, 3, stride=2, padding=1))
                 skips.append(c)
 
-        self.middle = nn.ModuleList([ResBlock(c, c, c_emb, groups) for _ in range(2)])
+        self.middle = nn.ModuleList([ResBlock(c, c, c_emb, config) for _ in range(2)])
         self.middle_attention = Attention(c, groups) if config.attention else nn.Identity()
 
         self.up, self.up_attention, self.grow = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for i, width in reversed(list(enumerate(widths))):
             blocks = []
             for _ in range(config.blocks[i] + 1):
-                blocks.append(ResBlock(c + skips.pop(), width, c_emb, groups))
+                blocks.append(ResBlock(c + skips.pop(), width, c_emb, config))
                 c = width
             blocks, attend = level(i, blocks)
             self.up.append(blocks)
@@ -146,7 +158,7 @@ class UNet(nn.Module):
         return F.pixel_unshuffle(torch.cat([z * scale, *waves], 1), self.config.patch)
 
     def forward(self, z, gamma, scale):
-        emb = self.embed(gamma_embedding(gamma, 64))
+        emb = self.embed(gamma_embedding(gamma, self.config.embedding))
         x = self.first(self.features(z, scale))
         skips = [x]
         for i, (blocks, attend) in enumerate(zip(self.down, self.down_attention)):

@@ -7,7 +7,8 @@ import torch
 from ddpm.bound import bound, chain_for
 from ddpm.data import Crops
 from ddpm.likelihood import to_unit
-from ddpm.presets import preset_config
+from ddpm.model import DDPM
+from ddpm.presets import PRESETS, preset_config
 from ddpm.reverse import Reverse
 from ddpm.train import Bound, Run
 
@@ -85,3 +86,24 @@ def test_focus_weighs_terms_by_their_expected_size(tmp_path):
 def test_unknown_settings_are_named():
     with pytest.raises(ValueError, match="no such setting: speed"):
         preset_config("tiny", [], {"speed": 9})
+
+
+@pytest.mark.parametrize(("name", "published"), [("ddpm-cifar10", 35_746_307), ("ddpm-256", 113_673_219)])
+def test_the_papers_networks_have_its_number_of_parameters(name, published):
+    """And log m's three maps in the last convolution: 3 x 3 x 128 weights and a bias each."""
+    with torch.device("meta"):
+        network = DDPM(PRESETS[name]["model"])
+    assert sum(p.numel() for p in network.parameters()) == published + 3 * (9 * 128 + 1)
+
+
+def test_the_papers_configuration_trains(tmp_path):
+    pictures = [smooth_picture(32, 32, s) for s in range(4)]
+    settings = {"batch": 2, "compile": False, "warmup": 1, "decay_images": 6}
+    run = Run(preset_config("ddpm-cifar10", ["-"], settings), tmp_path)
+    before = [p.detach().clone() for p in run.model.parameters()]
+    run.fit(Crops(pictures, 32), minutes=2, quiet=True)
+    assert run.steps == 3
+    assert run.model.schedule.T == 1000
+    assert any(not torch.equal(a, b) for a, b in zip(before, run.model.parameters()))
+    row = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert 0 < row["mse"] < 2
