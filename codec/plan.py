@@ -16,6 +16,7 @@ from itertools import pairwise
 
 START_BITS = 6  # on top for the first step, whose message is short for small pictures and so inefficient
 UNIT = 24  # tables count 2^-24 bits per dimension
+REGISTER = 28  # the first bits of a message only say where its walk begins: they show little by themselves
 FACTORS, TILTS, MAX_STEPS = 128, 8, 63  # of a header's two bytes: 7, 3 and 6 bits
 
 
@@ -151,7 +152,7 @@ class Allotment:
         """How many steps to decode from the first n bits: the complete ones, and one more if most of it is there."""
         steps = self.complete(n_bits)
         if steps < self.steps:
-            steps += 2 * (n_bits - sum(self.sizes[:steps])) > self.sizes[steps] + 28
+            steps += 2 * (n_bits - sum(self.sizes[:steps])) > self.sizes[steps] + REGISTER
         return steps
 
 

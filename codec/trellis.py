@@ -10,8 +10,10 @@ register. The message closes on itself (a tail-biting code): before bit 0 come i
 candidates than another and no bit is spent on a start. All branch metrics are one matrix product; the best path is
 found by the Viterbi algorithm. Decoding is a look-up.
 
-The best path may reach further along delta than a sample from q would. That is left as it is: z_s is then a little less
-noisy than it should be, and the steps that follow cost less; to spend the excess on noise costs more bits in all.
+The best path reaches along delta about as far as its bits allow, and hardly varies there, where a sample from q would
+vary by 1. With a bit for each bit of KL that is a little short; what is missing shows in the next step's delta and is
+asked for again. Where it reaches too far that is left as it is: z_s is then a little less noisy than it should be, and
+the steps that follow cost less; to spend the excess on noise costs more bits in all.
 
 A stage of more dimensions than a label has is folded: they share its entries. Such labels lie on a sphere, or paths
 would lean towards large ones.
