@@ -53,7 +53,8 @@ def small_picture() -> np.ndarray:
 def moments(codec: Codec, picture: np.ndarray, data: bytes) -> tuple[list[Moment], list[int]]:
     """The decoder's way through a file, and the bits of its messages."""
     x = to_unit(torch.from_numpy(picture).permute(2, 0, 1)[None]).to(codec.model.device)
-    info, allotment, payload = codec.open(data)
+    file = codec.open(data)
+    info, allotment, payload = file.info, file.allotment, file.messages
     bits = np.unpackbits(np.frombuffer(payload, np.uint8))[: allotment.total]
     chain, out = Chain(codec.model, allotment.plan, picture.shape[:2], 1, seed=info.header.seed), []
 

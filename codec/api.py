@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -26,8 +26,8 @@ from PIL import Image
 from ddpm.likelihood import to_unit
 from ddpm.model import DDPM, ModelError, load_model, read_card, shipped_models, strict_fp32
 
-from . import progressive
-from .container import TRAILER, Header, checksum, pack_corrections, unpack_corrections
+from . import lossless, progressive
+from .container import TRAILER, Header, checksum, pack_corrections, unpack_corrections, unpack_varint, varint
 from .errors import CodecError, DamagedFile, UnknownModel
 from .pictures import MAX_PIXELS, to_array
 from .plan import MEAN, Allotment, Plan, plan_for
@@ -72,6 +72,16 @@ class Decoded:
 
 
 @dataclass(frozen=True)
+class Opened:
+    """A file that has been checked: what its bytes hold, whole or cut."""
+
+    info: Info
+    allotment: Allotment
+    messages: bytes
+    pixels: bytes = b""  # the lossless part, if it is there and whole
+
+
+@dataclass(frozen=True)
 class Stage:
     """What the first ``bytes`` of a file show: uint8 (H, W, 3), or (H, W) for grey."""
 
@@ -86,6 +96,7 @@ class Info:
     header: Header
     model: str
     header_bytes: int
+    side_bytes: int  # before the first message: the header and the corrections
     file_bytes: int
     whole_bytes: int  # length of the file before anything was cut
     dims: int
@@ -154,29 +165,33 @@ class Codec:
         sent = Sender(self.model, plan, x, grey, seed, channel, progress).send(target, budget)
         if target.mse is not None and (worst := max(s.mse for s in sent)) > target.mse:
             raise CodecError(f"this model's lossy code ends at {psnr(worst):.2f} dB for this picture")
-        seconds = (time.monotonic() - start) / len(x)
         out = []
-        for s in sent:
+        pixels = lossless.Pixels(self.model, (height, width), plan.gammas[-1], grey, seed) if target.lossless else None
+        for s, array in zip(sent, arrays):
             by = s.allotment
-            header = Header(blank.model, height, width, by.profile, by.steps, grey, seed).pack(self.native)
-            corrections = pack_corrections(header, by.corrections)
-            payload = corrections + np.packbits(s.stream.bits).tobytes()
+            mode = "lossless" if target.lossless else "lossy"
+            header = Header(blank.model, height, width, by.profile, by.steps, grey, seed, mode).pack(self.native)
+            payload = pack_corrections(header, by.corrections) + np.packbits(s.stream.bits).tobytes()
+            if target.lossless and channel == "trellis":
+                part = lossless.encode(pixels, s.stream.z, array)
+                payload += varint(len(part)) + part
             data = header + payload + checksum(header, payload, self.model.fingerprint)
             out.append(
                 Encoded(
                     data if channel == "trellis" else b"",
                     plan.dims,
                     height * width,
-                    s.mse,
+                    0.0 if target.lossless else s.mse,
                     sum(s.stream.kl),
                     s.bits,
-                    seconds,
+                    0.0,
                 )
             )
-        return out
+        seconds = (time.monotonic() - start) / len(x)
+        return [replace(file, seconds=seconds) for file in out]
 
-    def open(self, data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Info, Allotment, bytes]:
-        """Check a file of this model, whole or cut: what it is, its steps' bits, and the messages that are there."""
+    def open(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Opened:
+        """Check a file of this model, whole or cut."""
         header, at = Header.unpack(data, lambda byte: self.native if byte == self.model.fingerprint[0] else None)
         if header.model != self.model.fingerprint[0]:
             raise UnknownModel(f"the file was not made with model {self.model.name}")
@@ -188,17 +203,25 @@ class Codec:
         count = Allotment.count_long(plan, header.profile, header.steps)
         corrections, start = unpack_corrections(data, at, count)
         allotment = Allotment(plan, header.profile, header.steps, corrections)
-        whole = start + -(-allotment.total // 8) + TRAILER
+        end = start + -(-allotment.total // 8)  # of the messages
+        whole, part = end + TRAILER, end
+        if header.mode == "lossless":
+            length, part = unpack_varint(data, end)
+            whole = part + length + TRAILER
+            if length > lossless.PREFIX + 8 * plan.dims + 4096:
+                raise DamagedFile("the lossless part is longer than any could be")
         if len(data) > whole:
             raise DamagedFile(f"the file is longer than its content ({len(data)} bytes, not {whole})")
         complete = len(data) == whole
-        payload = data[start : whole - TRAILER]
+        messages = data[start : min(end, whole - TRAILER)]
         expected = checksum(data[:at], data[at : whole - TRAILER], self.model.fingerprint)
         if complete and data[whole - TRAILER :] != expected:
             raise DamagedFile("the file is damaged (checksum), or was made with another model")
-        steps = allotment.complete(8 * len(payload))
-        info = Info(header, self.model.name, at, len(data), whole, plan.dims, steps, plan.gammas[steps], complete)
-        return info, allotment, payload
+        steps = allotment.complete(8 * len(messages))
+        info = Info(
+            header, self.model.name, at, start, len(data), whole, plan.dims, steps, plan.gammas[steps], complete
+        )
+        return Opened(info, allotment, messages, data[part : whole - TRAILER] if complete else b"")
 
     def decode(
         self,
@@ -213,44 +236,44 @@ class Codec:
         opened = [self.open(data, max_pixels) for data in files]
         groups: dict[tuple, list[int]] = {}
         payloads = []
-        for i, (info, allotment, payload) in enumerate(opened):
+        for file in opened:
+            messages, h, asked = file.messages, file.info.header, math.inf
             if rate is not None:
-                side = len(files[i]) - len(payload) - TRAILER * info.complete
-                payload = payload[: max(0, math.floor(rate * info.dims / 8) - side)]
-            bits = np.unpackbits(np.frombuffer(payload, np.uint8))[: allotment.total]
+                asked = math.floor(rate * file.info.dims / 8)
+                messages = messages[: max(0, asked - file.info.side_bytes)]
+            bits = np.unpackbits(np.frombuffer(messages, np.uint8))[: file.allotment.total]
             payloads.append(bits)
-            h, reach = info.header, allotment.reach(len(bits))
-            groups.setdefault((h.height, h.width, h.grey, h.seed, reach), []).append(i)
+            exact = bool(file.pixels) and asked >= file.info.whole_bytes
+            group = (h.height, h.width, h.grey, h.seed, file.allotment.reach(len(bits)), exact)
+            groups.setdefault(group, []).append(len(payloads) - 1)
         out: list[Decoded | None] = [None] * len(files)
-        for (height, width, grey, seed, reach), members in groups.items():
-            allotments = [opened[i][1] for i in members]
-            arrays = progressive.decode(
-                self.model,
-                allotments[0].plan,
-                [payloads[i] for i in members],
-                allotments,
-                reach,
-                (height, width),
-                grey,
-                seed,
-                recon,
-                progress,
-            )
+        for (height, width, grey, seed, reach, exact), members in groups.items():
+            size, allotments = (height, width), [opened[i].allotment for i in members]
+            plan, bits = allotments[0].plan, [payloads[i] for i in members]
+            if exact:
+                chain = progressive.arrive(self.model, plan, bits, allotments, reach, size, grey, seed, progress)
+                pixels = lossless.Pixels(self.model, size, plan.gammas[-1], grey, seed)
+                arrays = [lossless.decode(pixels, z, opened[i].pixels) for i, z in zip(members, chain.z)]
+            else:
+                arrays = progressive.decode(
+                    self.model, plan, bits, allotments, reach, size, grey, seed, recon, progress
+                )
+                arrays = arrays[..., 0] if grey else arrays
             for i, array in zip(members, arrays):
-                info = opened[i][0]
-                out[i] = Decoded(array[..., 0] if grey else array, info.header, info.complete, reach)
+                info = opened[i].info
+                out[i] = Decoded(array, info.header, info.complete, reach)
         return out
 
     def stages(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Stage]:
         """All that a file, whole or cut, shows on its way: the picture after 0, 1, ... complete steps, in one pass."""
-        info, allotment, payload = self.open(data, max_pixels)
-        h, bits = info.header, np.unpackbits(np.frombuffer(payload, np.uint8))
-        side = len(data) - len(payload) - TRAILER * info.complete
+        file = self.open(data, max_pixels)
+        info, allotment = file.info, file.allotment
+        h, bits = info.header, np.unpackbits(np.frombuffer(file.messages, np.uint8))
         pictures = progressive.stages(
             self.model, allotment.plan, bits, allotment, info.steps, (h.height, h.width), h.grey, h.seed
         )
         for k, array in enumerate(pictures):
-            yield Stage(side + -(-sum(allotment.sizes[:k]) // 8), array[..., 0] if h.grey else array)
+            yield Stage(info.side_bytes + -(-sum(allotment.sizes[:k]) // 8), array[..., 0] if h.grey else array)
 
 
 @lru_cache(maxsize=4)
@@ -285,4 +308,4 @@ def decode(data: bytes, *, model=None, device="auto", recon="mean", rate=None, m
 
 def inspect(data: bytes, *, model=None) -> Info:
     """What a file says of itself; the same checks as decoding, without the network."""
-    return codec_for(data, model, "cpu").open(data, max_pixels=1 << 32)[0]
+    return codec_for(data, model, "cpu").open(data, max_pixels=1 << 32).info

@@ -67,6 +67,7 @@ cli.add_command(sample)
 @click.option("--rate", type=Rate(), help="Size of the file: 0.3 (bits/dim) or 0.9bpp (bits/pixel).")
 @click.option("--bytes", "n_bytes", type=int, help="Size of the file in bytes.")
 @click.option("--psnr", type=float, help="The smallest file that reaches so many dB.")
+@click.option("--lossless", is_flag=True, help="The very pixels; a prefix still decodes to a coarser picture.")
 @click.option("--steps", type=click.IntRange(1), help="So many steps of the chain: one noise level for all pictures.")
 @click.option("--model", default="photo", show_default=True, help="Name, line (its newest), or path.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of the shared randomness.")
@@ -84,6 +85,7 @@ def encode(
     rate,
     n_bytes,
     psnr,
+    lossless,
     steps,
     model,
     seed,
@@ -99,13 +101,13 @@ def encode(
 
     Under torchrun the pictures are shared out, batch by batch; the files are the same.
     """
-    asked = {"bytes": n_bytes, "psnr": psnr, "steps": steps}
+    asked = {"bytes": n_bytes, "psnr": psnr, "steps": steps, "lossless": lossless or None}
     given = [rate] * (rate is not None) + [Target(**{k: v}) for k, v in asked.items() if v is not None]
     ideal = channel == "ideal"
     if ideal and not given:
         given = [Target(steps=MAX_STEPS)]
     if len(given) != 1:
-        raise CodecError("say exactly one of --rate, --bytes, --psnr and --steps")
+        raise CodecError("say exactly one of --rate, --bytes, --psnr, --steps and --lossless")
     from ddpm.distributed import join
 
     from .api import Codec, pick_device
@@ -234,7 +236,7 @@ def decode(files, output, rate, recon, model, device, max_pixels, force, quiet, 
         try:
             data = read_input(name)
             codec = codec_for(data, model, device)
-            info = codec.open(data, max_pixels)[0]
+            info = codec.open(data, max_pixels).info
         except CodecError as e:
             report.error(f"{name}: {e}" if name not in str(e) else str(e))
             continue

@@ -16,7 +16,7 @@ MAGIC = 0xDC
 VERSION = 1
 TRAILER = 2  # bytes of payload checksum at the end of a whole file
 
-MODES = {"lossy": 0}  # progressive, plain bits, fp32 arithmetic
+MODES = {"lossy": 0, "lossless": 1}  # progressive, plain bits, fp32 arithmetic; and the pixels given z_0
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Header:
         else:
             form, size = 2, self.height.to_bytes(2, "big") + self.width.to_bytes(2, "big")
         flags = (VERSION - 1) << 6 | MODES[self.mode] << 4 | self.grey << 3 | (self.seed > 0) << 2 | form
-        seed = _varint(self.seed) if self.seed else b""
+        seed = varint(self.seed) if self.seed else b""
         spending = self.steps << 10 | self.profile.factor << 3 | self.profile.tilt
         fields = bytes([MAGIC, flags, self.model]) + spending.to_bytes(2, "big") + size + seed
         return fields + bytes([crc8(fields)])
@@ -65,13 +65,7 @@ class Header:
         at = 5 + (0, 2, 4, 0)[form]
         seed = 0
         if flags & 4:
-            for shift in range(0, 63, 7):
-                if at >= len(data):
-                    break
-                seed |= (data[at] & 127) << shift
-                at += 1
-                if data[at - 1] < 128:
-                    break
+            seed, at = unpack_varint(data, at)
         if at >= len(data):
             raise DamagedFile("the file ends inside its header")
         if crc8(data[:at]) != data[at]:
@@ -111,7 +105,21 @@ def unpack_corrections(data: bytes, at: int, count: int) -> tuple[bytes, int]:
     return data[at:end], end + 1
 
 
-def _varint(n: int) -> bytes:
+def unpack_varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number that begins at a place, and the place behind it; behind the end if the number is cut."""
+    n = 0
+    for shift in range(0, 63, 7):
+        if at >= len(data):
+            return n, len(data) + 1
+        n |= (data[at] & 127) << shift
+        at += 1
+        if data[at - 1] < 128:
+            break
+    return n, at
+
+
+def varint(n: int) -> bytes:
+    """Base-128 digits, lowest first; the high bit says that more follow."""
     out = bytearray()
     while n > 127:
         out.append(n & 127 | 128)

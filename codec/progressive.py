@@ -114,6 +114,7 @@ class Stream:
     messages: list[np.ndarray] = field(default_factory=list)  # of each step, uint8 of 0 and 1
     kl: list[float] = field(default_factory=list)  # bits, of each step along the chain that was sent
     mse: list[float] = field(default_factory=list)  # of `mean` before each step and at the end, in squared grey levels
+    z: torch.Tensor | None = None  # (3, H, W) where the chain ended, as every decoder will have it
 
     @property
     def bits(self) -> np.ndarray:
@@ -188,6 +189,8 @@ def encode(
         while active:
             if all(map(ended, active)):
                 look(chain.denoise()[1])
+                for i, z in zip(active, chain.z):
+                    streams[i].z = z
                 break
             p = chain.predict()
             look(p.x_hat)
@@ -236,11 +239,28 @@ def decode(
     progress=None,
 ) -> np.ndarray:
     """B payloads, whole or cut, of images that all go ``steps`` steps (``Allotment.reach``) -> (B, H, W, 3) uint8."""
+    chain = arrive(model, plan, bits, allotments, steps, size, grey, seed, progress)
+    return shown(chain, reconstruct(chain, recon, seed))
+
+
+@torch.inference_mode()
+def arrive(
+    model: DDPM,
+    plan: Plan,
+    bits: Sequence[np.ndarray],
+    allotments: Sequence[Allotment],
+    steps: int,
+    size: tuple[int, int],
+    grey=False,
+    seed=0,
+    progress=None,
+) -> Chain:
+    """The chain where the payloads lead it."""
     chain = Chain(model, plan, size, len(bits), grey, seed)
     for _ in follow(chain, bits, allotments, steps):
         if progress:
             progress(1)
-    return shown(chain, reconstruct(chain, recon, seed))
+    return chain
 
 
 @torch.inference_mode()

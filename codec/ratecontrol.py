@@ -26,7 +26,8 @@ TILE = 64  # pixels, likewise
 class Target:
     """Exactly one of: bits_per_dim, bits_per_pixel, bytes (each of the whole file), psnr (dB), steps of the chain.
 
-    An equal number of steps gives a set of pictures an equal noise level, the best trade-off over the set.
+    Or lossless: all steps, and the very pixels. An equal number of steps gives a set of pictures an equal noise level,
+    the best trade-off over the set.
     """
 
     bits_per_dim: float | None = None
@@ -34,11 +35,13 @@ class Target:
     bytes: int | None = None
     psnr: float | None = None
     steps: int | None = None
+    lossless: bool = False
 
     def __post_init__(self):
         given = [
             v for v in (self.bits_per_dim, self.bits_per_pixel, self.bytes, self.psnr, self.steps) if v is not None
         ]
+        given += [1] * self.lossless
         if len(given) != 1:
             raise CodecError("say exactly one of: a rate, a number of bytes, a PSNR, a number of steps")
         if not (math.isfinite(given[0]) and given[0] > 0):
@@ -50,7 +53,7 @@ class Target:
 
     def payload_bits(self, dims: int, pixels: int, overhead: int) -> float:
         """Bits left for the payload after ``overhead`` bytes; infinite for a PSNR or steps. CodecError if none are."""
-        if self.psnr is not None or self.steps is not None:
+        if self.psnr is not None or self.steps is not None or self.lossless:
             return math.inf
         unit = {"bits/dim": 8 / dims, "bits/pixel": 8 / pixels, "bytes": 1.0}
         name, asked = next(

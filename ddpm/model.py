@@ -45,7 +45,7 @@ class DDPM(nn.Module):
         return next(self.parameters()).device
 
     def forward(self, z: torch.Tensor, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """z (B, C, H, W) float32, gamma (B,) -> eps_hat, log m, both like z. Any H, W >= 1."""
+        """z (B, C, H, W), gamma (B,) -> eps_hat, log m, both like z. Any H, W >= 1. z has the dtype of the weights."""
         height, width = z.shape[2:]
         stride = self.net.config.stride
         if height % stride or width % stride:
@@ -54,7 +54,7 @@ class DDPM(nn.Module):
             h_eps, h_m = (h[:, :, :height, :width] for h in self._net(z[:, :, rows][..., columns], gamma))
         else:
             h_eps, h_m = self._net(z, gamma)
-        gamma = gamma.float()[:, None, None, None]
+        gamma = gamma.to(z.dtype)[:, None, None, None]
         alpha2, sigma2 = torch.sigmoid(-gamma), torch.sigmoid(gamma)
         power = alpha2 * DATA_STD**2 + sigma2
         # The best linear guess of eps from z, and the standard deviation of what it leaves to the network.
@@ -63,7 +63,7 @@ class DDPM(nn.Module):
         return c_skip * z + c_out2.sqrt() * h_eps, c_out2.log() + h_m.clamp(-12, 6)
 
     def _net(self, z, gamma):
-        g = gamma.float()[:, None, None, None]
+        g = gamma.to(z.dtype)[:, None, None, None]
         return self.net(z, gamma, (torch.sigmoid(-g) * DATA_STD**2 + torch.sigmoid(g)).rsqrt())
 
 

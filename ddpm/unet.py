@@ -44,10 +44,10 @@ class UNetConfig:
         return self.patch * 2 ** (len(self.multipliers) - 1)
 
 
-def gamma_embedding(gamma: torch.Tensor, width: int) -> torch.Tensor:
+def gamma_embedding(gamma: torch.Tensor, width: int, dtype=torch.float32) -> torch.Tensor:
     """(B,) log-SNR -> (B, width): sin and cos of gamma at geometrically spaced frequencies, 0.1 to 10 rad per unit."""
-    f = torch.logspace(-1, 1, width // 2, device=gamma.device, dtype=torch.float32)
-    phase = gamma.float()[:, None] * f
+    f = torch.logspace(-1, 1, width // 2, device=gamma.device, dtype=dtype)
+    phase = gamma.to(dtype)[:, None] * f
     return torch.cat([phase.sin(), phase.cos()], 1)
 
 
@@ -158,7 +158,7 @@ class UNet(nn.Module):
         return F.pixel_unshuffle(torch.cat([z * scale, *waves], 1), self.config.patch)
 
     def forward(self, z, gamma, scale):
-        emb = self.embed(gamma_embedding(gamma, self.config.embedding))
+        emb = self.embed(gamma_embedding(gamma, self.config.embedding, z.dtype))
         x = self.first(self.features(z, scale))
         skips = [x]
         for i, (blocks, attend) in enumerate(zip(self.down, self.down_attention)):
@@ -175,4 +175,4 @@ class UNet(nn.Module):
             if i < len(self.grow):
                 x = self.grow[i](F.interpolate(x, scale_factor=2.0, mode="nearest"))
         x = self.last(F.silu(self.norm(x), inplace=True))
-        return F.pixel_shuffle(x.float(), self.config.patch).chunk(2, 1)
+        return F.pixel_shuffle(x.to(z.dtype), self.config.patch).chunk(2, 1)

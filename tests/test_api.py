@@ -89,7 +89,7 @@ def test_stages_show_what_the_first_bytes_decode_to(codec, shape):
     picture = picture if len(shape) == 3 else picture[..., 0]
     [file] = codec.encode([picture], Target(bits_per_dim=1.0))
     stages = list(codec.stages(file.data))
-    assert len(stages) == codec.open(file.data)[0].header.steps + 1
+    assert len(stages) == codec.open(file.data).info.header.steps + 1
     assert [s.bytes for s in stages] == sorted(s.bytes for s in stages)
     for stage in stages[1::3]:
         assert np.array_equal(stage.array, codec.decode([file.data[: stage.bytes]])[0].array)

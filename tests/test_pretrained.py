@@ -249,7 +249,7 @@ def test_a_model_in_memory_and_the_native_size(folder):
     files = codec.encode([smooth_picture(16, 16)], Target(bytes=200)) + codec.encode(
         [smooth_picture(16, 17)], Target(bytes=200)
     )
-    assert [codec.open(f.data)[0].header_bytes for f in files] == [6, 8]
+    assert [codec.open(f.data).info.header_bytes for f in files] == [6, 8]
 
 
 def test_fingerprint_covers_tables_weights_and_schedule(folder, tmp_path):

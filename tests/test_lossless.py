@@ -1,0 +1,177 @@
+"""Snapping, range coding, and whole lossless files."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from codec import CodecError, Target, decode, entropy, inspect, lossless, snap
+from codec.errors import DamagedFile
+
+from .conftest import smooth_picture
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(1, 1500),
+    st.sampled_from([0.5, 1 / 16, 1.0]),
+    st.integers(6, 20),
+    st.integers(0, 2**32 - 1),
+)
+def test_snapping_survives_a_drift_below_its_tolerance(n, spacing, room, seed):
+    rng, tolerance = np.random.default_rng(seed), spacing * 2.0**-room / 4
+    values = rng.uniform(-300, 300, n)
+    choices = snap.choose(values, spacing, tolerance)
+    points = snap.snapped(values, choices, spacing)
+    drifted = values + rng.uniform(-0.99, 0.99, n) * tolerance
+    assert np.array_equal(snap.snapped(drifted, choices, spacing), points)
+    assert np.abs(snap.unsnapped(points, choices, spacing) - values).max() <= spacing / 2
+    assert snap.likely(8).sum() == pytest.approx(1 << 20, abs=300)
+
+
+def test_choices_cost_what_theory_says():
+    """Of a block, (1 - 2 tolerance/spacing)^256 are safe with a given shift."""
+    values = np.random.default_rng(0).uniform(0, 255, 256 * 4000)
+    choices = snap.choose(values, 0.5, 2.0**-9)
+    safe = (1 - 2 * 2.0**-9 / 0.5) ** 256
+    assert (choices == 0).mean() == pytest.approx(safe, abs=0.02)
+    counts = snap.likely(lossless.Z_UNSAFE)
+    bits = -np.log2(counts[choices] / counts.sum()).mean() / 256
+    assert bits < 0.018
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 400), st.integers(0, 2**32 - 1), st.floats(-5, 4), st.floats(0, 1))
+def test_pixels_survive_range_coding(n, seed, octave, wild):
+    rng = np.random.default_rng(seed)
+    means = rng.integers(0, 255 * 16 + 1, n)
+    scales = np.clip(np.rint(8 * (octave + rng.uniform(-1, 1, n))), entropy.LOWEST, entropy.HIGHEST).astype(int)
+    near = np.clip(np.rint(means / 16 + 2.0 ** (scales / 8) * rng.standard_normal(n)), 0, 255)
+    x = np.where(rng.random(n) < wild, rng.integers(0, 256, n), near).astype(np.uint8)
+    writer = entropy.Writer()
+    writer.counts(np.arange(5), np.arange(1, 9))
+    writer.pixels(x, means, scales)
+    reader = entropy.Reader(writer.bytes())
+    assert reader.counts(5, np.arange(1, 9)).tolist() == [0, 1, 2, 3, 4]
+    assert np.array_equal(reader.pixels(means, scales), x)
+
+
+def test_the_length_is_that_of_the_discretized_gaussian():
+    rng = np.random.default_rng(1)
+    mean, std = rng.uniform(-1, 256, 60_000).clip(0, 255), 2 ** rng.uniform(-2, 1, 60_000)
+    x = np.clip(np.rint(mean + std * rng.standard_normal(60_000)), 0, 255)
+    upper = np.where(x == 255, np.inf, x + 0.5)
+    lower = np.where(x == 0, -np.inf, x - 0.5)
+    ideal = -np.log2(norm.cdf(upper, mean, std) - norm.cdf(lower, mean, std)).mean()
+    writer = entropy.Writer()
+    writer.pixels(x.astype(int), np.rint(16 * mean).astype(int), np.rint(8 * np.log2(std)).astype(int))
+    assert 8 * len(writer.bytes()) / 60_000 == pytest.approx(ideal, rel=0.006)
+
+
+def test_the_probabilities_are_far_from_rounding_either_way():
+    """So the counts are the same wherever the normal cdf is good to 12 digits."""
+    for scale in (entropy.LOWEST, 0, entropy.HIGHEST):
+        r = entropy.reach(scale)
+        edges = np.arange(-r, r + 2) - 0.5
+        for fraction in (0, 5, 15):
+            mass = np.diff(norm.cdf((edges - fraction / 16) / 2 ** (scale / 8))) * entropy.TOTAL
+            counts = entropy.tables()[fraction, scale]
+            assert np.abs(counts - 1 - mass).max() < 0.5 - 1e-6
+
+
+SHAPES = [(16, 16, 3), (16, 16), (1, 1, 3), (1, 9), (17, 5, 3), (40, 24, 3)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_very_pixels_come_back(codec, shape):
+    picture = smooth_picture(*shape[:2])
+    picture = picture if len(shape) == 3 else picture[..., 0]
+    [file] = codec.encode([picture], Target(lossless=True))
+    shown = decode(file.data)
+    assert shown.complete
+    assert np.array_equal(shown.array, picture)
+    assert inspect(file.data).header.mode == "lossless"
+    assert file.psnr == np.inf
+
+
+@pytest.mark.parametrize("kind", ["black", "white", "noise", "edge"])
+def test_strange_pictures_too(codec, kind):
+    picture = {
+        "black": np.zeros((16, 16, 3), np.uint8),
+        "white": np.full((16, 16, 3), 255, np.uint8),
+        "noise": np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8),
+        "edge": np.repeat(np.uint8([0, 255]), 8 * 16 * 3).reshape(16, 16, 3),
+    }[kind]
+    [file] = codec.encode([picture], Target(lossless=True))
+    shown = codec.decode([file.data])[0].array
+    assert np.array_equal(np.broadcast_to(shown[..., None] if shown.ndim == 2 else shown, picture.shape), picture)
+
+
+def test_files_of_a_batch_decode_one_by_one(codec):
+    pictures = [smooth_picture(16, 16, s) for s in range(4)]
+    files = codec.encode(pictures, Target(lossless=True))
+    for picture, file in zip(pictures, files):
+        assert np.array_equal(codec.decode([file.data])[0].array, picture)
+    for picture, shown in zip(pictures, codec.decode([f.data for f in files])):
+        assert np.array_equal(shown.array, picture)
+
+
+def test_every_prefix_is_a_coarser_picture_and_never_garbage(codec):
+    picture = smooth_picture(16, 16)
+    [file] = codec.encode([picture], Target(lossless=True))
+    opened = codec.open(file.data)
+    before = opened.info.side_bytes + len(opened.messages)
+    best = decode(file.data[:before]).array
+    for cut in range(8, len(file.data), 17):
+        shown = decode(file.data[:cut])
+        assert not shown.complete
+        if cut >= before:
+            assert np.array_equal(shown.array, best)
+    assert np.mean((best.astype(float) - picture) ** 2) < 20
+    by_rate = codec.decode([file.data], rate=1.0)[0]
+    assert by_rate.steps < opened.info.header.steps
+
+
+def test_every_flipped_byte_is_refused(codec):
+    [file] = codec.encode([smooth_picture(8, 8)], Target(lossless=True))
+    for i in range(len(file.data)):
+        for flip in (1, 128, 255):
+            data = bytearray(file.data)
+            data[i] ^= flip
+            try:
+                shown = decode(bytes(data))
+            except CodecError:
+                continue
+            assert not shown.complete  # a length that says that more should follow: a prefix, and shown as one
+
+
+def test_other_arithmetic_is_found_out(codec):
+    """Where z_0 is further off than the tolerance, the checksum of the pixels says so."""
+    picture = smooth_picture(16, 16)
+    [file] = codec.encode([picture], Target(lossless=True))
+    opened = codec.open(file.data)
+    pixels = lossless.Pixels(codec.model, (16, 16), opened.allotment.plan.gammas[-1], False, 0)
+    z = torch.randn(3, 16, 16)
+    data = lossless.encode(pixels, z, picture)
+    near = z + 0.9 * lossless.Z_TOLERANCE / pixels.unit * (2 * torch.rand(z.shape) - 1)
+    assert np.array_equal(lossless.decode(pixels, near, data), picture)
+    with pytest.raises(DamagedFile, match="checksum"):
+        lossless.decode(pixels, z + 0.2 / pixels.unit, data)
+    with pytest.raises(DamagedFile):
+        lossless.decode(pixels, z, data[:-2])
+
+
+def test_double_precision_runs_through(model):
+    """A float64 network must not pass through float32 anywhere, or its last places would differ between machines."""
+    exact = lossless.exact(model)
+    z, gamma = torch.randn(1, 3, 16, 16, dtype=torch.float64), torch.tensor([-9.2], dtype=torch.float64)
+    with torch.inference_mode():
+        out = exact(z, gamma)
+        moved = exact(z * (1 + 1e-13), gamma)
+        single = model(z.float(), gamma)
+    for a, b, c in zip(out, moved, single):
+        assert a.dtype == torch.float64
+        assert 0 < (a - b).abs().max() < 1e-9
+        assert (a - c).abs().max() < 1e-2
