@@ -1,0 +1,104 @@
+"""Lossless single files beside the model's bound, PNG and WebP: whole files, bits per value of the pictures.
+
+    python -m bench.lossless DATA [--tile 32] [--images 1000] [--model cifar10] -o lossless.json
+
+The bound is that of the codec's own steps (ideal channel) and of p(x | z_0), on the same pictures. Of grey pictures one
+channel is coded; here all count as they are in the data, with three.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from codec import Codec, Target
+from codec.likelihood import Coded
+from ddpm.bound import bound, chain_for
+from ddpm.data import load_images
+from ddpm.reverse import Reverse
+
+BATCH_PIXELS = 1 << 16
+
+
+def peer(picture: np.ndarray, **how) -> int:
+    """Bytes of a picture as another format."""
+    data = io.BytesIO()
+    Image.fromarray(picture).save(data, **how)
+    return data.tell()
+
+
+def batches(pictures):
+    """Pictures of one size, all grey or none, up to so many pixels."""
+    groups: dict[tuple, list] = {}
+    for p in pictures:
+        groups.setdefault((p.shape, bool((p == p[..., :1]).all())), []).append(p)
+    for (shape, grey), members in groups.items():
+        size = max(1, BATCH_PIXELS // (shape[0] * shape[1]))
+        for k in range(0, len(members), size):
+            yield grey, members[k : k + size]
+
+
+def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> dict:
+    """Means over pictures of bits per value."""
+    rows, seconds = [], np.zeros(2)
+    with tqdm(total=len(pictures), disable=None) as bar:
+        for grey, part in batches(pictures):
+            shown = [p[..., 0] if grey else p for p in part]
+            start = time.monotonic()
+            files = codec.encode(shown, Target(lossless=True))
+            seconds[0] += time.monotonic() - start
+            if check:
+                start = time.monotonic()
+                back = codec.decode([f.data for f in files])
+                seconds[1] += time.monotonic() - start
+                if not all(np.array_equal(a, b.array) for a, b in zip(shown, back)):
+                    raise RuntimeError("a picture did not come back")
+            x = torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2)
+            size = tuple(x.shape[2:])
+            ideal = bound(Coded(codec.model, codec.plan(*size, grey), size, grey), [x], quiet=True).per_image
+            last = bound(chain_for(Reverse(codec.model), None), [x], samples=1, quiet=True).parts[:, 2]
+            for p, f, a, b in zip(part, files, ideal, last):
+                share = f.dims / p.size
+                rows.append(
+                    {
+                        "ddpm-codec": 8 * len(f.data) / p.size,
+                        "payload": f.payload_bits / p.size,
+                        "bound": (a + b) * share,
+                        "PNG": 8 * peer(p, format="PNG", optimize=True) / p.size,
+                        "WebP": 8 * peer(p, format="WebP", lossless=True, quality=100, method=6) / p.size,
+                    }
+                )
+            bar.update(len(part))
+    mean = {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}
+    n = len(rows)
+    return {"model": codec.model.name, "images": n, **mean, "encode_s": seconds[0] / n, "decode_s": seconds[1] / n}
+
+
+@click.command()
+@click.argument("data")
+@click.option("--tile", type=int)
+@click.option("--images", default=1000, show_default=True)
+@click.option("--model", default="cifar10", show_default=True)
+@click.option("--check/--no-check", default=True, show_default=True, help="Decode all files.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("-o", "--output", type=Path)
+def main(data, tile, images, model, check, device, output):
+    """Measure lossless files."""
+    every = load_images(data, tile)
+    order = np.random.default_rng(0).permutation(len(every))[:images]
+    result = measure(Codec(model, device), [every[i] for i in order], check)
+    if output:
+        output.write_text(json.dumps(result, indent=1))
+    print("\n".join(f"{k:12} {v:.4f}" if isinstance(v, float) else f"{k:12} {v}" for k, v in result.items()))
+
+
+if __name__ == "__main__":
+    main()
