@@ -49,6 +49,18 @@ def test_encode_info_decode(run, picture, tmp_path):
     assert abs(psnr - row["psnr"]) < 0.02
 
 
+def test_lossless(run, picture, tmp_path):
+    [row] = json.loads(run("encode", "a.png", "--lossless", "--model", "tiny", "--json").stdout)
+    assert row["psnr"] is None
+    assert row["bytes"] == (tmp_path / "a.ddpm").stat().st_size
+    assert json.loads(run("info", "a.ddpm", "--json").stdout)["mode"] == "lossless"
+    run("decode", "a.ddpm", "-o", "b.png", "--quiet")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "b.png")), np.asarray(Image.open(picture)))
+    (tmp_path / "cut.ddpm").write_bytes((tmp_path / "a.ddpm").read_bytes()[:-1])
+    assert b"unverified" in run("decode", "cut.ddpm").stderr
+    run("encode", "a.png", "--lossless", "--rate", "1", "--model", "tiny", code=2)
+
+
 def test_pipes(run, picture):
     data = run("encode", "-", "-o", "-", "--bytes", "100", "--model", "tiny", stdin=picture.read_bytes()).stdout
     assert len(data) <= 100
