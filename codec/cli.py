@@ -12,6 +12,7 @@ import numpy as np
 
 from ddpm.presets import PRESETS
 
+from .cli_archive import archive
 from .cli_bpd import bpd
 from .cli_sample import sample
 from .console import (
@@ -57,6 +58,7 @@ def cli():
     """A denoising diffusion model as a progressive image codec."""
 
 
+cli.add_command(archive)
 cli.add_command(bpd)
 cli.add_command(sample)
 

@@ -1,0 +1,217 @@
+"""Bits-back coding of pictures on an ANS stack: its net growth is the bound of the model on T levels, nothing more.
+
+To push x: pop z_0 ~ q(z_0 | x), push x ~ p(x | z_0); then at each level pop z_t ~ q(z_t | z_s), the forward kernel
+N(alpha_t / alpha_s z_s, sigma_t^2 c), and push z_s ~ p(z_s | z_t); last push z_T ~ N(0, I). No more than two latents
+are borrowed at a time (Bit-Swap: Kingma, Abbeel & Ho 2019; Townsend et al. 2019). To pop x is the mirror image.
+
+A latent is an integer on a grid whose spacing, a power of two, is 1/8 to 1/16 of the narrower of the two Gaussians that
+code it: a bin of a Gaussian's mass is then as good as its density.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import torch
+from constriction import stream
+
+from ddpm.gaussian import Step
+from ddpm.reverse import Reverse
+from ddpm.schedule import alpha_sigma
+
+from .entropy import FRACTIONS, HIGHEST, LOWEST, OCTAVE, Uniform, groups, model_for
+from .errors import CodecError, DamagedFile
+from .lossless import HALF
+
+FINENESS = 8  # grid points per standard deviation, at least
+REACH = 7  # standard deviations to either side that are coded directly; every grid point in it takes 2^-24 of the mass
+WIDEST = 1 << 13  # grid points to either side, at most
+TAIL = 1 << 20  # grid points beyond, sent plainly
+RESERVE = 4  # words; below it ANS may have made up what it popped
+
+
+class Dry(Exception):
+    """The stack holds too little to borrow from."""
+
+
+class Stack:
+    """An ANS coder. What ``pop`` returns, ``push`` with the same arguments puts back, bit by bit, and vice versa."""
+
+    def __init__(self, words: np.ndarray | None = None):
+        try:
+            self.coder = stream.stack.AnsCoder(*([] if words is None else [words.astype(np.uint32)]))
+        except ValueError:
+            raise DamagedFile("the archive's words are damaged") from None
+        self.lowest = self.bits
+
+    @property
+    def bits(self) -> int:
+        return self.coder.num_valid_bits()
+
+    def words(self) -> np.ndarray:
+        return self.coder.get_compressed()
+
+    def push(self, k: np.ndarray, mean: np.ndarray, std: np.ndarray, tails=True) -> None:
+        """Integers k (n,) under Gaussians, mean and std (n,) in grid units. Without tails k lies within reach."""
+        centre, reach, model = frame(mean, std)
+        symbols = k - centre
+        if tails:
+            beyond = np.abs(symbols) - reach
+            beyond = beyond[beyond >= 0]
+            if len(beyond):
+                if beyond.max() >= TAIL:
+                    raise CodecError("the model is too far from this picture; nothing is written")
+                self.coder.encode_reverse(beyond.astype(np.int32), Uniform(TAIL))
+        elif np.abs(symbols).max() > reach:
+            raise DamagedFile("the archive's words contradict each other: other arithmetic, or damage")
+        self.coder.encode_reverse(np.clip(symbols, -reach, reach).astype(np.int32), model, mean - centre, std)
+
+    def pop(self, mean: np.ndarray, std: np.ndarray, tails=True) -> np.ndarray:
+        """(n,) int64."""
+        centre, reach, model = frame(mean, std)
+        symbols = self.coder.decode(model, mean - centre, std).astype(np.int64)
+        if tails:
+            beyond = np.abs(symbols) == reach
+            if beyond.any():
+                symbols[beyond] += np.sign(symbols[beyond]) * self.coder.decode(Uniform(TAIL), int(beyond.sum()))
+        return centre + symbols
+
+    def borrow(self, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+        """``pop`` without tails, of bits that were there for another purpose; Dry if they were not."""
+        k = self.pop(mean, std, tails=False)
+        self.lowest = min(self.lowest, self.bits)
+        if self.coder.num_words() < RESERVE:
+            raise Dry
+        return k
+
+    def push_pixels(self, x: np.ndarray, mean: np.ndarray, log_std: np.ndarray) -> None:
+        """x (n,) levels 0 to 255 under discretized Gaussians with mean and log std in units of x, -1 to 1."""
+        parts, escaped = [], []
+        for members, key, level in groups(*integers(mean, log_std)):
+            symbols = x[members].astype(np.int64) - level + key[2] + 1
+            outside = (symbols < 1) | (symbols > key[2] + key[3] + 1)
+            parts.append((np.where(outside, 0, symbols).astype(np.int32), key))
+            escaped.append(members[outside])
+        escaped = np.concatenate(escaped)
+        if len(escaped):
+            self.coder.encode_reverse(x[escaped].astype(np.int32), Uniform(256))
+        for symbols, key in reversed(parts):
+            self.coder.encode_reverse(symbols, model_for(*key))
+
+    def pop_pixels(self, mean: np.ndarray, log_std: np.ndarray) -> np.ndarray:
+        """(n,) uint8."""
+        x, escaped = np.zeros(len(mean), np.int64), []
+        for members, key, level in groups(*integers(mean, log_std)):
+            symbols = self.coder.decode(model_for(*key), len(members))
+            x[members] = level + symbols - key[2] - 1
+            escaped.append(members[symbols == 0])
+        escaped = np.concatenate(escaped)
+        if len(escaped):
+            x[escaped] = self.coder.decode(Uniform(256), len(escaped))
+        return x.astype(np.uint8)
+
+    def push_bytes(self, data: bytes) -> None:
+        self.coder.encode_reverse(np.frombuffer(data, np.uint8).astype(np.int32), Uniform(256))
+
+    def pop_bytes(self, count: int) -> bytes:
+        return self.coder.decode(Uniform(256), count).astype(np.uint8).tobytes()
+
+
+def frame(mean: np.ndarray, std: np.ndarray):
+    """The integers next to the means (n,), how far the symbols go to either side of them, and their distribution."""
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and std.min() > 0):
+        raise CodecError("the network's answer is not finite; this model cannot code these pictures")
+    reach = int(min(math.ceil(REACH * std.max()), WIDEST))
+    return np.rint(mean).astype(np.int64), reach, stream.model.QuantizedGaussian(-reach, reach)
+
+
+def integers(mean: np.ndarray, log_std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means in sixteenths of a level and deviations in eighths of an octave of levels, as ``groups`` takes them."""
+    if not (np.isfinite(mean).all() and np.isfinite(log_std).all()):
+        raise CodecError("the network's answer is not finite; this model cannot code these pictures")
+    means = np.rint((mean + 1) * (HALF * FRACTIONS)).astype(np.int64)
+    scales = np.rint((log_std + math.log(HALF)) * (OCTAVE / math.log(2))).astype(np.int64)
+    return np.clip(means, 0, 255 * FRACTIONS), np.clip(scales, LOWEST, HIGHEST)
+
+
+class BitsBack:
+    """The chain of ``reverse`` on T = ``steps`` levels, z_T first; ValueError if the schedule has no such chain."""
+
+    def __init__(self, reverse: Reverse, steps: int):
+        self.reverse, gammas = reverse, reverse.levels(steps)
+        self.steps = [Step(float(t), float(s)) for t, s in pairwise(gammas)]
+        self.forward = [step.sigma_t * math.sqrt(step.c) for step in self.steps]  # deviations of q(z_t | z_s)
+        self.alpha, self.sigma = (float(v) for v in alpha_sigma(gammas[-1]))
+        narrower = np.minimum([*self.forward, self.sigma], [1.0, *(step.std_q for step in self.steps)])
+        self.grid = 2.0 ** np.floor(np.log2(narrower / FINENESS))  # spacing of z_T, ..., z_0
+
+    @property
+    def looks(self) -> int:
+        """How often the network is asked for one batch: T times."""
+        return len(self.steps) + 1
+
+    @torch.inference_mode()
+    def push(self, stack: Stack, x: np.ndarray, progress=None) -> None:
+        """A batch of pictures, uint8 (B, 3, H, W). Dry if the stack holds too little; it is then spoilt."""
+        levels, shape = x.ravel(), x.shape
+        k = stack.borrow(*self._first(levels))
+        stack.push_pixels(levels, *self._pixels(k, shape))
+        for i in reversed(range(len(self.steps))):
+            k_s, k = k, stack.borrow(*self._forward(i, k))
+            stack.push(k_s, *self._reverse(i, k, shape))
+            if progress:
+                progress(len(x))
+        stack.push(k, *self._prior(len(k)))
+        if progress:
+            progress(len(x))
+
+    @torch.inference_mode()
+    def pop(self, stack: Stack, shape: tuple[int, int, int, int], progress=None) -> np.ndarray:
+        """The batch of that shape that was pushed last, uint8 (B, 3, H, W); gives back what it had borrowed."""
+        k = stack.pop(*self._prior(math.prod(shape)))
+        for i in range(len(self.steps)):
+            k_t, k = k, stack.pop(*self._reverse(i, k, shape))
+            stack.push(k_t, *self._forward(i, k), tails=False)
+            if progress:
+                progress(shape[0])
+        levels = stack.pop_pixels(*self._pixels(k, shape))
+        stack.push(k, *self._first(levels), tails=False)
+        if progress:
+            progress(shape[0])
+        return levels.reshape(shape)
+
+    def _first(self, levels):
+        """q(z_0 | x)."""
+        x = levels.astype(np.float64) / HALF - 1
+        return x * (self.alpha / self.grid[-1]), np.full(len(x), self.sigma / self.grid[-1])
+
+    def _forward(self, i, k_s):
+        """q(z_t | z_s) of step i."""
+        step, z_s = self.steps[i], k_s * self.grid[i + 1]
+        scale = step.alpha_t / step.alpha_s / self.grid[i]
+        return z_s * scale, np.full(len(k_s), self.forward[i] / self.grid[i])
+
+    def _reverse(self, i, k_t, shape):
+        """p(z_s | z_t) of step i."""
+        step, z_t = self.steps[i], k_t * self.grid[i]
+        x_hat, r = self.reverse.predict(step, self._tensor(z_t, shape))
+        r = _numbers(r) if isinstance(r, torch.Tensor) else np.full(len(k_t), float(r))
+        return step.mean(z_t, _numbers(x_hat)) / self.grid[i + 1], np.sqrt(1 + r) * (step.std_q / self.grid[i + 1])
+
+    def _pixels(self, k, shape):
+        """p(x | z_0)."""
+        return tuple(map(_numbers, self.reverse.pixels(self.steps[-1], self._tensor(k * self.grid[-1], shape))))
+
+    def _prior(self, n):
+        """p(z_T)."""
+        return np.zeros(n), np.full(n, 1 / self.grid[0])
+
+    def _tensor(self, z, shape):
+        return torch.from_numpy(z.astype(np.float32).reshape(shape)).to(self.reverse.model.device)
+
+
+def _numbers(t: torch.Tensor) -> np.ndarray:
+    """(n,) float64."""
+    return t.double().cpu().numpy().ravel()

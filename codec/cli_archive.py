@@ -1,0 +1,205 @@
+"""``ddpm-codec archive``: many pictures in one file, lossless, at the length of the model's bound."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+
+from .archive import STEPS, Contents, contents, create, cuts, extract, find_model
+from .console import common, device_option, force_option, make_folder, options, pixels_option, read_input, write_output
+from .errors import CodecError, UnknownModel
+from .pictures import png_bytes, read_picture
+
+model_option = click.option("--model", "name", help="Name or path; default: the known model that the archive names.")
+
+
+@click.group()
+def archive():
+    """Many pictures in one lossless file.
+
+    They are coded together, at the length of the model's bound (bits-back): smaller than files of their own, but a cut
+    or damaged archive gives nothing, and it can only be read where the network computes the very same numbers.
+    """
+
+
+@archive.command("create")
+@click.argument("out")
+@click.argument("data", nargs=-1, required=True)
+@click.option("--model", "name", default="cifar10", show_default=True, help="Name, line (its newest), or path.")
+@click.option("--steps", type=int, default=STEPS, show_default=True, help="Levels of noise; more: smaller, slower.")
+@click.option("--tile", type=click.IntRange(1), help="DATA are contact sheets of squares of this side.")
+@click.option("--drop-alpha", is_flag=True, help="Go without the transparency of a picture.")
+@options(device_option, pixels_option, force_option, *common)
+def create_command(out, data, name, steps, tile, drop_alpha, device, max_pixels, force, quiet, as_json):
+    """Write the archive OUT of DATA: pictures, folders of them, CIFAR-10 files or (with --tile) contact sheets."""
+    if Path(out).exists() and not force:
+        raise CodecError(f"{out} exists; --force replaces it")
+    pictures = [item for source in data for item in read_source(Path(source), tile, drop_alpha, max_pixels)]
+    model, start = load(name, device), time.monotonic()
+    with bar(quiet, steps * patches(p.shape for _, p in pictures)) as progress:
+        made = create(pictures, model, steps, max_pixels=max_pixels, progress=progress.update)
+    make_folder(out)
+    write_output(out, made)
+    c = contents(made)
+    fields = figures(c) | {"archive": out, "seconds": round(time.monotonic() - start, 1)}
+    tell(f"{out}: {words(c)}, {fields['seconds']} s", fields, quiet, as_json)
+
+
+@archive.command("extract")
+@click.argument("file")
+@click.option("-o", "--output", help="Folder. Default: FILE without its suffix.")
+@model_option
+@options(device_option, pixels_option, force_option, *common)
+def extract_command(file, output, name, device, max_pixels, force, quiet, as_json):
+    """Write the pictures of an archive as PNG files, each checked."""
+    data, c, model = opened(file, name, device)
+    folder = Path(output or Path(file).with_suffix(""))
+    if folder.exists() and not folder.is_dir():
+        raise CodecError(f"{folder} is a file, no folder; say -o")
+    taken = [n for n in c.names if (folder / n).exists()]
+    if taken and not force:
+        raise CodecError(f"{folder / taken[0]} exists; say -o to name another folder, or --force to replace it")
+    if any(not (folder / n).resolve().is_relative_to(folder.resolve()) for n in c.names):
+        raise CodecError(f"{folder} has links that lead outside; say -o to name another folder")
+    start, done = time.monotonic(), 0
+    with bar(quiet, c.steps * patches(c.sizes)) as progress:
+        try:
+            for picture, array in extract(data, model, max_pixels=max_pixels, progress=progress.update):
+                make_folder(str(folder / picture))
+                write_output(str(folder / picture), png_bytes(array))
+                done += 1
+        except CodecError as e:
+            raise CodecError(f"{file}: {e}" + (f" ({done} pictures are written)" if done else "")) from None
+    fields = figures(c) | {"archive": file, "folder": str(folder), "seconds": round(time.monotonic() - start, 1)}
+    tell(f"{folder}: {done} pictures, {fields['seconds']} s", fields, quiet, as_json)
+
+
+@archive.command("list")
+@click.argument("file")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
+def list_command(file, as_json):
+    """Say what an archive holds; its end may be missing."""
+    c = checked(file, read_input(file))
+    rows = [
+        {"name": n, "width": w, "height": h, "grey": g, "crc32": f"{crc:08x}"}
+        for n, (h, w), g, crc in zip(c.names, c.sizes, c.grey, c.crcs)
+    ]
+    if as_json:
+        print(json.dumps({"archive": file, **figures(c), "files": rows}, indent=1))
+        return
+    for row in rows:
+        print(f"{row['width']:6}x{row['height']:<6} {'grey' if row['grey'] else '    '} {row['name']}")
+    print(f"{file}: {words(c)}" + ("" if c.complete else f"; cut after {c.file_bytes} of {c.whole_bytes} bytes"))
+
+
+@archive.command("verify")
+@click.argument("file")
+@model_option
+@options(device_option, pixels_option, *common)
+def verify_command(file, name, device, max_pixels, quiet, as_json):
+    """Decode an archive in memory and compare the checksums of all pictures."""
+    data, c, model = opened(file, name, device)
+    start = time.monotonic()
+    with bar(quiet, c.steps * patches(c.sizes)) as progress:
+        try:
+            for _ in extract(data, model, max_pixels=max_pixels, progress=progress.update):
+                pass
+        except CodecError as e:
+            raise CodecError(f"{file}: {e}") from None
+    fields = figures(c) | {"archive": file, "seconds": round(time.monotonic() - start, 1)}
+    tell(f"{file}: all {len(c.names)} pictures are as they went in, {fields['seconds']} s", fields, quiet, as_json)
+
+
+def read_source(source: Path, tile: int | None, drop_alpha: bool, max_pixels: int) -> list[tuple[str, np.ndarray]]:
+    """(name in the archive, picture) of one argument; below a folder names keep their path, the suffix is .png."""
+    from ddpm.data import SUFFIXES, load_images
+
+    if not source.exists():
+        raise CodecError(f"{source}: No such file or directory")
+    official = source.is_dir() and any(source.rglob("data_batch_*"))
+    if tile or official or (source.is_file() and source.suffix.lower() not in SUFFIXES):
+        try:
+            many = load_images(source, tile)
+        except (OSError, ValueError) as e:
+            raise CodecError(f"{source}: {' '.join(str(e).split())}") from None
+        stem = source.resolve().stem
+        return [(f"{stem}/{i:05d}.png", np.ascontiguousarray(array)) for i, array in enumerate(many)]
+    base = source if source.is_dir() else source.parent
+    files = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES) if source.is_dir() else [source]
+    if not files:
+        raise CodecError(f"no images in {source}")
+    return [
+        (
+            p.relative_to(base).with_suffix(".png").as_posix(),
+            read_picture(p, drop_alpha=drop_alpha, max_pixels=max_pixels),
+        )
+        for p in files
+    ]
+
+
+def load(name: str, device: str):
+    from ddpm.model import ModelError, load_model
+
+    from .api import pick_device
+
+    try:
+        return load_model(name, pick_device(device))
+    except ModelError as e:
+        raise UnknownModel(str(e)) from None
+
+
+def checked(file: str, data: bytes) -> Contents:
+    try:
+        return contents(data)
+    except CodecError as e:
+        raise CodecError(f"{file}: {e}") from None
+
+
+def opened(file: str, name: str | None, device: str):
+    """The archive's bytes, its contents and its model."""
+    data = read_input(file)
+    c = checked(file, data)
+    return data, c, load(name or find_model(c), device)
+
+
+def patches(shapes) -> int:
+    return sum((len(cuts(shape[0])) - 1) * (len(cuts(shape[1])) - 1) for shape in shapes)
+
+
+def bar(quiet: bool, total: int):
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc="archive", unit="look", leave=False, disable=True if quiet else None)
+
+
+def figures(c: Contents) -> dict:
+    """What can be told of an archive as a whole."""
+    return {
+        "pictures": len(c.names),
+        "stored": c.stored,
+        "dims": c.dims,
+        "bytes": c.file_bytes,
+        "table_bytes": c.start,
+        "bits_per_dim": 8 * c.file_bytes / c.dims,
+        "model": c.model,
+        "steps": c.steps,
+        "made_on": c.made_on,
+        "threads": c.threads,
+        "complete": c.complete,
+    }
+
+
+def words(c: Contents) -> str:
+    f = figures(c)
+    return f"{f['pictures']} pictures, {f['bytes']} bytes, {f['bits_per_dim']:.4f} bits/dim, T = {c.steps} of {c.model}"
+
+
+def tell(line: str, fields: dict, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(fields, indent=1))
+    elif not quiet:
+        print(line)

@@ -1,0 +1,346 @@
+"""Archives: the bits-back stack, what it costs, and files of many pictures."""
+
+import json
+import math
+import sys
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from codec import archive, bitsback
+from codec.archive import contents, create, extract
+from codec.bitsback import BitsBack, Stack
+from codec.cli import main
+from codec.errors import CodecError, DamagedFile, NotOurFile, UnknownModel
+from ddpm.bound import bound, chain_for
+from ddpm.likelihood import discretized_gaussian_nats
+from ddpm.reverse import Reverse
+
+from .conftest import smooth_picture
+
+T = 6
+
+
+def filled(n=20_000, seed=0):
+    return Stack(np.random.default_rng(seed).integers(1, 1 << 32, n, dtype=np.uint32))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 300), st.floats(1, 200), st.booleans())
+def test_pop_and_push_undo_each_other(seed, n, widest, tails):
+    rng = np.random.default_rng(seed)
+    mean, std = rng.normal(0, 1e4, n), rng.uniform(0.5, widest, n)
+    stack = filled(3000, seed)
+    before = stack.words()
+    k = stack.pop(mean, std, tails)
+    assert stack.bits < 32 * 3000
+    stack.push(k, mean, std, tails)
+    assert np.array_equal(stack.words(), before)
+    far = np.rint(mean).astype(np.int64) + rng.integers(-5000, 5000, n)
+    stack.push(far, mean, std)
+    assert np.array_equal(stack.pop(mean, std), far)
+    assert np.array_equal(stack.words(), before)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 500))
+def test_pixels_and_bytes_come_back(seed, n):
+    rng = np.random.default_rng(seed)
+    x, mean, log_std = rng.integers(0, 256, n).astype(np.uint8), rng.uniform(-1.2, 1.2, n), rng.uniform(-8, 1, n)
+    stack = filled(50, seed)
+    before = stack.words()
+    stack.push_pixels(x, mean, log_std)
+    stack.push_bytes(x.tobytes())
+    assert stack.pop_bytes(n) == x.tobytes()
+    assert np.array_equal(stack.pop_pixels(mean, log_std), x)
+    assert np.array_equal(stack.words(), before)
+
+
+def test_nothing_is_borrowed_from_an_empty_stack():
+    with pytest.raises(bitsback.Dry):
+        filled(20).borrow(np.zeros(200), np.full(200, 10.0))
+    filled(200).borrow(np.zeros(200), np.full(200, 10.0))
+
+
+class Ledger(Stack):
+    """Counts what its content would cost a perfect coder: log-densities of the very latents, in bits."""
+
+    ideal = 0.0
+
+    def push(self, k, mean, std, tails=True):
+        self.ideal += self.density(k, mean, std)
+        super().push(k, mean, std, tails)
+
+    def borrow(self, mean, std):
+        k = super().borrow(mean, std)
+        self.ideal -= self.density(k, mean, std)
+        return k
+
+    def push_pixels(self, x, mean, log_std):
+        unit = torch.from_numpy(x / 127.5 - 1)
+        nats = discretized_gaussian_nats(unit, torch.from_numpy(mean), torch.from_numpy(log_std))
+        self.ideal += float(nats.sum()) / math.log(2)
+        super().push_pixels(x, mean, log_std)
+
+    @staticmethod
+    def density(k, mean, std):
+        return float(np.sum(((k - mean) / std) ** 2 / 2 + np.log(std) + math.log(2 * math.pi) / 2) / math.log(2))
+
+
+def test_the_length_is_the_bound(model):
+    x = np.stack([smooth_picture(16, 16, s) for s in range(16)]).transpose(0, 3, 1, 2)
+    reverse = Reverse(model)
+    chain, stack = BitsBack(reverse, 12), Ledger(filled().words())
+    before = stack.words()
+    bits = stack.bits
+    chain.push(stack, x)
+    net = (stack.bits - bits) / x.size
+    assert net == pytest.approx(stack.ideal / x.size, abs=0.01)
+    expected = bound(chain_for(reverse, 12), [torch.from_numpy(x)], quiet=True).total
+    assert net == pytest.approx(expected, abs=0.06)  # one draw of the latents against another
+    assert np.array_equal(chain.pop(stack, x.shape), x)
+    assert np.array_equal(stack.words(), before)
+
+
+def some_pictures():
+    rng = np.random.default_rng(5)
+    many = [(f"small/{i}.png", smooth_picture(16, 16, i)) for i in range(14)]
+    many += [(f"wide/{i}.png", smooth_picture(16, 24, i)) for i in range(6)]
+    many += [("grey.png", smooth_picture(16, 16, 77, 1)), ("large.png", smooth_picture(70, 90, 3))]
+    return [*many, ("noise.png", rng.integers(0, 256, (5, 7, 3), dtype=np.uint8))]
+
+
+@pytest.fixture(scope="module")
+def made(model):
+    return create(some_pictures(), model, T)
+
+
+def test_round_trip(made, model):
+    back = dict(extract(made, model))
+    assert set(back) == {name for name, _ in some_pictures()}
+    for name, array in some_pictures():
+        assert back[name].dtype == np.uint8
+        assert np.array_equal(back[name], array), name
+    c = contents(made)
+    assert (c.model, c.steps, c.file_bytes) == ("tiny-1", T, c.whole_bytes)
+    assert any(n > 1 for n in c.plan)
+    assert 0 < c.stored < 14
+    assert c.grey[c.names.index("grey.png")]
+
+
+def test_the_same_pictures_give_the_same_archive(made, model):
+    assert create(some_pictures(), model, T) == made
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_few_pictures_are_files_of_their_own(model, count):
+    few = [(f"{i}.png", smooth_picture(16, 16, i)) for i in range(count)]
+    data = create(few, model, T)
+    assert contents(data).stored == count
+    assert {n: a.tobytes() for n, a in extract(data, model)} == {n: a.tobytes() for n, a in few}
+
+
+def test_damage_is_refused_before_the_first_picture(made, model):
+    c = contents(made)
+    rng = np.random.default_rng(0)
+    for at in [0, 7, 8, 11, 12, c.start - 2, c.start, len(made) - 5, len(made) - 1, *rng.integers(0, len(made), 20)]:
+        bad = bytearray(made)
+        bad[at] ^= 1 << int(rng.integers(8))
+        with pytest.raises(CodecError):
+            extract(bytes(bad), model)
+    for end in [0, 5, 9, 40, c.start - 1, c.start, c.start + 1, len(made) - 4, len(made) - 1]:
+        with pytest.raises((DamagedFile, NotOurFile)):
+            extract(made[:end], model)
+    with pytest.raises(DamagedFile, match="longer"):
+        extract(made + b"\0", model)
+    cut = contents(made[:-100])
+    assert (cut.names, cut.complete) == (c.names, False)
+
+
+def test_wrong_words_under_right_checksums_are_refused(made, model):
+    c = contents(made)
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        words = np.frombuffer(made, "<u4", c.count, c.start).copy()
+        words[rng.integers(c.count // 2, c.count)] ^= 1 << int(rng.integers(31))
+        with pytest.raises(CodecError):
+            list(extract(archive._closed(made[: c.start] + words.tobytes()), model))
+
+
+def rewritten(data, **changes):
+    """The archive with another table."""
+    c = contents(data)
+    table = json.loads(zlib.decompress(data[12 : c.start - 4]))
+    packed = zlib.compress(json.dumps(table | changes).encode())
+    head = archive._closed(data[:8] + len(packed).to_bytes(4, "little") + packed)
+    return archive._closed(head + data[c.start : -4])
+
+
+@pytest.mark.parametrize(
+    "name", ["../a.png", "/a.png", "a/../../b.png", "..", "", "a//b", "C:/a.png", "a\\b.png", "a\0b", "a\nb", 3, None]
+)
+def test_names_that_lead_elsewhere_are_refused(made, model, name):
+    c = contents(made)
+    with pytest.raises(CodecError, match="name"):
+        contents(rewritten(made, names=[name, *c.names[1:]]))
+    if isinstance(name, str):
+        with pytest.raises(CodecError, match="name"):
+            create([(name, smooth_picture(4, 4))], model, T)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sizes": [[65535, 65535]] * 23},
+        {"sizes": [[0, 5]] * 23},
+        {"sizes": [[16, 16]] * 23},
+        {"sizes": 7},
+        {"plan": [1] * 5},
+        {"plan": [1 << 40]},
+        {"plan": [-(1 << 40)] * 23},
+        {"plan": []},
+        {"words": 1 << 50},
+        {"words": "many"},
+        {"names": []},
+        {"crcs": "?"},
+        {"grey": None},
+        {"steps": 0},
+        {"steps": 1e9},
+        {"threads": 1 << 30},
+        {"fingerprint": "no"},
+        {"model": 5},
+        {"numerics": None},
+    ],
+)
+def test_tables_that_contradict_themselves_are_refused(made, model, changes):
+    with pytest.raises(CodecError):
+        list(extract(rewritten(made, **changes), model))
+
+
+def test_a_table_that_swells_is_refused(made):
+    packed = zlib.compress(b"[" + b" " * (archive.MAX_TABLE + 10) + b"]", 9)
+    head = archive._closed(made[:8] + len(packed).to_bytes(4, "little") + packed)
+    with pytest.raises(DamagedFile):
+        contents(head)
+
+
+def test_other_arithmetic_is_refused(made, model, monkeypatch):
+    with pytest.raises(CodecError, match="last bit"):
+        extract(rewritten(made, numerics=1), model)
+    real = Reverse.look
+
+    def look(self, step, z):
+        x_hat, log_m, eps_hat = real(self, step, z)
+        return torch.nextafter(x_hat, torch.ones_like(x_hat)), log_m, eps_hat
+
+    monkeypatch.setattr(Reverse, "look", look)
+    with pytest.raises(CodecError, match="last bit"):
+        extract(made, model)
+
+
+def test_another_model_is_refused(made, model):
+    with pytest.raises(UnknownModel, match="made with model"):
+        extract(rewritten(made, fingerprint="00" * 32), model)
+    with pytest.raises(UnknownModel, match="not known"):
+        archive.find_model(contents(rewritten(made, fingerprint="00" * 32)))
+
+
+def test_threads_are_those_of_the_encoder(made, model):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2 if before == 1 else 1)
+    try:
+        assert len(list(extract(made, model))) == len(some_pictures())
+    finally:
+        torch.set_num_threads(before)
+
+
+def run(capsys, monkeypatch, *args, code=0):
+    monkeypatch.setattr(sys, "argv", ["ddpm-codec", "archive", *map(str, args)])
+    try:
+        main()
+        got = 0
+    except SystemExit as e:
+        got = e.code or 0
+    out = capsys.readouterr()
+    assert got == code, out.err
+    if code:
+        [line] = out.err.strip().splitlines()
+        assert line.startswith("error: ")
+        return line
+    return json.loads(out.out) if "--json" in args else out.out
+
+
+@pytest.fixture
+def folder(tmp_path, models):
+    for name, array in some_pictures():
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "notes.txt").write_text("no picture")
+    return tmp_path
+
+
+def test_command_line(capsys, monkeypatch, folder):
+    out, source = folder / "a.ddpma", folder / "in"
+    fields = run(capsys, monkeypatch, "create", out, source, "--model", "tiny", "--steps", T, "--json")
+    assert fields["bytes"] == out.stat().st_size
+    assert (fields["pictures"], fields["steps"], fields["model"]) == (23, T, "tiny-1")
+    assert fields["bits_per_dim"] == pytest.approx(8 * fields["bytes"] / fields["dims"])
+    rows = run(capsys, monkeypatch, "list", out, "--json")
+    assert {(r["name"], r["width"], r["height"], r["grey"]) for r in rows["files"]} == {
+        (name, array.shape[1], array.shape[0], array.ndim == 2) for name, array in some_pictures()
+    }
+    assert "large.png" in run(capsys, monkeypatch, "list", out)
+    assert run(capsys, monkeypatch, "verify", out, "--json")["pictures"] == 23
+    run(capsys, monkeypatch, "extract", out, "-o", folder / "back", "--quiet")
+    for name, array in some_pictures():
+        assert np.array_equal(np.asarray(Image.open(folder / "back" / name)), array)
+    assert "exists" in run(capsys, monkeypatch, "extract", out, "-o", folder / "back", code=2)
+    run(capsys, monkeypatch, "extract", out, "-o", folder / "back", "--force")
+    assert "exists" in run(capsys, monkeypatch, "create", out, source, "--model", "tiny", code=2)
+
+
+def test_contact_sheets_are_cut(capsys, monkeypatch, tmp_path, models):
+    Image.fromarray(smooth_picture(16, 48)).save(tmp_path / "sheet.png")
+    args = "create", tmp_path / "a", tmp_path / "sheet.png", "--tile", 16, "--model", "tiny", "--steps", T
+    assert run(capsys, monkeypatch, *args, "--json")["pictures"] == 3
+    names = [r["name"] for r in run(capsys, monkeypatch, "list", tmp_path / "a", "--json")["files"]]
+    assert names == ["sheet/00000.png", "sheet/00001.png", "sheet/00002.png"]
+
+
+def test_one_line_for_what_is_wrong(capsys, monkeypatch, folder, made):
+    (folder / "alien").write_bytes(b"not an archive")
+    (folder / "cut").write_bytes(made[:-50])
+    (folder / "empty").mkdir()
+    (folder / "bad.png").write_bytes(b"no picture")
+    Image.fromarray(smooth_picture(4, 4)).save(folder / "grey.png")
+    where = ["-o", folder / "nowhere"]
+    for arguments, words in [
+        (["extract", folder / "alien", *where], "not a ddpm-codec archive"),
+        (["extract", folder / "cut", *where], "every picture needs the end"),
+        (["verify", folder / "cut"], "every picture needs the end"),
+        (["list", folder / "none"], "No such file"),
+        (["create", folder / "x", folder / "empty", "--model", "tiny"], "no images"),
+        (["create", folder / "x", folder / "none", "--model", "tiny"], "No such file"),
+        (["create", folder / "x", folder / "bad.png", "--model", "tiny"], "not an image"),
+        (["create", folder / "x", folder / "in", "--model", "none"], "no model"),
+        (["create", folder / "x", folder / "in", folder / "grey.png", "--model", "tiny"], "same name"),
+        (["create", folder / "x", folder / "in", "--model", "tiny", "--steps", "1"], "steps"),
+    ]:
+        assert words in run(capsys, monkeypatch, *arguments, code=2)
+    assert not (folder / "x").exists()
+    assert not (folder / "nowhere").exists()
+    assert run(capsys, monkeypatch, "list", folder / "cut", "--json")["complete"] is False
+
+
+def test_links_do_not_lead_out_of_the_folder(capsys, monkeypatch, folder, made):
+    (folder / "a").write_bytes(made)
+    (folder / "out").mkdir()
+    (folder / "elsewhere").mkdir()
+    (folder / "out" / "small").symlink_to(folder / "elsewhere")
+    assert "outside" in run(capsys, monkeypatch, "extract", folder / "a", "-o", folder / "out", code=2)
+    assert not list((folder / "elsewhere").iterdir())
