@@ -79,12 +79,31 @@ class Stack:
         return centre + symbols
 
     def borrow(self, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-        """``pop`` without tails, of bits that were there for another purpose; Dry if they were not."""
+        """``pop`` without tails, of bits that were there for another purpose; Dry if they were not.
+
+        What was just pushed is far from random where the model is wrong, and so would be what is popped: the words are
+        masked first.
+        """
+        self._mask(len(mean))
         k = self.pop(mean, std, tails=False)
         self.lowest = min(self.lowest, self.bits)
         if self.coder.num_words() < RESERVE:
             raise Dry
         return k
+
+    def repay(self, k: np.ndarray, mean: np.ndarray, std: np.ndarray) -> None:
+        """The inverse of ``borrow``."""
+        self.push(k, mean, std, tails=False)
+        self._mask(len(mean))
+
+    def _mask(self, count: int) -> None:
+        """Exclusive or of the upper words, but for the two of the coder's state, with noise; it is its own inverse."""
+        words = self.words()
+        count = min(len(words) - 2, count)
+        if count > 0:
+            noise = np.random.PCG64(len(words)).random_raw(count) >> np.uint64(32)
+            words[-2 - count : -2] ^= noise.astype(np.uint32)
+            self.coder = stream.stack.AnsCoder(words)
 
     def push_pixels(self, x: np.ndarray, mean: np.ndarray, log_std: np.ndarray) -> None:
         """x (n,) levels 0 to 255 under discretized Gaussians with mean and log std in units of x, -1 to 1."""
@@ -173,11 +192,11 @@ class BitsBack:
         k = stack.pop(*self._prior(math.prod(shape)))
         for i in range(len(self.steps)):
             k_t, k = k, stack.pop(*self._reverse(i, k, shape))
-            stack.push(k_t, *self._forward(i, k), tails=False)
+            stack.repay(k_t, *self._forward(i, k))
             if progress:
                 progress(shape[0])
         levels = stack.pop_pixels(*self._pixels(k, shape))
-        stack.push(k, *self._first(levels), tails=False)
+        stack.repay(k, *self._first(levels))
         if progress:
             progress(shape[0])
         return levels.reshape(shape)

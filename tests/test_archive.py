@@ -61,6 +61,24 @@ def test_pixels_and_bytes_come_back(seed, n):
     assert np.array_equal(stack.words(), before)
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 300))
+def test_what_is_borrowed_is_repaid(seed, n):
+    stack, mean, std = filled(500, seed), np.linspace(-50, 50, n), np.linspace(8, 20, n)
+    before = stack.words()
+    stack.repay(stack.borrow(mean, std), mean, std)
+    assert np.array_equal(stack.words(), before)
+
+
+def test_what_is_borrowed_is_noise_whatever_lies_there():
+    stack, n = filled(2000), 5000
+    mean, std = np.zeros(n), np.full(n, 10.0)
+    stack.push(np.zeros(n, np.int64), mean, std)
+    k = stack.borrow(mean, std)
+    assert k.std() == pytest.approx(10, rel=0.05)
+    assert abs(k.mean()) < 0.6
+
+
 def test_nothing_is_borrowed_from_an_empty_stack():
     with pytest.raises(bitsback.Dry):
         filled(20).borrow(np.zeros(200), np.full(200, 10.0))
