@@ -144,10 +144,11 @@ def encode(
                 "ideal_bits_per_dim": file.ideal_bits / file.dims,
                 "seconds": file.seconds,
             }
+            shown = f"PSNR {file.psnr:.2f} dB" if np.isfinite(file.psnr) else "exact"
             if ideal:
                 report.row(
                     f"{name}: {quality['ideal_bits_per_dim']:.4f} bits/dim over an ideal channel, "
-                    f"PSNR {file.psnr:.2f} dB, {file.seconds:.1f} s",
+                    f"{shown}, {file.seconds:.1f} s",
                     file=name,
                     **quality,
                 )
@@ -160,7 +161,7 @@ def encode(
                 continue
             report.row(
                 f"{outputs[name]}: {len(file.data)} bytes, {file.bits_per_dim:.4f} bits/dim, "
-                f"{8 * len(file.data) / file.pixels:.4f} bits/pixel, PSNR {file.psnr:.2f} dB, {file.seconds:.1f} s",
+                f"{8 * len(file.data) / file.pixels:.4f} bits/pixel, {shown}, {file.seconds:.1f} s",
                 file=outputs[name],
                 bytes=len(file.data),
                 bits_per_dim=file.bits_per_dim,
