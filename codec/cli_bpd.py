@@ -241,7 +241,7 @@ def picture_of(found, suffix: str) -> bytes:
     t = np.arange(len(values))[::-1]
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axis = figure.add_subplot()
-    axis.semilogy(t[:-1], values[:-1], color="C0", label="L_{t-1}, one term")
+    axis.semilogy(t[1:-1], values[1:-1], color="C0", label="L_{t-1}, one term")
     axis.semilogy(t[:-1], np.cumsum(values)[:-1], color="C1", label="sum so far: the rate")
     axis.invert_xaxis()
     axis.set(
