@@ -26,6 +26,7 @@ from .console import (
     options,
     pixels_option,
     read_input,
+    with_folders,
     write_output,
 )
 from .errors import CodecError
@@ -99,7 +100,7 @@ def encode(
     quiet,
     as_json,
 ):
-    """Encode pictures; any prefix of the file decodes to a coarser one.
+    """Encode pictures, or folders of them; any prefix of the file decodes to a coarser one.
 
     Under torchrun the pictures are shared out, batch by batch; the files are the same.
     """
@@ -115,6 +116,7 @@ def encode(
     from .api import Codec, pick_device
 
     workers = join(pick_device(device))
+    images = with_folders(images)
     outputs = dict.fromkeys(images, "") if ideal else name_outputs(images, output, SUFFIX, force)
     workers.wait()  # before anyone writes what another would find to exist
     report = Reporter(quiet, as_json, "-" in outputs.values(), workers)

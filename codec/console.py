@@ -95,6 +95,22 @@ def name_outputs(inputs: tuple[str, ...], output: str | None, suffix: str, force
     return names
 
 
+def with_folders(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names, a folder replaced by the pictures that lie in it, in name order."""
+    from ddpm.data import SUFFIXES
+
+    out: list[str] = []
+    for name in names:
+        if name == "-" or not Path(name).is_dir():
+            out.append(name)
+            continue
+        pictures = sorted(str(p) for p in Path(name).iterdir() if p.suffix.lower() in SUFFIXES)
+        if not pictures:
+            raise CodecError(f"{name}: no pictures in this folder")
+        out += pictures
+    return tuple(out)
+
+
 def make_folder(name: str) -> None:
     if name != "-":
         try:

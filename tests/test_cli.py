@@ -61,6 +61,16 @@ def test_lossless(run, picture, tmp_path):
     run("encode", "a.png", "--lossless", "--rate", "1", "--model", "tiny", code=2)
 
 
+def test_a_folder_stands_for_its_pictures(run, tmp_path):
+    (tmp_path / "many").mkdir()
+    for name in ("b.png", "a.png", "notes.txt"):
+        (tmp_path / "many" / name).write_bytes(png_bytes(smooth_picture(16, 24)))
+    rows = json.loads(run("encode", "many", "-o", "out", "--bytes", "90", "--model", "tiny", "--json").stdout)
+    assert [row["file"] for row in rows] == ["out/a.ddpm", "out/b.ddpm"]
+    (tmp_path / "empty").mkdir()
+    assert b"no pictures" in run("encode", "empty", "--bytes", "90", "--model", "tiny", code=2).stderr
+
+
 def test_pipes(run, picture):
     data = run("encode", "-", "-o", "-", "--bytes", "100", "--model", "tiny", stdin=picture.read_bytes()).stdout
     assert len(data) <= 100
