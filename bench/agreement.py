@@ -19,15 +19,15 @@ from tqdm import tqdm
 from codec import Codec, Target
 from codec.likelihood import Coded
 from ddpm.bound import Bound, bound
-from ddpm.data import load_images
+
+from .pick import alike, draw
 
 
 def measure(codec: Codec, pictures: list[np.ndarray], batch: int) -> dict:
     """Mean bits per coded dimension both ways over pictures of one size, and the standard error of the difference."""
     walked, drawn = [], []
-    greys = [bool((p == p[..., :1]).all()) for p in pictures]
-    for grey in (False, True):
-        members = [p[..., 0] if grey else p for p, g in zip(pictures, greys) if g == grey]
+    for grey, indices in alike(pictures):
+        members = [pictures[i][..., 0] if grey else pictures[i] for i in indices]
         for k in tqdm(range(0, len(members), batch), desc="grey" if grey else "colour", disable=None):
             part = members[k : k + batch]
             size = part[0].shape[:2]
@@ -59,9 +59,7 @@ def measure(codec: Codec, pictures: list[np.ndarray], batch: int) -> dict:
 @click.option("-o", "--output", type=Path)
 def main(data, tile, images, batch, model, device, output):
     """Measure the agreement on pictures of one size, drawn at random."""
-    every = load_images(data, tile)
-    chosen = np.random.default_rng(0).permutation(len(every))[:images]
-    result = measure(Codec(model, device), [every[i] for i in chosen], batch)
+    result = measure(Codec(model, device), draw(data, tile, images), batch)
     if output:
         output.write_text(json.dumps(result, indent=1))
     print(f"{result['model']}, {result['images']} pictures, bits/dim of all steps")

@@ -9,7 +9,6 @@ grey pictures too.
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from pathlib import Path
@@ -17,27 +16,21 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from PIL import Image
 
 from codec.api import pick_device
 from codec.archive import MAX_PIXELS, STEPS, batches, contents, create, extract
 from ddpm.bound import bound, chain_for
-from ddpm.data import load_images
 from ddpm.model import load_model
 from ddpm.reverse import Reverse
 
-
-def peer(picture: np.ndarray, **how) -> int:
-    """Bytes of a picture as another format."""
-    data = io.BytesIO()
-    Image.fromarray(picture).save(data, **how)
-    return data.tell()
+from .peers import lossless
+from .pick import draw
 
 
 def bound_of(model, pictures, where, steps, draws) -> float:
     """Bits/dim of patches, (size, (n, 3) of picture, top, left) each: all terms, mean over values and draws of z."""
     bits = values = 0
-    chain = chain_for(Reverse(model, model.variance, model.clip), steps)
+    chain = chain_for(Reverse(model), steps)
     for (height, width), patches in where:
         x = np.stack([pictures[i][top : top + height, left : left + width] for i, top, left in patches])
         x = torch.from_numpy(x.transpose(0, 3, 1, 2))
@@ -73,8 +66,8 @@ def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bo
         result["stored_bits"] = 8 * files / (values - coded)
     result["archive"] = 8 * len(data) / values
     result["table"] = 8 * c.start / values
-    result["PNG"] = 8 * sum(peer(p, format="PNG", optimize=True) for p in pictures) / values
-    result["WebP"] = 8 * sum(peer(p, format="WebP", lossless=True, quality=100, method=6) for p in pictures) / values
+    peers = [lossless(p) for p in pictures]
+    result |= {name: 8 * sum(p[name] for p in peers) / values for name in peers[0]}
     result |= {"create_s": seconds[0] / len(pictures), "extract_s": check and seconds[1] / len(pictures)}
     return result | {"made_on": c.made_on, "threads": c.threads}
 
@@ -91,9 +84,7 @@ def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bo
 @click.option("-o", "--output", type=Path)
 def main(data, tile, images, model, steps, draws, check, device, output):
     """Measure archives."""
-    every = load_images(data, tile)
-    order = np.random.default_rng(0).permutation(len(every))[:images]
-    pictures = [np.ascontiguousarray(every[i]) for i in order]
+    pictures = [np.ascontiguousarray(p) for p in draw(data, tile, images)]
     result = measure(load_model(model, pick_device(device)), pictures, steps, draws, check)
     if output:
         output.write_text(json.dumps(result, indent=1))

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from codec import Codec, Target
 from codec.api import psnr
+from codec.pictures import is_grey
 from ddpm.data import load_images
 
 
@@ -49,10 +50,6 @@ def measure(pictures: list[np.ndarray], codec: Codec, steps: int, batch: int, ch
         "psnr": psnr(mse),
         "encode_s": seconds / len(files),
     }
-
-
-def is_grey(picture: np.ndarray) -> bool:
-    return bool((picture == picture[..., :1]).all())
 
 
 def to_shape(picture: np.ndarray, array: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ channel is coded; here all count as they are in the data, with three.
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from pathlib import Path
@@ -16,34 +15,26 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from codec import Codec, Target
 from codec.likelihood import Coded
 from ddpm.bound import bound, chain_for
-from ddpm.data import load_images
 from ddpm.reverse import Reverse
+
+from .peers import lossless
+from .pick import alike, draw
 
 BATCH_PIXELS = 1 << 16
 
 
-def peer(picture: np.ndarray, **how) -> int:
-    """Bytes of a picture as another format."""
-    data = io.BytesIO()
-    Image.fromarray(picture).save(data, **how)
-    return data.tell()
-
-
 def batches(pictures):
     """Pictures of one size, all grey or none, up to so many pixels."""
-    groups: dict[tuple, list] = {}
-    for p in pictures:
-        groups.setdefault((p.shape, bool((p == p[..., :1]).all())), []).append(p)
-    for (shape, grey), members in groups.items():
-        size = max(1, BATCH_PIXELS // (shape[0] * shape[1]))
+    for grey, members in alike(pictures):
+        height, width = pictures[members[0]].shape[:2]
+        size = max(1, BATCH_PIXELS // (height * width))
         for k in range(0, len(members), size):
-            yield grey, members[k : k + size]
+            yield grey, [pictures[i] for i in members[k : k + size]]
 
 
 def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> dict:
@@ -72,9 +63,8 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> dict:
                         "ddpm-codec": 8 * len(f.data) / p.size,
                         "payload": f.payload_bits / p.size,
                         "bound": (a + b) * share,
-                        "PNG": 8 * peer(p, format="PNG", optimize=True) / p.size,
-                        "WebP": 8 * peer(p, format="WebP", lossless=True, quality=100, method=6) / p.size,
                     }
+                    | {name: 8 * size / p.size for name, size in lossless(p).items()}
                 )
             bar.update(len(part))
     mean = {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}
@@ -92,9 +82,7 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> dict:
 @click.option("-o", "--output", type=Path)
 def main(data, tile, images, model, check, device, output):
     """Measure lossless files."""
-    every = load_images(data, tile)
-    order = np.random.default_rng(0).permutation(len(every))[:images]
-    result = measure(Codec(model, device), [every[i] for i in order], check)
+    result = measure(Codec(model, device), draw(data, tile, images), check)
     if output:
         output.write_text(json.dumps(result, indent=1))
     print("\n".join(f"{k:12} {v:.4f}" if isinstance(v, float) else f"{k:12} {v}" for k, v in result.items()))

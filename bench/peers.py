@@ -26,6 +26,16 @@ PEERS: dict[str, Encoder] = {
 }
 
 
+def lossless(picture: np.ndarray) -> dict[str, int]:
+    """Bytes of a picture as PNG and as lossless WebP."""
+    sizes = {}
+    for kind, how in {"PNG": {"optimize": True}, "WebP": {"lossless": True, "quality": 100, "method": 6}}.items():
+        data = io.BytesIO()
+        Image.fromarray(picture).save(data, kind, **how)
+        sizes[kind] = data.tell()
+    return sizes
+
+
 def at_least(encoder: Encoder, array: np.ndarray, n_bytes: int) -> bytes:
     """The smallest file of this encoder that has at least so many bytes, over qualities 1 to 100.
 

@@ -19,7 +19,8 @@ import click
 import numpy as np
 
 from codec import Codec, CodecError, Target
-from ddpm.data import load_images
+
+from .pick import alike, draw
 
 OLD = {"ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "default"}
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
@@ -34,14 +35,6 @@ MACHINES = {
 }
 
 
-def groups(pictures):
-    """Indices of pictures that can be coded together: one size, grey or none."""
-    out: dict[tuple, list[int]] = {}
-    for i, p in enumerate(pictures):
-        out.setdefault((p.shape, bool((p == p[..., :1]).all())), []).append(i)
-    return out.values()
-
-
 def work(model: str, folder: Path) -> None:
     """Encode the pictures in ``folder`` to files here, or decode all that lie in its subfolders."""
     if os.environ.get("DDPM_BENCH_NO_ONEDNN"):
@@ -52,7 +45,7 @@ def work(model: str, folder: Path) -> None:
     pictures = [np.load(f) for f in sorted(folder.glob("*.npy"))]
     if os.environ["DDPM_BENCH_TASK"] == "encode":
         (folder / name).mkdir()
-        for members in groups(pictures):
+        for _, members in alike(pictures):
             for i, file in zip(members, codec.encode([pictures[i] for i in members], Target(lossless=True))):
                 (folder / name / f"{i}.ddpm").write_bytes(file.data)
         return
@@ -95,9 +88,7 @@ def main(data, tile, images, crop, model, machines, folder, output):
     """Measure which files come back exactly where."""
     if folder:
         return work(model, folder)
-    every = load_images(data, tile)
-    order = np.random.default_rng(0).permutation(len(every))[:images]
-    pictures = [every[i][:crop, :crop] for i in order]
+    pictures = [p[:crop, :crop] for p in draw(data, tile, images)]
     machines = list(machines) or list(MACHINES)
     result = measure(model, pictures, machines)
     if output:

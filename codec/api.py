@@ -27,7 +27,15 @@ from ddpm.likelihood import to_unit
 from ddpm.model import DDPM, ModelError, load_model, read_card, shipped_models, strict_fp32
 
 from . import lossless, progressive
-from .container import TRAILER, Header, checksum, pack_corrections, unpack_corrections, unpack_varint, varint
+from .container import (
+    TRAILER,
+    Header,
+    checksum,
+    pack_corrections,
+    pack_part,
+    unpack_corrections,
+    unpack_part,
+)
 from .errors import CodecError, DamagedFile, UnknownModel
 from .pictures import MAX_PIXELS, to_array
 from .plan import MEAN, Allotment, Plan, plan_for
@@ -166,22 +174,24 @@ class Codec:
         if target.mse is not None and (worst := max(s.mse for s in sent)) > target.mse:
             raise CodecError(f"this model's lossy code ends at {psnr(worst):.2f} dB for this picture")
         out = []
-        pixels = lossless.Pixels(self.model, (height, width), plan.gammas[-1], grey, seed) if target.lossless else None
+        pixels = None
+        if target.lossless and channel == "trellis":
+            pixels = lossless.Pixels(self.model, (height, width), plan.gammas[-1], grey, seed)
         for s, array in zip(sent, arrays):
             by = s.allotment
             mode = "lossless" if target.lossless else "lossy"
             header = Header(blank.model, height, width, by.profile, by.steps, grey, seed, mode).pack(self.native)
             payload = pack_corrections(header, by.corrections) + np.packbits(s.stream.bits).tobytes()
-            if target.lossless and channel == "trellis":
+            if pixels:
                 part = lossless.encode(pixels, s.stream.z, array)
-                payload += varint(len(part)) + part
+                payload += pack_part(header, part)
             data = header + payload + checksum(header, payload, self.model.fingerprint)
             out.append(
                 Encoded(
                     data if channel == "trellis" else b"",
                     plan.dims,
                     height * width,
-                    0.0 if target.lossless else s.mse,
+                    0.0 if pixels else s.mse,
                     sum(s.stream.kl),
                     s.bits,
                     0.0,
@@ -206,7 +216,7 @@ class Codec:
         end = start + -(-allotment.total // 8)  # of the messages
         whole, part = end + TRAILER, end
         if header.mode == "lossless":
-            length, part = unpack_varint(data, end)
+            length, part = unpack_part(data, data[:at], end)
             whole = part + length + TRAILER
             if length > lossless.PREFIX + 8 * plan.dims + 4096:
                 raise DamagedFile("the lossless part is longer than any could be")
@@ -250,14 +260,12 @@ class Codec:
         for (height, width, grey, seed, reach, exact), members in groups.items():
             size, allotments = (height, width), [opened[i].allotment for i in members]
             plan, bits = allotments[0].plan, [payloads[i] for i in members]
+            chain = progressive.decode(self.model, plan, bits, allotments, reach, size, grey, seed, progress)
             if exact:
-                chain = progressive.arrive(self.model, plan, bits, allotments, reach, size, grey, seed, progress)
                 pixels = lossless.Pixels(self.model, size, plan.gammas[-1], grey, seed)
                 arrays = [lossless.decode(pixels, z, opened[i].pixels) for i, z in zip(members, chain.z)]
             else:
-                arrays = progressive.decode(
-                    self.model, plan, bits, allotments, reach, size, grey, seed, recon, progress
-                )
+                arrays = progressive.show(chain, recon, seed)
                 arrays = arrays[..., 0] if grey else arrays
             for i, array in zip(members, arrays):
                 info = opened[i].info

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import CodecError, DamagedFile, NotOurFile, UnknownModel
-from .pictures import MAX_PIXELS, png_bytes, read_picture
+from .pictures import MAX_PIXELS, is_grey, png_bytes, read_picture
 
 if TYPE_CHECKING:
     from ddpm.model import DDPM
@@ -321,7 +321,7 @@ def chain_of(model: DDPM, steps: int):
     if not 2 <= steps <= MAX_STEPS:
         raise CodecError(f"an archive has 2 to {MAX_STEPS} steps, not {steps}")
     try:
-        return BitsBack(Reverse(model, model.variance, model.clip), steps)
+        return BitsBack(Reverse(model), steps)
     except ValueError as e:
         raise CodecError(str(e)) from None
 
@@ -380,7 +380,7 @@ def store(x: np.ndarray, model: DDPM) -> bytes:
     from .api import Codec
     from .ratecontrol import Target
 
-    grey = (x == x[..., :1]).all()
+    grey = is_grey(x)
     files = [png_bytes(np.ascontiguousarray(x[..., 0]) if grey else x)]
     if model.coding:
         with suppress(CodecError):  # not every size has a code

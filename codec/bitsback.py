@@ -21,7 +21,7 @@ from ddpm.gaussian import Step
 from ddpm.reverse import Reverse
 from ddpm.schedule import alpha_sigma
 
-from .entropy import FRACTIONS, HIGHEST, LOWEST, OCTAVE, Uniform, groups, model_for
+from .entropy import FRACTIONS, HIGHEST, LOWEST, OCTAVE, Uniform, joined, parts
 from .errors import CodecError, DamagedFile
 from .lossless import HALF
 
@@ -107,29 +107,12 @@ class Stack:
 
     def push_pixels(self, x: np.ndarray, mean: np.ndarray, log_std: np.ndarray) -> None:
         """x (n,) levels 0 to 255 under discretized Gaussians with mean and log std in units of x, -1 to 1."""
-        parts, escaped = [], []
-        for members, key, level in groups(*integers(mean, log_std)):
-            symbols = x[members].astype(np.int64) - level + key[2] + 1
-            outside = (symbols < 1) | (symbols > key[2] + key[3] + 1)
-            parts.append((np.where(outside, 0, symbols).astype(np.int32), key))
-            escaped.append(members[outside])
-        escaped = np.concatenate(escaped)
-        if len(escaped):
-            self.coder.encode_reverse(x[escaped].astype(np.int32), Uniform(256))
-        for symbols, key in reversed(parts):
-            self.coder.encode_reverse(symbols, model_for(*key))
+        for symbols, model in reversed(list(parts(x, *integers(mean, log_std)))):
+            self.coder.encode_reverse(symbols, model)
 
     def pop_pixels(self, mean: np.ndarray, log_std: np.ndarray) -> np.ndarray:
         """(n,) uint8."""
-        x, escaped = np.zeros(len(mean), np.int64), []
-        for members, key, level in groups(*integers(mean, log_std)):
-            symbols = self.coder.decode(model_for(*key), len(members))
-            x[members] = level + symbols - key[2] - 1
-            escaped.append(members[symbols == 0])
-        escaped = np.concatenate(escaped)
-        if len(escaped):
-            x[escaped] = self.coder.decode(Uniform(256), len(escaped))
-        return x.astype(np.uint8)
+        return joined(self.coder, *integers(mean, log_std))
 
     def push_bytes(self, data: bytes) -> None:
         self.coder.encode_reverse(np.frombuffer(data, np.uint8).astype(np.int32), Uniform(256))

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from ddpm import pretrained
-from ddpm.bound import bound, chain_for
+from ddpm.bound import bound, chain_for, own_steps
 from ddpm.data import load_images
 from ddpm.gaussian import Step, kl_nats
 from ddpm.likelihood import LN2, to_unit
@@ -256,7 +256,7 @@ def release(source, data, output, *, tile, images, crop, settings, test=None, de
         card["calibration"] = {"pictures": sum(len(b) for b in batches), "crop": crop}
         if test:
             pictures = sample_pictures([test], tile, 2048, crop, seed=1)
-            limit = bound(chain_for(Reverse(model), None), pictures, samples=2, quiet=quiet).to_json()
+            limit = bound(chain_for(Reverse(model), own_steps(model)), pictures, samples=2, quiet=quiet).to_json()
             card["bound"] = {k: v for k, v in limit.items() if v is not None}
             card["summary"] = {"bits_per_dim": round(card["bound"]["total"], 4)}
         if beside:

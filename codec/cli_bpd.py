@@ -10,6 +10,7 @@ import numpy as np
 
 from .console import common, device_option, make_folder, options, write_output
 from .errors import CodecError, UnknownModel
+from .pictures import is_grey
 
 BATCH_PIXELS = 1 << 16
 
@@ -116,12 +117,11 @@ def reverse_process(name: str, variance: str | None, clip: bool | None, bf16: bo
 
     strict_fp32()
     try:
-        model = load_model(name, device)
+        return Reverse(load_model(name, device), variance, clip, bf16)
     except ModelError as e:
         raise UnknownModel(str(e)) from None
-    if model.variance != "learned" and variance == "learned":
-        raise CodecError(f"model {model.name} does not say how sure it is of a pixel: --variance beta or beta-tilde")
-    return Reverse(model, variance or model.variance, model.clip if clip is None else clip, bf16)
+    except ValueError as e:
+        raise CodecError(str(e)) from None
 
 
 def read_pictures(data, tile, images, seed) -> list[np.ndarray]:
@@ -143,7 +143,7 @@ def grouped(pictures, workers, by_grey: bool) -> list:
 
     groups: dict[tuple, list[int]] = {}
     for i in workers.share(range(len(pictures))):
-        grey = by_grey and bool((pictures[i] == pictures[i][..., :1]).all())
+        grey = by_grey and is_grey(pictures[i])
         groups.setdefault((*pictures[i].shape[:2], grey), []).append(i)
     out = []
     for (height, width, grey), numbers in groups.items():
@@ -156,10 +156,9 @@ def grouped(pictures, workers, by_grey: bool) -> list:
 
 def measured(reverse, groups, steps, samples, seed, quiet) -> list:
     """The bound of each group."""
-    from ddpm.bound import bound, chain_for
+    from ddpm.bound import bound, chain_for, own_steps
 
-    schedule = reverse.model.schedule
-    T = getattr(schedule, "T", None) if steps is None else None if steps == "inf" else steps
+    T = own_steps(reverse.model) if steps is None else None if steps == "inf" else steps
     if steps == "codec":
         return [coded(reverse.model, *group, seed, quiet) for group in groups]
     chain = chain_for(reverse, T)

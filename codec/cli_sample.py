@@ -169,7 +169,7 @@ def reverse_process(name: str, variance: str | None, steps: int, device: str):
 
     try:
         model = load_model(name, pick_device(device))
-        reverse = Reverse(model, variance or model.variance, model.clip)
+        reverse = Reverse(model, variance)
         return reverse, reverse.levels(steps)
     except ModelError as e:
         raise UnknownModel(str(e)) from None

@@ -105,6 +105,22 @@ def unpack_corrections(data: bytes, at: int, count: int) -> tuple[bytes, int]:
     return data[at:end], end + 1
 
 
+def pack_part(header: bytes, part: bytes) -> bytes:
+    """The lossless part behind its length, which has a CRC-8 of its own (over the header and it)."""
+    length = varint(len(part))
+    return length + bytes([crc8(header + length)]) + part
+
+
+def unpack_part(data: bytes, header: bytes, at: int) -> tuple[int, int]:
+    """Length and place of the lossless part that is announced at a place, (0, behind the end) if that is cut."""
+    length, end = unpack_varint(data, at)
+    if end >= len(data):
+        return 0, len(data) + 1
+    if crc8(header + data[at:end]) != data[end]:
+        raise DamagedFile("the file is damaged (checksum of the lossless part's length)")
+    return length, end + 1
+
+
 def unpack_varint(data: bytes, at: int) -> tuple[int, int]:
     """The number that begins at a place, and the place behind it; behind the end if the number is cut."""
     n = 0

@@ -10,6 +10,7 @@ where the file was made.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -74,6 +75,32 @@ def groups(means: np.ndarray, scales: np.ndarray):
         yield members, tuple(int(v) for v in key[:, members[0]]), level[members]
 
 
+def parts(x: np.ndarray, means: np.ndarray, scales: np.ndarray) -> Iterator[tuple[np.ndarray, Categorical]]:
+    """What is coded for x (n,), in order: symbols and their distribution; last the levels that no table reached."""
+    escaped = []
+    for members, key, level in groups(means, scales):
+        symbols = x[members].astype(np.int64) - level + key[2] + 1
+        outside = (symbols < 1) | (symbols > key[2] + key[3] + 1)
+        yield np.where(outside, 0, symbols).astype(np.int32), model_for(*key)
+        escaped.append(members[outside])
+    escaped = np.concatenate(escaped)
+    if len(escaped):
+        yield x[escaped].astype(np.int32), Uniform(256)
+
+
+def joined(coder, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """(n,) uint8: what ``parts`` were made of, from a coder that decodes them in order."""
+    x, escaped = np.zeros(len(means), np.int64), []
+    for members, key, level in groups(means, scales):
+        symbols = coder.decode(model_for(*key), len(members))
+        x[members] = level + symbols - key[2] - 1
+        escaped.append(members[symbols == 0])
+    escaped = np.concatenate(escaped)
+    if len(escaped):
+        x[escaped] = coder.decode(Uniform(256), len(escaped))
+    return x.astype(np.uint8)
+
+
 class Writer:
     """A range coder's output; ``Reader`` mirrors it call by call."""
 
@@ -82,15 +109,8 @@ class Writer:
 
     def pixels(self, x: np.ndarray, means: np.ndarray, scales: np.ndarray) -> None:
         """x (n,) levels 0 to 255 under their means and scales (see ``groups``)."""
-        escaped = []
-        for members, key, level in groups(means, scales):
-            symbols = x[members].astype(np.int64) - level + key[2] + 1
-            outside = (symbols < 1) | (symbols > key[2] + key[3] + 1)
-            self.coder.encode(np.where(outside, 0, symbols).astype(np.int32), model_for(*key))
-            escaped.append(members[outside])
-        escaped = np.concatenate(escaped)
-        if len(escaped):
-            self.coder.encode(x[escaped].astype(np.int32), Uniform(256))
+        for symbols, model in parts(x, means, scales):
+            self.coder.encode(symbols, model)
 
     def counts(self, n: np.ndarray, counts: np.ndarray) -> None:
         """n, symbols of one distribution, given by counts."""
@@ -109,15 +129,7 @@ class Reader:
         self.coder = stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
 
     def pixels(self, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
-        x, escaped = np.zeros(len(means), np.int64), []
-        for members, key, level in groups(means, scales):
-            symbols = self.coder.decode(model_for(*key), len(members))
-            x[members] = level + symbols - key[2] - 1
-            escaped.append(members[symbols == 0])
-        escaped = np.concatenate(escaped)
-        if len(escaped):
-            x[escaped] = self.coder.decode(Uniform(256), len(escaped))
-        return x.astype(np.uint8)
+        return joined(self.coder, means, scales)
 
     def counts(self, n: int, counts: np.ndarray) -> np.ndarray:
         return self.coder.decode(Categorical(counts.astype(np.float32), perfect=False), n)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import numpy as np
 import torch
 
 from ddpm.bound import Chain, per_dim
@@ -28,7 +27,6 @@ class Coded(Chain):
         self.levels = plan.steps
         self.steps = [Step(t, s) for t, s in pairwise(plan.gammas)]
         self.basis = basis_for(model.coding, size, grey)
-        self.ends = np.cumsum(plan.ideal()) / sum(plan.ideal())
 
     def prior(self, x):
         return torch.zeros(len(x), device=x.device)

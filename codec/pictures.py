@@ -60,9 +60,14 @@ def to_array(image: Image.Image, name="image", *, drop_alpha=False, max_pixels=M
     if alpha is not None and alpha.min() < 255 and not drop_alpha:
         raise CodecError(f"{name}: has transparency, which a lossy file cannot keep; say --drop-alpha to go without")
     array = np.array(_to_srgb(image, profile, name))
-    if array.ndim == 3 and (array == array[..., :1]).all():
+    if array.ndim == 3 and is_grey(array):
         array = array[..., 0]
     return array
+
+
+def is_grey(array: np.ndarray) -> bool:
+    """Whether a picture (H, W, 3) has three equal channels."""
+    return bool((array == array[..., :1]).all())
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None, name: str) -> Image.Image:

@@ -235,27 +235,9 @@ def decode(
     size: tuple[int, int],
     grey=False,
     seed=0,
-    recon="mean",
-    progress=None,
-) -> np.ndarray:
-    """B payloads, whole or cut, of images that all go ``steps`` steps (``Allotment.reach``) -> (B, H, W, 3) uint8."""
-    chain = arrive(model, plan, bits, allotments, steps, size, grey, seed, progress)
-    return shown(chain, reconstruct(chain, recon, seed))
-
-
-@torch.inference_mode()
-def arrive(
-    model: DDPM,
-    plan: Plan,
-    bits: Sequence[np.ndarray],
-    allotments: Sequence[Allotment],
-    steps: int,
-    size: tuple[int, int],
-    grey=False,
-    seed=0,
     progress=None,
 ) -> Chain:
-    """The chain where the payloads lead it."""
+    """Where B payloads, whole or cut, lead the chain; all images go ``steps`` steps (``Allotment.reach``)."""
     chain = Chain(model, plan, size, len(bits), grey, seed)
     for _ in follow(chain, bits, allotments, steps):
         if progress:
@@ -287,6 +269,12 @@ def follow(
         zeta = torch.stack([decode_step(m, t, (chain.seed, chain.k)) for m, t in zip(sent, trellises)])
         position = [i + t.bits for i, t in zip(position, trellises)]
         chain.move(p, zeta.to(p.r.device))
+
+
+@torch.inference_mode()
+def show(chain: Chain, recon="mean", seed=0) -> np.ndarray:
+    """The pictures of the images where the chain stands, (B, H, W, 3) uint8; see ``reconstruct``."""
+    return shown(chain, reconstruct(chain, recon, seed))
 
 
 def shown(chain: Chain, x_hat: torch.Tensor) -> np.ndarray:

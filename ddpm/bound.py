@@ -168,6 +168,11 @@ def spread(numbers: np.ndarray, sample: int, samples: int, seed: int) -> np.ndar
     return (np.random.default_rng(seed).random() + GOLDEN * (numbers * samples + sample)) % 1
 
 
+def own_steps(model) -> int | None:
+    """The T that a model's schedule has by itself, or None for a continuous one."""
+    return getattr(model.schedule, "T", None)
+
+
 def chain_for(reverse: Reverse, steps: int | None) -> Chain:
     """The chain on T = ``steps`` levels of the model's schedule, or its limit for None; ValueError if there is none."""
     if steps is None:

@@ -79,14 +79,14 @@ class DiffusersDDPM(DDPM):
 
     def forward(self, z: torch.Tensor, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """z (B, 3, H, W) float32, gamma (B,) -> eps_hat, log m, both like z. Any H, W >= 1."""
-        t = torch.from_numpy(self.schedule.timestep(gamma.cpu().numpy())).float().to(z.device)
+        t = torch.from_numpy(self.schedule.timestep(gamma.cpu().numpy())).to(z.device, z.dtype)
         height, width = z.shape[2:]
         seen = z
         if height % self.stride or width % self.stride:
             rows, columns = (mirror(n, n + -n % self.stride, z.device) for n in (height, width))
             seen = z[:, :, rows][..., columns]
         out = self.net(seen, t).sample[..., :height, :width]
-        gamma = gamma.float()[:, None, None, None]
+        gamma = gamma.to(z.dtype)[:, None, None, None]
         alpha, sigma = torch.sigmoid(-gamma).sqrt(), torch.sigmoid(gamma).sqrt()
         if self.config["prediction"] == "v_prediction":  # alpha eps - sigma x
             out = alpha * out + sigma * z

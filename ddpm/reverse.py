@@ -27,15 +27,23 @@ VARIANCES = ("learned", "beta", "beta-tilde")
 class Reverse:
     """The reverse process of ``model``, anything with model(z, gamma (B,)) -> eps_hat, log m (both like z).
 
-    clip: x_hat is cut to the range of images, [-1, 1]. bf16: the network computes in bfloat16, faster and less exactly.
+    variance and clip are the model's own unless given; ValueError for "learned" where it has none. clip: x_hat is cut
+    to the range of images, [-1, 1]. bf16: the network computes in bfloat16, faster and less exactly.
     """
 
     model: torch.nn.Module
-    variance: str = "learned"
-    clip: bool = True
+    variance: str | None = None
+    clip: bool | None = None
     bf16: bool = False
 
     def __post_init__(self):
+        own = getattr(self.model, "variance", "learned")
+        if self.variance is None:
+            object.__setattr__(self, "variance", own)
+        if self.clip is None:
+            object.__setattr__(self, "clip", getattr(self.model, "clip", True))
+        if self.variance == "learned" != own:
+            raise ValueError("this model does not say how sure it is of a pixel: its variance is beta or beta-tilde")
         if self.variance not in VARIANCES:
             raise ValueError(f"unknown variance {self.variance!r}; known: {', '.join(VARIANCES)}")
 

@@ -140,11 +140,8 @@ def test_every_flipped_byte_is_refused(codec):
         for flip in (1, 128, 255):
             data = bytearray(file.data)
             data[i] ^= flip
-            try:
-                shown = decode(bytes(data))
-            except CodecError:
-                continue
-            assert not shown.complete  # a length that says that more should follow: a prefix, and shown as one
+            with pytest.raises(CodecError):
+                decode(bytes(data))
 
 
 def test_other_arithmetic_is_found_out(codec):

@@ -32,7 +32,8 @@ def test_decoder_sees_what_the_encoder_measured(model, size, grey):
     pictures = [smooth_picture(*size, s, 1 if grey else 3) for s in range(2)]
     plan, streams = send(model, pictures, grey)
     allotments = [Allotment(plan, MEAN, plan.steps)] * 2
-    arrays = progressive.decode(model, plan, [s.bits for s in streams], allotments, plan.steps, size, grey)
+    chain = progressive.decode(model, plan, [s.bits for s in streams], allotments, plan.steps, size, grey)
+    arrays = progressive.show(chain)
     for picture, array, stream in zip(pictures, arrays, streams):
         shown = array[..., 0] if grey else array
         mse = np.mean((shown.astype(float) - picture) ** 2)
@@ -104,8 +105,9 @@ def test_grey_code_sends_one_coordinate_a_pixel(model):
 def test_reconstructions(model, recon):
     picture = smooth_picture(16, 16)
     plan, [stream] = send(model, [picture])
-    decode = lambda: progressive.decode(  # noqa: E731
-        model, plan, [stream.bits], [Allotment(plan, MEAN, plan.steps)], plan.steps // 2, (16, 16), recon=recon
+    allotments = [Allotment(plan, MEAN, plan.steps)]
+    decode = lambda: progressive.show(  # noqa: E731
+        progressive.decode(model, plan, [stream.bits], allotments, plan.steps // 2, (16, 16)), recon
     )
     assert np.array_equal(decode(), decode())
     assert decode().shape == (1, 16, 16, 3)
