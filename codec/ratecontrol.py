@@ -169,7 +169,7 @@ class Controlled:
     """Corrects every long step to what it turns out to need, and what follows to what is left of the budget.
 
     The probe says how the cost goes on, up to a factor that the chain so far has shown. The end moves, within
-    ``SLACK`` steps, to where the bits that are left come nearest to those needed.
+    ``SLACK`` steps, to where the bits that are left come nearest to those needed, and can be spent to the last.
     """
 
     SLACK = 2
@@ -179,6 +179,9 @@ class Controlled:
         self.steps, self.most = steps, min(steps + self.SLACK, plan.steps)
         self.expected, self.budget, self.surplus = np.diff(cost), budget, surplus
         self.spent, self.seen = 0, np.zeros(2)
+        long = [k for k in range(self.most) if plan.is_long(k, profile)]
+        self.range = np.zeros((2, self.most))  # what corrections can make of the steps
+        self.range[:, long] = [[Allotment.corrected(plan, profile, k, c) for k in long] for c in (0, 255)]
 
     def bits(self, step: int, kl: float) -> int:
         n = self._bits(step, self.surplus * kl)
@@ -193,11 +196,12 @@ class Controlled:
             left = self.budget - self.spent
             ahead = np.cumsum(self.surplus * self.expected[step + 1 : self.most]) * (self.seen[0] / self.seen[1])
             needed = wanted + np.concatenate([[0], ahead])  # to end after this step, the next, ...
-            end = int(np.abs(np.log(max(left, 1) / needed)).argmin())
-            if end == 0 and len(needed) > 1 and left > Allotment.corrected(self.plan, self.profile, step, 255):
-                end = 1  # what is left would not fit into this step
+            least, greatest = np.cumsum(self.range[:, step : self.most], 1)
+            loss = np.abs(np.log(max(left, 1) / needed)) + 1e3 * (left > greatest)
+            end = int(np.where(least <= left, loss, np.inf).argmin())
             self.steps = step + 1 + end
-            wanted = left if end == 0 else wanted * left / needed[end]
+            wanted *= left / needed[end]
+            wanted = min(max(wanted, left - (greatest[end] - greatest[0])), left - (least[end] - least[0]))
         self.corrections += bytes([Allotment.correction(self.plan, self.profile, step, wanted)])
         return Allotment.corrected(self.plan, self.profile, step, self.corrections[-1])
 

@@ -72,9 +72,9 @@ class Sender:
         hungry = [i for i, s in sent.items() if s.starved > STARVED and s.stream.kl and self.channel == "trellis"]
         for i in hungry:
             self.cost[i] *= sent[i].starved
+        merit = (lambda s: s.mse) if mse is None else (lambda s: (s.mse > mse, s.bits))
         for i, again in self.once({i: budgets[i] for i in hungry}, mse, steps).items():
-            if again.mse < sent[i].mse if mse is None else again.bits < sent[i].bits:
-                sent[i] = again
+            sent[i] = min(sent[i], again, key=merit)
         return sent
 
     def once(self, budgets: dict[int, float], mse: float | None, steps: int | None) -> dict[int, Sent]:

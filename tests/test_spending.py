@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from codec.plan import MEAN, TILTS, UNIT, Allotment, Plan
@@ -28,6 +28,7 @@ def spend(spending, kl):
 
 @settings(deadline=None)
 @given(st.floats(6000, 20000), st.floats(0.75, 1.3), st.integers(0, 1000))
+@example(6000.0, 0.75, 151)  # the step after the first that would do costs more than is left
 def test_a_budget_is_used_up_and_never_passed(budget, factor, seed):
     """Though the picture costs more or less than the probe says, and steps differ at random."""
     p = plan()
@@ -37,7 +38,7 @@ def test_a_budget_is_used_up_and_never_passed(budget, factor, seed):
     sizes = spend(by, kl)
     allotment = Allotment(p, by.profile, len(sizes), by.corrections)
     assert list(allotment.sizes) == sizes
-    assert 0.96 * budget <= sum(sizes) + 8 * (len(by.corrections) + 1) <= budget
+    assert 0.97 * budget <= sum(sizes) + 8 * (len(by.corrections) + 1) <= budget
 
 
 def test_without_a_budget_each_step_gets_what_it_asks_for():
