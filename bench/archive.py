@@ -1,10 +1,12 @@
 """Archives beside the model's bound on the same pictures and levels, and beside PNG and WebP; bits per value.
 
-    python -m bench.archive DATA [--tile 32] [--images 256] [--steps 50] [--model cifar10] -o archive.json
+    python -m bench.archive DATA [--tile 32] [--images 256] [--steps 50] [--model cifar10] [--single] -o archive.json
 
 ``net`` is what the pictures coded by bits-back add to the stack, ``bound`` the same pictures' bound, ``archive`` the
-whole file over all pictures, with its table and the first pictures that are files of their own. All colours count, of
-grey pictures too.
+whole file over all pictures, with its table and the first pictures that are files of their own; ``single`` one lossless
+file each. All colours count, of grey pictures too. The coder alone is looked at with one batch: ``coder`` is what it
+adds to the log-densities of the very latents and pixels; ``coder_ns`` the time of pop and push together, for one value
+and step, to code and to decode.
 """
 
 from __future__ import annotations
@@ -17,14 +19,17 @@ import click
 import numpy as np
 import torch
 
+from codec import Codec, Target
 from codec.api import pick_device
 from codec.archive import MAX_PIXELS, STEPS, batches, contents, create, extract
+from codec.bitsback import BitsBack
 from ddpm.bound import bound, chain_for
 from ddpm.model import load_model
 from ddpm.reverse import Reverse
 
+from .ledger import Clock, Ledger
 from .peers import lossless
-from .pick import draw
+from .pick import alike, draw
 
 
 def bound_of(model, pictures, where, steps, draws) -> float:
@@ -38,6 +43,32 @@ def bound_of(model, pictures, where, steps, draws) -> float:
             bits += bound(chain, [x], seed=seed, quiet=True).total * x.numel()
             values += x.numel()
     return bits / values
+
+
+def coder(model, x: np.ndarray, steps: int) -> dict:
+    """The coder alone, on a batch (B, 3, H, W): excess in bits per value, nanoseconds per value and level."""
+    chain = BitsBack(Reverse(model), steps)
+    filled = np.random.default_rng(0).integers(1, 1 << 32, x.size, dtype=np.uint32)
+    ledger, clock = (kind(chain.gaussians, filled) for kind in (Ledger, Clock))
+    before = ledger.bits
+    chain.push(ledger, x)
+    excess = (ledger.bits - before - ledger.ideal) / x.size
+    chain.push(clock, x)
+    pushed = clock.seconds
+    if not np.array_equal(chain.pop(clock, x.shape), x):
+        raise RuntimeError("a picture did not come back")
+    each = 1e9 / (x.size * chain.looks)
+    return {"coder": excess, "coder_ns": [pushed * each, (clock.seconds - pushed) * each]}
+
+
+def single(model, pictures: list[np.ndarray]) -> float:
+    """Bits per value of lossless files, one for each picture."""
+    codec, n_bytes = Codec(model), 0
+    for _, members in alike(pictures):
+        for k in range(0, len(members), 16):
+            files = codec.encode([pictures[i] for i in members[k : k + 16]], Target(lossless=True))
+            n_bytes += sum(len(f.data) for f in files)
+    return 8 * n_bytes / sum(p.size for p in pictures)
 
 
 def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bool) -> dict:
@@ -62,6 +93,9 @@ def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bo
         result["net"] = (32 * c.count - 8 * files) / coded
         result["bound"] = bound_of(model, pictures, together, steps, draws)
         result["over"] = result["net"] - result["bound"]
+        size, where = max(together, key=lambda batch: len(batch[1]))
+        x = [pictures[i][top : top + size[0], left : left + size[1]] for i, top, left in where]
+        result |= coder(model, np.stack(x).transpose(0, 3, 1, 2), steps)
     if c.stored:
         result["stored_bits"] = 8 * files / (values - coded)
     result["archive"] = 8 * len(data) / values
@@ -78,14 +112,18 @@ def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bo
 @click.option("--images", default=256, show_default=True)
 @click.option("--model", default="cifar10", show_default=True)
 @click.option("--steps", default=STEPS, show_default=True)
-@click.option("--draws", default=4, show_default=True, help="Of the latents, for the bound.")
+@click.option("--draws", default=1, show_default=True, help="Of the latents, for the bound.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Extract and compare all pictures.")
+@click.option("--single", "also_single", is_flag=True, help="One file each as well.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("-o", "--output", type=Path)
-def main(data, tile, images, model, steps, draws, check, device, output):
+def main(data, tile, images, model, steps, draws, check, also_single, device, output):
     """Measure archives."""
+    model = load_model(model, pick_device(device))
     pictures = [np.ascontiguousarray(p) for p in draw(data, tile, images)]
-    result = measure(load_model(model, pick_device(device)), pictures, steps, draws, check)
+    result = measure(model, pictures, steps, draws, check)
+    if also_single:
+        result["single"] = single(model, pictures)
     if output:
         output.write_text(json.dumps(result, indent=1))
     print("\n".join(f"{k:12} {v:.4f}" if isinstance(v, float) else f"{k:12} {v}" for k, v in result.items()))

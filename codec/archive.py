@@ -140,7 +140,8 @@ def create(
     _check_names(names)
     sizes = [array.shape[:2] for array in arrays]
     _check_patches(sizes)
-    chain, stack, plan, depth = chain_of(model, steps), Stack(), [], math.inf
+    chain, plan, depth = chain_of(model, steps), [], math.inf
+    stack = Stack(chain.gaussians)
     threads = torch.get_num_threads()
     with arithmetic(threads):
         for size, where in layout(sizes):
@@ -149,7 +150,7 @@ def create(
                 affordable = max(1, int(0.98 * stack.bits / (depth * dims)))
                 n = min(largest(size), 1 << min(affordable, len(where) - at).bit_length() - 1)
                 while n:
-                    trial = Stack(stack.words())
+                    trial = stack.copy()
                     x = np.stack([patch(arrays[i], top, left, size) for i, top, left in where[at : at + n]])
                     try:
                         chain.push(trial, x.transpose(0, 3, 1, 2), progress)
@@ -221,7 +222,7 @@ def extract(data: bytes, model: DDPM, *, max_pixels=MAX_PIXELS, progress=None) -
 def _pictures(c: Contents, words, chain, model, progress):
     from .bitsback import Stack
 
-    stack, started = Stack(words), {}
+    stack, started = Stack(chain.gaussians, words), {}
     missing = [(len(cuts(h)) - 1) * (len(cuts(w)) - 1) for h, w in c.sizes]
     for entry, size, where in reversed(batches(c.sizes, c.plan)):
         with arithmetic(c.threads):
@@ -364,7 +365,7 @@ def numerics(chain, shapes) -> int:
             answers = [a for step in steps for a in chain.reverse.predict(step, z)]
             for a in (*answers, *chain.reverse.pixels(chain.steps[-1], z)):
                 check = zlib.crc32(torch.as_tensor(a).cpu().contiguous().numpy().tobytes(), check)
-    stack, k = Stack(), np.arange(-99, 99)
+    stack, k = Stack(chain.gaussians), np.arange(-99, 99)
     stack.push(k, k[::-1] / 9 + 0.1, 8 + np.abs(k) / 7)
     return zlib.crc32(stack.words().astype("<u4").tobytes(), check)
 

@@ -23,11 +23,9 @@ from ddpm.schedule import alpha_sigma
 
 from .entropy import FRACTIONS, HIGHEST, LOWEST, OCTAVE, Uniform, joined, parts
 from .errors import CodecError, DamagedFile
+from .gaussians import FINENESS, Gaussians
 from .lossless import HALF
 
-FINENESS = 8  # grid points per standard deviation, at least
-REACH = 7  # standard deviations to either side that are coded directly; every grid point in it takes 2^-24 of the mass
-WIDEST = 1 << 13  # grid points to either side, at most
 TAIL = 1 << 20  # grid points beyond, sent plainly
 RESERVE = 4  # words; below it ANS may have made up what it popped
 
@@ -39,12 +37,16 @@ class Dry(Exception):
 class Stack:
     """An ANS coder. What ``pop`` returns, ``push`` with the same arguments puts back, bit by bit, and vice versa."""
 
-    def __init__(self, words: np.ndarray | None = None):
+    def __init__(self, gaussians: Gaussians, words: np.ndarray | None = None):
+        self.gaussians = gaussians
         try:
             self.coder = stream.stack.AnsCoder(*([] if words is None else [words.astype(np.uint32)]))
         except ValueError:
             raise DamagedFile("the archive's words are damaged") from None
         self.lowest = self.bits
+
+    def copy(self) -> Stack:
+        return type(self)(self.gaussians, self.words())
 
     @property
     def bits(self) -> int:
@@ -53,32 +55,40 @@ class Stack:
     def words(self) -> np.ndarray:
         return self.coder.get_compressed()
 
-    def push(self, k: np.ndarray, mean: np.ndarray, std: np.ndarray, tails=True) -> None:
-        """Integers k (n,) under Gaussians, mean and std (n,) in grid units. Without tails k lies within reach."""
-        centre, reach, model = frame(mean, std)
-        symbols = k - centre
+    def push(self, k: np.ndarray, mean: np.ndarray, std: np.ndarray | float, tails=True) -> None:
+        """Integers k (n,) under Gaussians, mean (n,), std (n,) or one, in grid points. Without tails: k is in reach."""
+        frame = self.gaussians.frame(mean, std)
+        symbols = k[frame.order] - frame.centre
+        beyond = np.abs(symbols) - frame.reach
         if tails:
-            beyond = np.abs(symbols) - reach
             beyond = beyond[beyond >= 0]
             if len(beyond):
                 if beyond.max() >= TAIL:
                     raise CodecError("the model is too far from this picture; nothing is written")
                 self.coder.encode_reverse(beyond.astype(np.int32), Uniform(TAIL))
-        elif np.abs(symbols).max() > reach:
+                symbols = np.clip(symbols, -frame.reach, frame.reach)
+        elif beyond.max() > 0:
             raise DamagedFile("the archive's words contradict each other: other arithmetic, or damage")
-        self.coder.encode_reverse(np.clip(symbols, -reach, reach).astype(np.int32), model, mean - centre, std)
+        symbols = (symbols + frame.reach).astype(np.int32)
+        end = len(symbols)
+        for count, model in reversed(frame.models):
+            self.coder.encode_reverse(symbols[end - count : end], model)
+            end -= count
 
-    def pop(self, mean: np.ndarray, std: np.ndarray, tails=True) -> np.ndarray:
+    def pop(self, mean: np.ndarray, std: np.ndarray | float, tails=True) -> np.ndarray:
         """(n,) int64."""
-        centre, reach, model = frame(mean, std)
-        symbols = self.coder.decode(model, mean - centre, std).astype(np.int64)
+        frame = self.gaussians.frame(mean, std)
+        symbols = np.concatenate([self.coder.decode(model, count) for count, model in frame.models])
+        symbols -= frame.reach
         if tails:
-            beyond = np.abs(symbols) == reach
-            if beyond.any():
-                symbols[beyond] += np.sign(symbols[beyond]) * self.coder.decode(Uniform(TAIL), int(beyond.sum()))
-        return centre + symbols
+            beyond = np.flatnonzero(np.abs(symbols) == frame.reach)
+            if len(beyond):
+                symbols[beyond] += np.sign(symbols[beyond]) * self.coder.decode(Uniform(TAIL), len(beyond))
+        k = np.empty(len(symbols), np.int64)
+        k[frame.order] = frame.centre + symbols
+        return k
 
-    def borrow(self, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    def borrow(self, mean: np.ndarray, std: np.ndarray | float) -> np.ndarray:
         """``pop`` without tails, of bits that were there for another purpose; Dry if they were not.
 
         What was just pushed is far from random where the model is wrong, and so would be what is popped: the words are
@@ -91,7 +101,7 @@ class Stack:
             raise Dry
         return k
 
-    def repay(self, k: np.ndarray, mean: np.ndarray, std: np.ndarray) -> None:
+    def repay(self, k: np.ndarray, mean: np.ndarray, std: np.ndarray | float) -> None:
         """The inverse of ``borrow``."""
         self.push(k, mean, std, tails=False)
         self._mask(len(mean))
@@ -121,14 +131,6 @@ class Stack:
         return self.coder.decode(Uniform(256), count).astype(np.uint8).tobytes()
 
 
-def frame(mean: np.ndarray, std: np.ndarray):
-    """The integers next to the means (n,), how far the symbols go to either side of them, and their distribution."""
-    if not (np.isfinite(mean).all() and np.isfinite(std).all() and std.min() > 0):
-        raise CodecError("the network's answer is not finite; this model cannot code these pictures")
-    reach = int(min(math.ceil(REACH * std.max()), WIDEST))
-    return np.rint(mean).astype(np.int64), reach, stream.model.QuantizedGaussian(-reach, reach)
-
-
 def integers(mean: np.ndarray, log_std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means in sixteenths of a level and deviations in eighths of an octave of levels, as ``groups`` takes them."""
     if not (np.isfinite(mean).all() and np.isfinite(log_std).all()):
@@ -148,6 +150,7 @@ class BitsBack:
         self.alpha, self.sigma = (float(v) for v in alpha_sigma(gammas[-1]))
         narrower = np.minimum([*self.forward, self.sigma], [1.0, *(step.std_q for step in self.steps)])
         self.grid = 2.0 ** np.floor(np.log2(narrower / FINENESS))  # spacing of z_T, ..., z_0
+        self.gaussians = Gaussians(steps)
 
     @property
     def looks(self) -> int:
@@ -187,19 +190,19 @@ class BitsBack:
     def _first(self, levels):
         """q(z_0 | x)."""
         x = levels.astype(np.float64) / HALF - 1
-        return x * (self.alpha / self.grid[-1]), np.full(len(x), self.sigma / self.grid[-1])
+        return x * (self.alpha / self.grid[-1]), self.sigma / self.grid[-1]
 
     def _forward(self, i, k_s):
         """q(z_t | z_s) of step i."""
         step, z_s = self.steps[i], k_s * self.grid[i + 1]
         scale = step.alpha_t / step.alpha_s / self.grid[i]
-        return z_s * scale, np.full(len(k_s), self.forward[i] / self.grid[i])
+        return z_s * scale, self.forward[i] / self.grid[i]
 
     def _reverse(self, i, k_t, shape):
         """p(z_s | z_t) of step i."""
         step, z_t = self.steps[i], k_t * self.grid[i]
         x_hat, r = self.reverse.predict(step, self._tensor(z_t, shape))
-        r = _numbers(r) if isinstance(r, torch.Tensor) else np.full(len(k_t), float(r))
+        r = _numbers(r) if isinstance(r, torch.Tensor) else float(r)
         return step.mean(z_t, _numbers(x_hat)) / self.grid[i + 1], np.sqrt(1 + r) * (step.std_q / self.grid[i + 1])
 
     def _pixels(self, k, shape):
@@ -208,7 +211,7 @@ class BitsBack:
 
     def _prior(self, n):
         """p(z_T)."""
-        return np.zeros(n), np.full(n, 1 / self.grid[0])
+        return np.zeros(n), 1 / self.grid[0]
 
     def _tensor(self, z, shape):
         return torch.from_numpy(z.astype(np.float32).reshape(shape)).to(self.reverse.model.device)

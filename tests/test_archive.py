@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from bench.ledger import Ledger
 from codec import archive, bitsback
 from codec.archive import contents, create, extract
 from codec.bitsback import BitsBack, Stack
 from codec.cli import main
 from codec.errors import CodecError, DamagedFile, NotOurFile, UnknownModel
+from codec.gaussians import COST, Gaussians
 from ddpm.bound import bound, chain_for
-from ddpm.likelihood import discretized_gaussian_nats
 from ddpm.reverse import Reverse
 
 from .conftest import smooth_picture
@@ -26,8 +27,8 @@ from .conftest import smooth_picture
 T = 6
 
 
-def filled(n=20_000, seed=0):
-    return Stack(np.random.default_rng(seed).integers(1, 1 << 32, n, dtype=np.uint32))
+def filled(n=20_000, seed=0, steps=50):
+    return Stack(Gaussians(steps), np.random.default_rng(seed).integers(1, 1 << 32, n, dtype=np.uint32))
 
 
 @settings(max_examples=40, deadline=None)
@@ -79,46 +80,35 @@ def test_what_is_borrowed_is_noise_whatever_lies_there():
     assert abs(k.mean()) < 0.6
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from([2, 10, 50, 250, 1000]), st.integers(0, 2**32))
+def test_rounding_costs_what_it_may(steps, seed):
+    """Draws from the very Gaussians, coded with the rounded ones; p and q each come up once a step."""
+    n, gaussians, rng = 200_000, Gaussians(steps), np.random.default_rng(seed)
+    frame = gaussians.frame(mean := rng.uniform(-50, 50, n), std := 2 ** rng.uniform(3, 4, n))
+    rounded = np.exp2(np.rint(np.log2(std) * gaussians.octave) / gaussians.octave)
+    middle = np.rint(mean * gaussians.fractions) / gaussians.fractions
+    assert sum(count for count, _ in frame.models) == n
+    assert np.array_equal(frame.centre, np.floor(middle)[frame.order])
+    kl = np.log(rounded / std) + (std**2 + (mean - middle) ** 2) / (2 * rounded**2) - 0.5
+    assert 2 * steps * kl.mean() / math.log(2) < 2 * COST
+
+
 def test_nothing_is_borrowed_from_an_empty_stack():
     with pytest.raises(bitsback.Dry):
         filled(20).borrow(np.zeros(200), np.full(200, 10.0))
     filled(200).borrow(np.zeros(200), np.full(200, 10.0))
 
 
-class Ledger(Stack):
-    """Counts what its content would cost a perfect coder: log-densities of the very latents, in bits."""
-
-    ideal = 0.0
-
-    def push(self, k, mean, std, tails=True):
-        self.ideal += self.density(k, mean, std)
-        super().push(k, mean, std, tails)
-
-    def borrow(self, mean, std):
-        k = super().borrow(mean, std)
-        self.ideal -= self.density(k, mean, std)
-        return k
-
-    def push_pixels(self, x, mean, log_std):
-        unit = torch.from_numpy(x / 127.5 - 1)
-        nats = discretized_gaussian_nats(unit, torch.from_numpy(mean), torch.from_numpy(log_std))
-        self.ideal += float(nats.sum()) / math.log(2)
-        super().push_pixels(x, mean, log_std)
-
-    @staticmethod
-    def density(k, mean, std):
-        return float(np.sum(((k - mean) / std) ** 2 / 2 + np.log(std) + math.log(2 * math.pi) / 2) / math.log(2))
-
-
 def test_the_length_is_the_bound(model):
     x = np.stack([smooth_picture(16, 16, s) for s in range(16)]).transpose(0, 3, 1, 2)
     reverse = Reverse(model)
-    chain, stack = BitsBack(reverse, 12), Ledger(filled().words())
+    chain, stack = BitsBack(reverse, 12), Ledger(Gaussians(12), filled().words())
     before = stack.words()
     bits = stack.bits
     chain.push(stack, x)
     net = (stack.bits - bits) / x.size
-    assert net == pytest.approx(stack.ideal / x.size, abs=0.01)
+    assert net == pytest.approx(stack.ideal / x.size, abs=0.005)
     expected = bound(chain_for(reverse, 12), [torch.from_numpy(x)], quiet=True).total
     assert net == pytest.approx(expected, abs=0.06)  # one draw of the latents against another
     assert np.array_equal(chain.pop(stack, x.shape), x)
