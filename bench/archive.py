@@ -1,6 +1,6 @@
 """Archives beside the model's bound on the same pictures and levels, and beside PNG and WebP; bits per value.
 
-    python -m bench.archive DATA [--tile 32] [--images 256] [--steps 50] [--model cifar10] [--single] -o archive.json
+    python -m bench.archive DATA [--tile 32] [--images 256] [--steps codec] [--model cifar10] [--single] -o archive.json
 
 ``net`` is what the pictures coded by bits-back add to the stack, ``bound`` the same pictures' bound, ``archive`` the
 whole file over all pictures, with its table and the first pictures that are files of their own; ``single`` one lossless
@@ -12,6 +12,7 @@ and step, to code and to decode.
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -21,8 +22,11 @@ import torch
 
 from codec import Codec, Target
 from codec.api import pick_device
-from codec.archive import MAX_PIXELS, STEPS, batches, contents, create, extract
-from codec.bitsback import BitsBack
+from codec.archive import CODE, MAX_PIXELS, batches, chains_of, contents, create, extract, gaussians_for
+from codec.console import Steps
+from codec.likelihood import Coded
+from codec.pictures import is_grey
+from codec.plan import plan_for
 from ddpm.bound import bound, chain_for
 from ddpm.model import load_model
 from ddpm.reverse import Reverse
@@ -32,24 +36,33 @@ from .peers import lossless
 from .pick import alike, draw
 
 
-def bound_of(model, pictures, where, steps, draws) -> float:
-    """Bits/dim of patches, (size, (n, 3) of picture, top, left) each: all terms, mean over values and draws of z."""
-    bits = values = 0
-    chain = chain_for(Reverse(model), steps)
-    for (height, width), patches in where:
-        x = np.stack([pictures[i][top : top + height, left : left + width] for i, top, left in patches])
-        x = torch.from_numpy(x.transpose(0, 3, 1, 2))
-        for seed in range(draws):
-            bits += bound(chain, [x], seed=seed, quiet=True).total * x.numel()
-            values += x.numel()
-    return bits / values
+def patches(pictures, kind, where) -> np.ndarray:
+    """(B, H, W, 3) of one kind, places (n, 3) of picture, top, left."""
+    height, width, _ = kind
+    return np.stack([pictures[i][top : top + height, left : left + width] for i, top, left in where])
+
+
+def bound_of(model, pictures, together, steps, draws) -> float:
+    """Bits of all patches: all terms, mean over draws of z."""
+    bits = 0
+    for kind, where in together:
+        x = torch.from_numpy(patches(pictures, kind, where).transpose(0, 3, 1, 2))
+        size, grey = kind[:2], kind[2] == 1
+        if steps == CODE:
+            chain = Coded(model, plan_for(model.coding, math.prod(kind), grey), size, grey)
+        else:
+            chain = chain_for(Reverse(model), steps)
+        bits += (
+            sum(bound(chain, [x], seed=s, quiet=True).total for s in range(draws)) / draws * len(x) * math.prod(kind)
+        )
+    return bits
 
 
 def coder(model, x: np.ndarray, steps: int) -> dict:
-    """The coder alone, on a batch (B, 3, H, W): excess in bits per value, nanoseconds per value and level."""
-    chain = BitsBack(Reverse(model), steps)
+    """The coder alone, on a batch (B, C, H, W): excess in bits per value, nanoseconds per value and level."""
+    chain = chains_of(model, steps)((*x.shape[2:], x.shape[1]))
     filled = np.random.default_rng(0).integers(1, 1 << 32, x.size, dtype=np.uint32)
-    ledger, clock = (kind(chain.gaussians, filled) for kind in (Ledger, Clock))
+    ledger, clock = (kind(gaussians_for(model, steps), filled) for kind in (Ledger, Clock))
     before = ledger.bits
     chain.push(ledger, x)
     excess = (ledger.bits - before - ledger.ideal) / x.size
@@ -73,7 +86,7 @@ def single(model, pictures: list[np.ndarray]) -> float:
 
 def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bool) -> dict:
     """Means over the values of all pictures."""
-    named = [(f"{i:06d}.png", picture) for i, picture in enumerate(pictures)]
+    named = [(f"{i:06d}.png", p[..., 0] if is_grey(p) else p) for i, p in enumerate(pictures)]
     start = time.monotonic()
     data = create(named, model, steps, max_pixels=max(MAX_PIXELS, *(p.shape[0] * p.shape[1] for p in pictures)))
     seconds = [time.monotonic() - start, None]
@@ -84,18 +97,18 @@ def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bo
         if not all(np.array_equal(picture, back[name]) for name, picture in named):
             raise RuntimeError("a picture did not come back")
     c = contents(data)
-    together = [(size, where) for entry, size, where in batches(c.sizes, c.plan) if entry > 0]
+    together = [(kind, where) for entry, kind, where in batches(c.kinds, c.plan) if entry > 0]
     values = sum(p.size for p in pictures)
-    coded = sum(3 * size[0] * size[1] * len(where) for size, where in together)
+    coded = sum(3 * kind[0] * kind[1] * len(where) for kind, where in together)
     files = -sum(n for n in c.plan if n < 0)
-    result = {"model": model.name, "steps": steps, "images": len(pictures), "stored": c.stored}
+    result = {"model": model.name, "steps": steps or "codec", "images": len(pictures), "stored": c.stored}
     if coded:
         result["net"] = (32 * c.count - 8 * files) / coded
-        result["bound"] = bound_of(model, pictures, together, steps, draws)
+        result["bound"] = bound_of(model, pictures, together, steps, draws) / coded
         result["over"] = result["net"] - result["bound"]
-        size, where = max(together, key=lambda batch: len(batch[1]))
-        x = [pictures[i][top : top + size[0], left : left + size[1]] for i, top, left in where]
-        result |= coder(model, np.stack(x).transpose(0, 3, 1, 2), steps)
+        kind, where = max(together, key=lambda batch: len(batch[1]) * math.prod(batch[0]))
+        x = patches(pictures, kind, where)[..., : kind[2]]
+        result |= coder(model, x.transpose(0, 3, 1, 2), steps)
     if c.stored:
         result["stored_bits"] = 8 * files / (values - coded)
     result["archive"] = 8 * len(data) / values
@@ -111,7 +124,7 @@ def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bo
 @click.option("--tile", type=int)
 @click.option("--images", default=256, show_default=True)
 @click.option("--model", default="cifar10", show_default=True)
-@click.option("--steps", default=STEPS, show_default=True)
+@click.option("--steps", type=Steps("codec"), default="codec", show_default=True)
 @click.option("--draws", default=1, show_default=True, help="Of the latents, for the bound.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Extract and compare all pictures.")
 @click.option("--single", "also_single", is_flag=True, help="One file each as well.")
@@ -121,7 +134,7 @@ def main(data, tile, images, model, steps, draws, check, also_single, device, ou
     """Measure archives."""
     model = load_model(model, pick_device(device))
     pictures = [np.ascontiguousarray(p) for p in draw(data, tile, images)]
-    result = measure(model, pictures, steps, draws, check)
+    result = measure(model, pictures, CODE if steps == "codec" else steps, draws, check)
     if also_single:
         result["single"] = single(model, pictures)
     if output:

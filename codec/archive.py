@@ -1,9 +1,10 @@
 """Lossless archives of many pictures, coded together by bits-back (bitsback.py).
 
-Bits-back borrows what it pops, so the first pictures are stored as files of their own (lossless ones of this codec, or
-PNG where that is smaller) until there is enough to borrow from; after them a batch grows with the stack. Pictures
-larger than 64x64 are cut into patches of at most that, of one size within a pixel; grey ones are coded with three equal
-channels and come back grey. What is pushed last comes off first: every picture needs all the words behind it, and a
+The latents are those of the lossy code's own steps, or of T levels of the model's schedule (walks.py). Bits-back
+borrows what it pops, so the first pictures are stored as files of their own (lossless ones of this codec, or PNG where
+that is smaller) until there is enough to borrow from; after them a batch grows with the stack. Pictures larger than
+64x64 are cut into patches of at most that, of one size within a pixel. The schedule codes grey ones with three equal
+channels; they come back grey. What is pushed last comes off first: every picture needs all the words behind it, and a
 cut archive gives none. The network must answer to the last bit as it did for the encoder: same batches, same number of
 threads, and a checksum of its answers in the header that refuses other arithmetic before the first picture.
 
@@ -21,9 +22,10 @@ import base64
 import json
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -35,13 +37,18 @@ from .pictures import MAX_PIXELS, is_grey, png_bytes, read_picture
 if TYPE_CHECKING:
     from ddpm.model import DDPM
 
+    from .bitsback import BitsBack, Stack
+    from .gaussians import Gaussians
+
 MAGIC, VERSION = b"DDPMARC", 1
 SIDE = 64  # of the largest patch
 BATCH_PIXELS = 1 << 16
 MAX_TABLE = 1 << 27  # bytes of JSON
 MAX_PATCHES = 1 << 22
 MAX_STEPS, MAX_THREADS = 4096, 1024
-STEPS = 50
+CODE = 0  # for T: the steps of the lossy code
+
+Kind = tuple[int, int, int]  # height, width and coded channels of a patch
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Contents:
 
     model: str
     fingerprint: bytes
-    steps: int  # T
+    steps: int  # T, or CODE
     made_on: str
     threads: int
     numerics: int  # CRC-32 of the network's answers, see ``numerics``
@@ -66,6 +73,10 @@ class Contents:
     @property
     def whole_bytes(self) -> int:
         return self.start + 4 * self.count + 4
+
+    @property
+    def kinds(self) -> list[Kind]:
+        return kinds(self.sizes, self.grey, self.steps)
 
     @property
     def dims(self) -> int:
@@ -87,42 +98,47 @@ def cuts(length: int) -> list[int]:
     return [length * i // parts for i in range(parts + 1)]
 
 
-def layout(sizes: Sequence[tuple[int, int]]) -> list[tuple[tuple[int, int], np.ndarray]]:
-    """All patches by size, small ones first: [((height, width), (n, 3) of picture, top, left), ...]."""
-    groups: dict[tuple[int, int], list] = {}
-    for number, (height, width) in enumerate(sizes):
+def kinds(sizes, grey, steps: int) -> list[Kind]:
+    """Of whole pictures."""
+    return [(h, w, 1 if g and steps == CODE else 3) for (h, w), g in zip(sizes, grey)]
+
+
+def layout(pictures: Sequence[Kind]) -> list[tuple[Kind, np.ndarray]]:
+    """All patches by kind, small ones first: [((height, width, channels), (n, 3) of picture, top, left), ...]."""
+    groups: dict[Kind, list] = {}
+    for number, (height, width, channels) in enumerate(pictures):
         rows, columns = cuts(height), cuts(width)
         for top, bottom in pairwise(rows):
             for left, right in pairwise(columns):
-                groups.setdefault((bottom - top, right - left), []).append((number, top, left))
-    order = sorted(groups, key=lambda size: (size[0] * size[1], size))
-    return [(size, np.array(groups[size], np.int32)) for size in order]
+                groups.setdefault((bottom - top, right - left, channels), []).append((number, top, left))
+    order = sorted(groups, key=lambda kind: (kind[0] * kind[1], kind))
+    return [(kind, np.array(groups[kind], np.int32)) for kind in order]
 
 
-def batches(sizes, plan: Sequence[int]) -> list[tuple[int, tuple[int, int], np.ndarray]]:
-    """(entry of the plan, size, patches (n, 3)) for each entry; ValueError if the plan is not one for these sizes."""
+def batches(pictures: Sequence[Kind], plan: Sequence[int]) -> list[tuple[int, Kind, np.ndarray]]:
+    """(entry of the plan, kind, patches (n, 3)) for each entry; ValueError if it is no plan for these pictures."""
     out, entries = [], iter(plan)
-    for size, where in layout(sizes):
+    for kind, where in layout(pictures):
         at = 0
         while at < len(where):
             entry = next(entries, 0)
             n = 1 if entry < 0 else entry
-            if not 0 < n <= min(largest(size), len(where) - at):
+            if not 0 < n <= min(largest(kind), len(where) - at):
                 raise ValueError("no plan for these pictures")
-            out.append((entry, size, where[at : at + n]))
+            out.append((entry, kind, where[at : at + n]))
             at += n
     if next(entries, None) is not None:
         raise ValueError("no plan for these pictures")
     return out
 
 
-def largest(size: tuple[int, int]) -> int:
-    """The largest batch of patches of a size, a power of two."""
-    return 1 << (BATCH_PIXELS // (size[0] * size[1])).bit_length() - 1
+def largest(kind: Kind) -> int:
+    """The largest batch of patches of a kind, a power of two."""
+    return 1 << (BATCH_PIXELS // (kind[0] * kind[1])).bit_length() - 1
 
 
 def create(
-    pictures: Iterable[tuple[str, np.ndarray]], model: DDPM, steps: int = STEPS, *, max_pixels=MAX_PIXELS, progress=None
+    pictures: Iterable[tuple[str, np.ndarray]], model: DDPM, steps: int = CODE, *, max_pixels=MAX_PIXELS, progress=None
 ) -> bytes:
     """The archive of (name, uint8 (H, W, 3) or grey (H, W)). ``progress`` counts looks of the network at one patch."""
     import torch
@@ -138,20 +154,20 @@ def create(
             raise CodecError(f"{name}: pictures are uint8 (H, W, 3) or (H, W)")
         _check_size(name, array.shape[:2], max_pixels)
     _check_names(names)
-    sizes = [array.shape[:2] for array in arrays]
+    sizes, grey = [array.shape[:2] for array in arrays], [array.ndim == 2 for array in arrays]
     _check_patches(sizes)
-    chain, plan, depth = chain_of(model, steps), [], math.inf
-    stack = Stack(chain.gaussians)
+    chains, plan, depth = chains_of(model, steps), [], math.inf
+    stack = Stack(gaussians_for(model, steps))
     threads = torch.get_num_threads()
     with arithmetic(threads):
-        for size, where in layout(sizes):
-            at, dims = 0, 3 * size[0] * size[1]
+        for kind, where in layout(kinds(sizes, grey, steps)):
+            chain, at, dims = chains(kind), 0, math.prod(kind)
             while at < len(where):
                 affordable = max(1, int(0.98 * stack.bits / (depth * dims)))
-                n = min(largest(size), 1 << min(affordable, len(where) - at).bit_length() - 1)
+                n = min(largest(kind), 1 << min(affordable, len(where) - at).bit_length() - 1)
                 while n:
                     trial = stack.copy()
-                    x = np.stack([patch(arrays[i], top, left, size) for i, top, left in where[at : at + n]])
+                    x = np.stack([patch(arrays[i], top, left, kind) for i, top, left in where[at : at + n]])
                     try:
                         chain.push(trial, x.transpose(0, 3, 1, 2), progress)
                         break
@@ -168,7 +184,7 @@ def create(
                         progress(chain.looks)
                 plan.append(entry)
                 at += n
-        check = numerics(chain, shapes(sizes, plan))
+        check = numerics(chains, stack, batches(kinds(sizes, grey, steps), plan))
     table = {
         "model": model.name,
         "fingerprint": model.fingerprint.hex(),
@@ -178,7 +194,7 @@ def create(
         "numerics": check,
         "names": names,
         "sizes": [list(size) for size in sizes],
-        "grey": [i for i, array in enumerate(arrays) if array.ndim == 2],
+        "grey": np.flatnonzero(grey).tolist(),
         "crcs": base64.b64encode(np.array([crc(a) for a in arrays], "<u4").tobytes()).decode(),
         "plan": plan,
         "words": len(stack.words()),
@@ -209,32 +225,31 @@ def extract(data: bytes, model: DDPM, *, max_pixels=MAX_PIXELS, progress=None) -
         raise UnknownModel(f"the archive was made with model {c.model} ({c.fingerprint.hex()[:8]}), not {model.name}")
     for name, size in zip(c.names, c.sizes):
         _check_size(name, size, max_pixels)
-    chain = chain_of(model, c.steps)
+    chains, stack = chains_of(model, c.steps), stack_of(c, data, model)
     with arithmetic(c.threads):
-        if numerics(chain, shapes(c.sizes, c.plan)) != c.numerics:
+        if numerics(chains, stack, batches(c.kinds, c.plan)) != c.numerics:
             raise CodecError(
                 f"the network's answers here are not the encoder's (made on {c.made_on}, {c.threads} threads): "
                 "the archive can only be read where they are equal to the last bit"
             )
-    return _pictures(c, np.frombuffer(data, "<u4", c.count, c.start), chain, model, progress)
+    return _pictures(c, stack, chains, model, progress)
 
 
-def _pictures(c: Contents, words, chain, model, progress):
-    from .bitsback import Stack
-
-    stack, started = Stack(chain.gaussians, words), {}
+def _pictures(c: Contents, stack, chains, model, progress):
+    started = {}
     missing = [(len(cuts(h)) - 1) * (len(cuts(w)) - 1) for h, w in c.sizes]
-    for entry, size, where in reversed(batches(c.sizes, c.plan)):
+    for entry, (h, w, channels), where in reversed(batches(c.kinds, c.plan)):
+        chain = chains((h, w, channels))
         with arithmetic(c.threads):
             if entry < 0:
-                x = [restore(stack.pop_bytes(-entry), model, size)]
+                x = [restore(stack.pop_bytes(-entry), model, (h, w, channels))]
                 if progress:
                     progress(chain.looks)
             else:
-                x = chain.pop(stack, (entry, 3, *size), progress).transpose(0, 2, 3, 1)
+                x = chain.pop(stack, (entry, channels, h, w), progress).transpose(0, 2, 3, 1)
         for (i, top, left), part in zip(where.tolist(), x):
-            array = started.setdefault(i, np.empty((*c.sizes[i], 3), np.uint8))
-            array[top : top + size[0], left : left + size[1]] = part
+            array = started.setdefault(i, np.empty((*c.sizes[i], channels), np.uint8))
+            array[top : top + h, left : left + w] = part
             missing[i] -= 1
             if not missing[i]:
                 array = started.pop(i)
@@ -271,7 +286,7 @@ def contents(data: bytes) -> Contents:
             len(names) == len(sizes) == len(crcs) > 0
             and all(1 <= side <= 65535 for size in sizes for side in size)
             and all(isinstance(table[name], str) for name in ("model", "made_on"))
-            and 2 <= steps <= MAX_STEPS
+            and (steps == CODE or 2 <= steps <= MAX_STEPS)
             and 1 <= threads <= MAX_THREADS
             and 0 <= count < 1 << 40
             and -min(plan, default=0) <= 4 * count
@@ -279,7 +294,8 @@ def contents(data: bytes) -> Contents:
             raise ValueError("a value is out of range")
         _check_names(names)
         _check_patches(sizes)
-        batches(sizes, plan)
+        greys = [i in grey for i in range(len(names))]
+        batches(kinds(sizes, greys, steps), plan)
         return Contents(
             table["model"],
             bytes.fromhex(table["fingerprint"]),
@@ -289,7 +305,7 @@ def contents(data: bytes) -> Contents:
             int(table["numerics"]),
             names,
             sizes,
-            [i in grey for i in range(len(names))],
+            greys,
             crcs,
             plan,
             count,
@@ -313,18 +329,42 @@ def find_model(c: Contents) -> str:
     raise UnknownModel(f"made with model {c.model} ({c.fingerprint.hex()[:8]}), which is not known here; give --model")
 
 
-def chain_of(model: DDPM, steps: int):
-    """The bits-back chain of the model's own reverse process."""
+def chains_of(model: DDPM, steps: int) -> Callable[[Kind], BitsBack]:
+    """The bits-back chain for a kind of patch."""
     from ddpm.reverse import Reverse
 
     from .bitsback import BitsBack
+    from .walks import OfCode, Scheduled
 
+    if steps == CODE:
+        if not model.coding:
+            raise CodecError(f"model {model.name} has no coding tables; say --steps T, or calibrate it first")
+        return lru_cache(maxsize=None)(lambda kind: BitsBack(OfCode(model, kind[:2], kind[2] == 1)))
     if not 2 <= steps <= MAX_STEPS:
         raise CodecError(f"an archive has 2 to {MAX_STEPS} steps, not {steps}")
     try:
-        return BitsBack(Reverse(model), steps)
+        chain = BitsBack(Scheduled(Reverse(model), steps))
     except ValueError as e:
         raise CodecError(str(e)) from None
+    return lambda kind: chain
+
+
+def looks(model: DDPM, pictures: Sequence[Kind], steps: int) -> int:
+    """How often the network looks at a patch to code these pictures."""
+    chains = chains_of(model, steps)
+    return sum(chains(kind).looks * len(where) for kind, where in layout(pictures))
+
+
+def gaussians_for(model: DDPM, steps: int) -> Gaussians:
+    from .gaussians import Gaussians
+
+    return Gaussians(len(model.coding["levels"]) if steps == CODE else steps)
+
+
+def stack_of(c: Contents, data: bytes, model: DDPM) -> Stack:
+    from .bitsback import Stack
+
+    return Stack(gaussians_for(model, c.steps), np.frombuffer(data, "<u4", c.count, c.start))
 
 
 @contextmanager
@@ -344,63 +384,56 @@ def arithmetic(threads: int):
         torch.set_num_threads(before)
 
 
-def shapes(sizes, plan) -> list[tuple[int, int, int, int]]:
-    """The distinct batches that the network sees, (B, 3, H, W)."""
-    return sorted({(entry, 3, *size) for entry, size, _ in batches(sizes, plan) if entry > 0})
-
-
-def numerics(chain, shapes) -> int:
-    """CRC-32 of the network's raw answers to a fixed z at three levels in batches of these shapes, and of the coder."""
+def numerics(chains, stack: Stack, together) -> int:
+    """CRC-32 of what p says of fixed latents, at three levels of all batches of distinct shapes, and of the coder."""
     import torch
 
-    from .bitsback import Stack
-
+    shapes = sorted({(entry, channels, h, w) for entry, (h, w, channels), _ in together if entry > 0})
     check = 0
     with torch.inference_mode():
-        for shape in shapes:
-            n = math.prod(shape)
-            z = ((np.arange(n, dtype=np.uint64) * 2654435761 >> 8) % 4096).astype(np.float32) / 1024 - 2
-            z = torch.from_numpy(z.reshape(shape)).to(chain.reverse.model.device)
-            steps = chain.steps[0], chain.steps[len(chain.steps) // 2]
-            answers = [a for step in steps for a in chain.reverse.predict(step, z)]
-            for a in (*answers, *chain.reverse.pixels(chain.steps[-1], z)):
-                check = zlib.crc32(torch.as_tensor(a).cpu().contiguous().numpy().tobytes(), check)
-    stack, k = Stack(chain.gaussians), np.arange(-99, 99)
+        for n, channels, h, w in shapes:
+            shape, walk = (n, channels, h, w), chains((h, w, channels)).walk
+            c = (np.arange(math.prod(shape), dtype=np.uint64) * 2654435761 >> 8) % 4096 / 1024.0 - 2
+            middle = len(walk.steps) // 2
+            answers = [a for i in (0, middle) for a in walk.x_hat(i, c, shape)]
+            for a in (*walk.prior(shape), *answers, *walk.pixels(c, shape)):
+                check = zlib.crc32(np.asarray(a).tobytes(), check)
+    stack, k = type(stack)(stack.gaussians), np.arange(-99, 99)
     stack.push(k, k[::-1] / 9 + 0.1, 8 + np.abs(k) / 7)
     return zlib.crc32(stack.words().astype("<u4").tobytes(), check)
 
 
-def patch(array: np.ndarray, top: int, left: int, size: tuple[int, int]) -> np.ndarray:
-    """(h, w, 3) of a picture (H, W, 3) or (H, W)."""
-    part = array[top : top + size[0], left : left + size[1]]
-    return part if part.ndim == 3 else np.repeat(part[..., None], 3, 2)
+def patch(array: np.ndarray, top: int, left: int, kind: Kind) -> np.ndarray:
+    """(h, w, channels) of a picture (H, W, 3) or (H, W)."""
+    part = array[top : top + kind[0], left : left + kind[1]]
+    return part if part.ndim == 3 else np.repeat(part[..., None], kind[2], 2)
 
 
 def store(x: np.ndarray, model: DDPM) -> bytes:
-    """A patch (h, w, 3) as a file of its own: ours or PNG, whichever is smaller."""
+    """A patch (h, w, channels) as a file of its own: ours or PNG, whichever is smaller."""
     from .api import Codec
     from .ratecontrol import Target
 
-    grey = is_grey(x)
-    files = [png_bytes(np.ascontiguousarray(x[..., 0]) if grey else x)]
+    x = np.ascontiguousarray(x[..., 0]) if is_grey(x) else x
+    files = [png_bytes(x)]
     if model.coding:
         with suppress(CodecError):  # not every size has a code
             files.append(Codec(model).encode([x], Target(lossless=True))[0].data)
     return min(files, key=len)
 
 
-def restore(file: bytes, model: DDPM, size: tuple[int, int]) -> np.ndarray:
-    """The patch (h, w, 3) that ``store`` was given."""
+def restore(file: bytes, model: DDPM, kind: Kind) -> np.ndarray:
+    """The patch (h, w, channels) that ``store`` was given."""
     from .api import Codec
 
-    pixels = size[0] * size[1]
+    pixels = kind[0] * kind[1]
     if file[:1] == b"\x89":
         array = read_picture(file, max_pixels=pixels)
     else:
         array = Codec(model).decode([file], max_pixels=pixels)[0].array
-    if array.shape[:2] != tuple(size):
+    if array.shape[:2] != kind[:2] or array.shape[2:] not in ((), (kind[2],)):
         raise DamagedFile("a stored patch is not of the size that the table gives")
-    return patch(array, 0, 0, size)
+    return patch(array, 0, 0, kind)
 
 
 def crc(array: np.ndarray) -> int:

@@ -11,20 +11,16 @@ code it: a bin of a Gaussian's mass is then as good as its density.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import torch
 from constriction import stream
 
-from ddpm.gaussian import Step
-from ddpm.reverse import Reverse
-from ddpm.schedule import alpha_sigma
-
 from .entropy import FRACTIONS, HIGHEST, LOWEST, OCTAVE, Uniform, joined, parts
 from .errors import CodecError, DamagedFile
 from .gaussians import FINENESS, Gaussians
 from .lossless import HALF
+from .walks import Walk
 
 TAIL = 1 << 20  # grid points beyond, sent plainly
 RESERVE = 4  # words; below it ANS may have made up what it popped
@@ -141,55 +137,53 @@ def integers(mean: np.ndarray, log_std: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 class BitsBack:
-    """The chain of ``reverse`` on T = ``steps`` levels, z_T first; ValueError if the schedule has no such chain."""
+    """Bits-back along ``walk``; both ways are mirror images."""
 
-    def __init__(self, reverse: Reverse, steps: int):
-        self.reverse, gammas = reverse, reverse.levels(steps)
-        self.steps = [Step(float(t), float(s)) for t, s in pairwise(gammas)]
+    def __init__(self, walk: Walk):
+        self.walk, self.steps = walk, walk.steps
         self.forward = [step.sigma_t * math.sqrt(step.c) for step in self.steps]  # deviations of q(z_t | z_s)
-        self.alpha, self.sigma = (float(v) for v in alpha_sigma(gammas[-1]))
-        narrower = np.minimum([*self.forward, self.sigma], [1.0, *(step.std_q for step in self.steps)])
+        self.alpha, self.sigma = self.steps[-1].alpha_s, self.steps[-1].sigma_s
+        narrower = np.minimum([*self.forward, self.sigma], [self.steps[0].sigma_t, *(s.std_q for s in self.steps)])
         self.grid = 2.0 ** np.floor(np.log2(narrower / FINENESS))  # spacing of z_T, ..., z_0
-        self.gaussians = Gaussians(steps)
 
     @property
     def looks(self) -> int:
-        """How often the network is asked for one batch: T times."""
+        """How often the network is asked for one batch."""
         return len(self.steps) + 1
 
     @torch.inference_mode()
     def push(self, stack: Stack, x: np.ndarray, progress=None) -> None:
-        """A batch of pictures, uint8 (B, 3, H, W). Dry if the stack holds too little; it is then spoilt."""
+        """A batch of pictures, uint8 (B, C, H, W). Dry if the stack holds too little; it is then spoilt."""
         levels, shape = x.ravel(), x.shape
-        k = stack.borrow(*self._first(levels))
+        k = stack.borrow(*self._first(x))
         stack.push_pixels(levels, *self._pixels(k, shape))
         for i in reversed(range(len(self.steps))):
             k_s, k = k, stack.borrow(*self._forward(i, k))
             stack.push(k_s, *self._reverse(i, k, shape))
             if progress:
                 progress(len(x))
-        stack.push(k, *self._prior(len(k)))
+        stack.push(k, *self._prior(shape))
         if progress:
             progress(len(x))
 
     @torch.inference_mode()
     def pop(self, stack: Stack, shape: tuple[int, int, int, int], progress=None) -> np.ndarray:
-        """The batch of that shape that was pushed last, uint8 (B, 3, H, W); gives back what it had borrowed."""
-        k = stack.pop(*self._prior(math.prod(shape)))
+        """The batch of that shape that was pushed last, uint8 (B, C, H, W); gives back what it had borrowed."""
+        k = stack.pop(*self._prior(shape))
         for i in range(len(self.steps)):
             k_t, k = k, stack.pop(*self._reverse(i, k, shape))
             stack.repay(k_t, *self._forward(i, k))
             if progress:
                 progress(shape[0])
-        levels = stack.pop_pixels(*self._pixels(k, shape))
-        stack.repay(k, *self._first(levels))
+        x = stack.pop_pixels(*self._pixels(k, shape)).reshape(shape)
+        stack.repay(k, *self._first(x))
         if progress:
             progress(shape[0])
-        return levels.reshape(shape)
+        return x
 
-    def _first(self, levels):
+    def _first(self, x):
         """q(z_0 | x)."""
-        x = levels.astype(np.float64) / HALF - 1
+        x = self.walk.coordinates(x / HALF - 1)
         return x * (self.alpha / self.grid[-1]), self.sigma / self.grid[-1]
 
     def _forward(self, i, k_s):
@@ -201,22 +195,14 @@ class BitsBack:
     def _reverse(self, i, k_t, shape):
         """p(z_s | z_t) of step i."""
         step, z_t = self.steps[i], k_t * self.grid[i]
-        x_hat, r = self.reverse.predict(step, self._tensor(z_t, shape))
-        r = _numbers(r) if isinstance(r, torch.Tensor) else float(r)
-        return step.mean(z_t, _numbers(x_hat)) / self.grid[i + 1], np.sqrt(1 + r) * (step.std_q / self.grid[i + 1])
+        x_hat, r = self.walk.x_hat(i, z_t, shape)
+        return step.mean(z_t, x_hat) / self.grid[i + 1], np.sqrt(1 + r) * (step.std_q / self.grid[i + 1])
 
     def _pixels(self, k, shape):
         """p(x | z_0)."""
-        return tuple(map(_numbers, self.reverse.pixels(self.steps[-1], self._tensor(k * self.grid[-1], shape))))
+        return self.walk.pixels(k * self.grid[-1], shape)
 
-    def _prior(self, n):
+    def _prior(self, shape):
         """p(z_T)."""
-        return np.zeros(n), 1 / self.grid[0]
-
-    def _tensor(self, z, shape):
-        return torch.from_numpy(z.astype(np.float32).reshape(shape)).to(self.reverse.model.device)
-
-
-def _numbers(t: torch.Tensor) -> np.ndarray:
-    """(n,) float64."""
-    return t.double().cpu().numpy().ravel()
+        mean, std = self.walk.prior(shape)
+        return mean / self.grid[0], std / self.grid[0]

@@ -9,8 +9,18 @@ from pathlib import Path
 import click
 import numpy as np
 
-from .archive import STEPS, Contents, contents, create, cuts, extract, find_model
-from .console import common, device_option, force_option, make_folder, options, pixels_option, read_input, write_output
+from .archive import CODE, Contents, contents, create, extract, find_model, kinds, looks
+from .console import (
+    Steps,
+    common,
+    device_option,
+    force_option,
+    make_folder,
+    options,
+    pixels_option,
+    read_input,
+    write_output,
+)
 from .errors import CodecError, UnknownModel
 from .pictures import png_bytes, read_picture
 
@@ -30,7 +40,7 @@ def archive():
 @click.argument("out")
 @click.argument("data", nargs=-1, required=True)
 @click.option("--model", "name", default="cifar10", show_default=True, help="Name, line (its newest), or path.")
-@click.option("--steps", type=int, default=STEPS, show_default=True, help="Levels of noise; more: smaller, slower.")
+@click.option("--steps", type=Steps("codec"), default="codec", show_default=True, help="Or T levels of the schedule.")
 @click.option("--tile", type=click.IntRange(1), help="DATA are contact sheets of squares of this side.")
 @click.option("--drop-alpha", is_flag=True, help="Go without the transparency of a picture.")
 @options(device_option, pixels_option, force_option, *common)
@@ -40,7 +50,9 @@ def create_command(out, data, name, steps, tile, drop_alpha, device, max_pixels,
         raise CodecError(f"{out} exists; --force replaces it")
     pictures = [item for source in data for item in read_source(Path(source), tile, drop_alpha, max_pixels)]
     model, start = load(name, device), time.monotonic()
-    with bar(quiet, steps * patches(p.shape for _, p in pictures)) as progress:
+    steps = CODE if steps == "codec" else steps
+    found = kinds([p.shape[:2] for _, p in pictures], [p.ndim == 2 for _, p in pictures], steps)
+    with bar(quiet, looks(model, found, steps)) as progress:
         made = create(pictures, model, steps, max_pixels=max_pixels, progress=progress.update)
     make_folder(out)
     write_output(out, made)
@@ -66,7 +78,7 @@ def extract_command(file, output, name, device, max_pixels, force, quiet, as_jso
     if any(not (folder / n).resolve().is_relative_to(folder.resolve()) for n in c.names):
         raise CodecError(f"{folder} has links that lead outside; say -o to name another folder")
     start, done = time.monotonic(), 0
-    with bar(quiet, c.steps * patches(c.sizes)) as progress:
+    with bar(quiet, looks(model, c.kinds, c.steps)) as progress:
         try:
             for picture, array in extract(data, model, max_pixels=max_pixels, progress=progress.update):
                 make_folder(str(folder / picture))
@@ -104,7 +116,7 @@ def verify_command(file, name, device, max_pixels, quiet, as_json):
     """Decode an archive in memory and compare the checksums of all pictures."""
     data, c, model = opened(file, name, device)
     start = time.monotonic()
-    with bar(quiet, c.steps * patches(c.sizes)) as progress:
+    with bar(quiet, looks(model, c.kinds, c.steps)) as progress:
         try:
             for _ in extract(data, model, max_pixels=max_pixels, progress=progress.update):
                 pass
@@ -166,10 +178,6 @@ def opened(file: str, name: str | None, device: str):
     return data, c, load(name or find_model(c), device)
 
 
-def patches(shapes) -> int:
-    return sum((len(cuts(shape[0])) - 1) * (len(cuts(shape[1])) - 1) for shape in shapes)
-
-
 def bar(quiet: bool, total: int):
     from tqdm import tqdm
 
@@ -186,7 +194,7 @@ def figures(c: Contents) -> dict:
         "table_bytes": c.start,
         "bits_per_dim": 8 * c.file_bytes / c.dims,
         "model": c.model,
-        "steps": c.steps,
+        "steps": c.steps or "codec",
         "made_on": c.made_on,
         "threads": c.threads,
         "complete": c.complete,
@@ -195,7 +203,8 @@ def figures(c: Contents) -> dict:
 
 def words(c: Contents) -> str:
     f = figures(c)
-    return f"{f['pictures']} pictures, {f['bytes']} bytes, {f['bits_per_dim']:.4f} bits/dim, T = {c.steps} of {c.model}"
+    how = f"T = {c.steps}" if c.steps else "steps of the code"
+    return f"{f['pictures']} pictures, {f['bytes']} bytes, {f['bits_per_dim']:.4f} bits/dim, {c.model}, {how}"
 
 
 def tell(line: str, fields: dict, quiet: bool, as_json: bool) -> None:

@@ -8,24 +8,11 @@ from pathlib import Path
 import click
 import numpy as np
 
-from .console import common, device_option, make_folder, options, write_output
+from .console import Steps, common, device_option, make_folder, options, write_output
 from .errors import CodecError, UnknownModel
 from .pictures import is_grey
 
 BATCH_PIXELS = 1 << 16
-
-
-class Steps(click.ParamType):
-    """A number of levels of noise, ``inf``, or ``codec``."""
-
-    name = "T"
-
-    def convert(self, value, param, ctx):
-        if value in ("inf", "infinity", "codec"):
-            return value.removesuffix("inity")
-        if not (value.isascii() and value.isdigit() and int(value) >= 2):
-            self.fail(f"{value!r} is not a number of steps (2 or more), inf or codec")
-        return int(value)
 
 
 @click.command()
@@ -33,7 +20,9 @@ class Steps(click.ParamType):
 @click.option("--model", "name", default="cifar10", show_default=True, help="Name, line (its newest), or path.")
 @click.option("--tile", type=click.IntRange(1), help="DATA are contact sheets of squares of this side.")
 @click.option("--images", type=click.IntRange(1), help="Only so many pictures, drawn at random.")
-@click.option("--steps", type=Steps(), help="T, inf, or codec (the steps of the code). Default: the model's own.")
+@click.option(
+    "--steps", type=Steps("inf", "codec"), help="T, inf, or codec (the steps of the code). Default: the model's own."
+)
 @click.option("--samples", type=click.IntRange(1), default=4, show_default=True, help="Terms drawn for each picture.")
 @click.option("--terms", is_flag=True, help="Compute all terms instead, and list them.")
 @click.option("--variance", type=click.Choice(["learned", "beta", "beta-tilde"]), help="Of p; else the model's own.")

@@ -17,6 +17,22 @@ from .pictures import MAX_PIXELS, write_whole
 BATCH_PIXELS = 1 << 18  # pictures of one size run through the network together, up to so many pixels
 
 
+class Steps(click.ParamType):
+    """A number of levels of noise, or one of some words."""
+
+    name = "T"
+
+    def __init__(self, *words: str):
+        self.words = words
+
+    def convert(self, value, param, ctx):
+        if value in self.words or isinstance(value, int):
+            return value
+        if not (value.isascii() and value.isdigit() and int(value) >= 2):
+            self.fail(f"{value!r} is not a number of steps (2 or more), or {' or '.join(self.words)}")
+        return int(value)
+
+
 class Reporter:
     """Where words go: results to stdout (stderr while stdout carries data), trouble and progress to stderr."""
 

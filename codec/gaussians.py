@@ -1,8 +1,11 @@
 """Integers under Gaussians, coded with tables: several times faster than a cdf for each, and within a known cost.
 
-A mean is rounded to a fraction of a grid point and a deviation to a fraction of an octave. Integers with the same
-fraction and the same deviation then have the same distribution about the integer below their mean, and are coded
-together.
+A mean is rounded to a fraction of a grid point and a deviation, if there are many, to a fraction of an octave. Integers
+with the same fraction and the same deviation then have the same distribution about the integer below their mean, and
+are coded together.
+
+q has one deviation, and that is not rounded: bits-back is paid for what is borrowed, whatever q, but q must be the one
+that p was made for, as the bound has no minimum there.
 """
 
 from __future__ import annotations
@@ -46,46 +49,44 @@ class Frame:
 class Gaussians:
     """The rounding that suits a chain of T = ``steps``.
 
-    A mean that is off by e costs e^2 / (2 std^2) nats, a deviation that is off by a factor of e^d costs d^2; both come
-    up twice a step, where q is borrowed from and where p is coded, and with rounding e^2 and d^2 are a twelfth of the
-    square of the spacing.
+    A mean that is off by e costs e^2 / (2 std^2) nats, twice a step, where q is borrowed from and where p is coded; a
+    deviation of p that is off by a factor of e^d costs d^2. By rounding e^2 and d^2 are a twelfth of the square of the
+    spacing.
     """
 
     def __init__(self, steps: int):
-        budget = COST * math.log(2) / (2 * steps)  # nats, each time
-        self.fractions = power_of_two(math.sqrt(1 / 24 / budget) / FINENESS)  # of a grid point
+        budget = COST * math.log(2) / steps  # nats
+        self.fractions = power_of_two(math.sqrt(1 / 12 / budget) / FINENESS)  # of a grid point
         self.octave = power_of_two(math.sqrt(math.log(2) ** 2 / 12 / budget))  # deviations per factor of two
 
     def frame(self, mean: np.ndarray, std: np.ndarray | float) -> Frame:
         """For means (n,) and deviations, as many or one, in grid points."""
         if not (np.isfinite(mean).all() and np.isfinite(std).all() and np.min(std) > 0):
             raise CodecError("the network's answer is not finite; this model cannot code these pictures")
-        scale = np.rint(np.log2(np.clip(std, 1, WIDEST)) * self.octave).astype(np.int32)
-        centre = np.rint(mean * self.fractions).astype(np.int64)
-        lowest, shift = int(scale.min()), self.fractions.bit_length() - 1
-        code = (scale - lowest << shift) + (centre & self.fractions - 1)
+        std, shift = np.clip(std, 1, WIDEST), self.fractions.bit_length() - 1
+        fine = np.rint(mean * self.fractions).astype(np.int64)
+        code = fine & self.fractions - 1
+        if std.ndim:
+            scale = np.rint(np.log2(std) * self.octave).astype(np.int32)
+            lowest = int(scale.min())
+            code += scale - lowest << shift
         counts = np.bincount(code)
         order = np.argsort(code.astype(np.uint16 if len(counts) <= 1 << 16 else np.uint32), kind="stable")
         present = np.flatnonzero(counts)
-        counts, scales = counts[present], (present >> shift) + lowest
-        reaches = [reach(int(s), self.octave) for s in scales]
-        models = [
-            (int(n), table(int(c) & self.fractions - 1, self.fractions, int(s), self.octave))
-            for n, c, s in zip(counts, present, scales)
-        ]
-        return Frame(order, (centre >> shift)[order], np.repeat(np.array(reaches, np.int32), counts), models)
+        counts, fractions = counts[present], (present & self.fractions - 1) / self.fractions
+        stds = 2 ** (((present >> shift) + lowest) / self.octave) if std.ndim else np.full(len(present), std)
+        models = [(n, table(f, s)) for n, f, s in zip(counts.tolist(), fractions.tolist(), stds.tolist())]
+        return Frame(order, (fine >> shift)[order], np.repeat(reach(stds), counts), models)
+
+
+def reach(std):
+    """Integers to either side of a mean that are coded directly."""
+    return np.ceil(REACH * std).astype(np.int32)
 
 
 @lru_cache(maxsize=1 << 14)
-def reach(scale: int, octave: int) -> int:
-    """Integers to either side of a mean."""
-    return math.ceil(REACH * 2 ** (scale / octave))
-
-
-@lru_cache(maxsize=1 << 14)
-def table(fraction: int, fractions: int, scale: int, octave: int) -> stream.model.Categorical:
-    """The integers within reach of 0 under a mean of fraction / fractions and a deviation of 2^(scale / octave)."""
-    r = reach(scale, octave)
-    edges = np.arange(-r, r + 2) - (0.5 + fraction / fractions)
-    mass = np.diff(ndtr(edges / 2 ** (scale / octave)))
+def table(fraction: float, std: float) -> stream.model.Categorical:
+    """The integers within reach of 0 under a mean of ``fraction``, 0 to 1."""
+    r = reach(np.float64(std))
+    mass = np.diff(ndtr((np.arange(-r, r + 2) - (0.5 + fraction)) / std))
     return stream.model.Categorical(mass.astype(np.float32), perfect=False)
