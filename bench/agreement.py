@@ -38,7 +38,7 @@ def measure(codec: Codec, pictures: list[np.ndarray], batch: int) -> dict:
             x = torch.from_numpy(colours).permute(0, 3, 1, 2)
             drawn.append(bound(Coded(codec.model, plan, size, grey), [x], seed=k, quiet=True))
     found, walked = Bound.merge(drawn), np.array(walked)
-    gap = walked - found.per_image
+    gap = walked - found.parts[:, :2].sum(1)
     return {
         "model": codec.model.name,
         "images": len(walked),

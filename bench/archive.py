@@ -104,8 +104,9 @@ def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bo
     result = {"model": model.name, "steps": steps or "codec", "images": len(pictures), "stored": c.stored}
     if coded:
         result["net"] = (32 * c.count - 8 * files) / coded
-        result["bound"] = bound_of(model, pictures, together, steps, draws) / coded
-        result["over"] = result["net"] - result["bound"]
+        if draws:
+            result["bound"] = bound_of(model, pictures, together, steps, draws) / coded
+            result["over"] = result["net"] - result["bound"]
         kind, where = max(together, key=lambda batch: len(batch[1]) * math.prod(batch[0]))
         x = patches(pictures, kind, where)[..., : kind[2]]
         result |= coder(model, x.transpose(0, 3, 1, 2), steps)
@@ -125,7 +126,7 @@ def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bo
 @click.option("--images", default=256, show_default=True)
 @click.option("--model", default="cifar10", show_default=True)
 @click.option("--steps", type=Steps("codec"), default="codec", show_default=True)
-@click.option("--draws", default=1, show_default=True, help="Of the latents, for the bound.")
+@click.option("--draws", default=1, show_default=True, help="Of the latents, for the bound; 0: without.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Extract and compare all pictures.")
 @click.option("--single", "also_single", is_flag=True, help="One file each as well.")
 @click.option("--device", default="auto", show_default=True)

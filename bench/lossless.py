@@ -19,8 +19,7 @@ from tqdm import tqdm
 
 from codec import Codec, Target
 from codec.likelihood import Coded
-from ddpm.bound import bound, chain_for
-from ddpm.reverse import Reverse
+from ddpm.bound import bound
 
 from .peers import lossless
 from .pick import alike, draw
@@ -55,14 +54,12 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> dict:
             x = torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2)
             size = tuple(x.shape[2:])
             ideal = bound(Coded(codec.model, codec.plan(*size, grey), size, grey), [x], quiet=True).per_image
-            last = bound(chain_for(Reverse(codec.model), None), [x], samples=1, quiet=True).parts[:, 2]
-            for p, f, a, b in zip(part, files, ideal, last):
-                share = f.dims / p.size
+            for p, f, b in zip(part, files, ideal):
                 rows.append(
                     {
                         "ddpm-codec": 8 * len(f.data) / p.size,
                         "payload": f.payload_bits / p.size,
-                        "bound": (a + b) * share,
+                        "bound": b * f.dims / p.size,
                     }
                     | {name: 8 * size / p.size for name, size in lossless(p).items()}
                 )
