@@ -22,10 +22,12 @@ import torch
 
 from codec import Codec, Target
 from codec.api import pick_device
-from codec.archive import CODE, MAX_PIXELS, batches, chains_of, contents, create, extract, gaussians_for
+from codec.archive import chains_of, create, extract, gaussians_for
 from codec.console import Steps
+from codec.contents import contents
 from codec.likelihood import Coded
-from codec.pictures import is_grey
+from codec.patches import CODE, batches
+from codec.pictures import MAX_PIXELS, is_grey
 from codec.plan import plan_for
 from ddpm.bound import bound, chain_for
 from ddpm.model import load_model

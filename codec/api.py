@@ -26,8 +26,9 @@ from PIL import Image
 from ddpm.likelihood import to_unit
 from ddpm.model import DDPM, ModelError, load_model, read_card, shipped_models, strict_fp32
 
-from . import lossless, progressive
+from . import alpha, lossless, progressive
 from .container import (
+    PARTS,
     TRAILER,
     Header,
     checksum,
@@ -67,7 +68,10 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture, uint8 (H, W, 3) or (H, W) for grey; ``complete`` if the file was whole and its checksum right."""
+    """A picture; ``complete`` if the file was whole and its checksum right.
+
+    uint8 (H, W, 3), or (H, W) for grey; with transparency (H, W, 4) or (H, W, 2).
+    """
 
     array: np.ndarray
     header: Header
@@ -86,7 +90,7 @@ class Opened:
     info: Info
     allotment: Allotment
     messages: bytes
-    pixels: bytes = b""  # the lossless part, if it is there and whole
+    parts: dict[str, tuple[int, int]]  # what else is there and whole, see ``container.PARTS``: first byte, and end
 
 
 @dataclass(frozen=True)
@@ -154,12 +158,13 @@ class Codec:
     ) -> list[Encoded]:
         """Encode pictures of one size and colour (uint8 (H, W, 3), or (H, W) for grey, or PIL) as one batch.
 
-        The default channel writes files; ``ideal`` only computes what true samples would cost (``data`` is empty).
+        Transparency, one more channel, is for lossless files. The default channel writes files; ``ideal`` only computes
+        what true samples would cost (``data`` is empty).
         """
         start = time.monotonic()
-        arrays = [
-            to_array(Image.fromarray(im) if isinstance(im, np.ndarray) else im, max_pixels=max_pixels) for im in images
-        ]
+        images = [Image.fromarray(im) if isinstance(im, np.ndarray) else im for im in images]
+        arrays = [to_array(im, keep_alpha=target.lossless, max_pixels=max_pixels) for im in images]
+        arrays, alphas = zip(*map(alpha.split, arrays))
         if len({a.shape for a in arrays}) != 1:
             raise ValueError("pictures of one call must have one size and all be grey or none")
         grey = arrays[0].ndim == 2
@@ -177,14 +182,14 @@ class Codec:
         pixels = None
         if target.lossless and channel == "trellis":
             pixels = lossless.Pixels(self.model, (height, width), plan.gammas[-1], grey, seed)
-        for s, array in zip(sent, arrays):
+        for s, array, clear in zip(sent, arrays, alphas):
             by = s.allotment
-            mode = "lossless" if target.lossless else "lossy"
+            mode = "lossy" if not target.lossless else "lossless" if clear is None else "lossless, with alpha"
             header = Header(blank.model, height, width, by.profile, by.steps, grey, seed, mode).pack(self.native)
             payload = pack_corrections(header, by.corrections) + np.packbits(s.stream.bits).tobytes()
             if pixels:
-                part = lossless.encode(pixels, s.stream.z, array)
-                payload += pack_part(header, part)
+                payload += b"" if clear is None else pack_part(header, alpha.pack(clear))
+                payload += pack_part(header, lossless.encode(pixels, s.stream.z, array))
             data = header + payload + checksum(header, payload, self.model.fingerprint)
             out.append(
                 Encoded(
@@ -214,12 +219,14 @@ class Codec:
         corrections, start = unpack_corrections(data, at, count)
         allotment = Allotment(plan, header.profile, header.steps, corrections)
         end = start + -(-allotment.total // 8)  # of the messages
-        whole, part = end + TRAILER, end
-        if header.mode == "lossless":
-            length, part = unpack_part(data, data[:at], end)
-            whole = part + length + TRAILER
+        parts, whole = {}, end
+        for name in PARTS[header.mode]:
+            length, begin = unpack_part(data, data[:at], whole)
             if length > lossless.PREFIX + 8 * plan.dims + 4096:
-                raise DamagedFile("the lossless part is longer than any could be")
+                raise DamagedFile("a part of the file is longer than any could be")
+            whole = begin + length
+            parts[name] = begin, whole
+        whole += TRAILER
         if len(data) > whole:
             raise DamagedFile(f"the file is longer than its content ({len(data)} bytes, not {whole})")
         complete = len(data) == whole
@@ -231,7 +238,7 @@ class Codec:
         info = Info(
             header, self.model.name, at, start, len(data), whole, plan.dims, steps, plan.gammas[steps], complete
         )
-        return Opened(info, allotment, messages, data[part : whole - TRAILER] if complete else b"")
+        return Opened(info, allotment, messages, {name: ends for name, ends in parts.items() if ends[1] <= len(data)})
 
     def decode(
         self,
@@ -245,15 +252,15 @@ class Codec:
         """Decode files, whole or cut. ``rate``: only so many bits/dim of each are used, header included."""
         opened = [self.open(data, max_pixels) for data in files]
         groups: dict[tuple, list[int]] = {}
+        limits = [math.inf if rate is None else math.floor(rate * file.info.dims / 8) for file in opened]
         payloads = []
-        for file in opened:
-            messages, h, asked = file.messages, file.info.header, math.inf
+        for file, asked in zip(opened, limits):
+            messages, h = file.messages, file.info.header
             if rate is not None:
-                asked = math.floor(rate * file.info.dims / 8)
                 messages = messages[: max(0, asked - file.info.side_bytes)]
             bits = np.unpackbits(np.frombuffer(messages, np.uint8))[: file.allotment.total]
             payloads.append(bits)
-            exact = bool(file.pixels) and asked >= file.info.whole_bytes
+            exact = "pixels" in file.parts and file.info.complete and asked >= file.info.whole_bytes
             group = (h.height, h.width, h.grey, h.seed, file.allotment.reach(len(bits)), exact)
             groups.setdefault(group, []).append(len(payloads) - 1)
         out: list[Decoded | None] = [None] * len(files)
@@ -263,12 +270,15 @@ class Codec:
             chain = progressive.decode(self.model, plan, bits, allotments, reach, size, grey, seed, progress)
             if exact:
                 pixels = lossless.Pixels(self.model, size, plan.gammas[-1], grey, seed)
-                arrays = [lossless.decode(pixels, z, opened[i].pixels) for i, z in zip(members, chain.z)]
+                coded = [files[i][slice(*opened[i].parts["pixels"])] for i in members]
+                arrays = [lossless.decode(pixels, z, part) for part, z in zip(coded, chain.z)]
             else:
                 arrays = progressive.show(chain, recon, seed)
                 arrays = arrays[..., 0] if grey else arrays
             for i, array in zip(members, arrays):
-                info = opened[i].info
+                info, clear = opened[i].info, opened[i].parts.get("alpha")
+                if clear and clear[1] <= limits[i]:
+                    array = alpha.joined(array, alpha.unpack(files[i][slice(*clear)], size))
                 out[i] = Decoded(array, info.header, info.complete, reach)
         return out
 

@@ -1,7 +1,7 @@
-"""Bits-back coding of pictures on an ANS stack: its net growth is the bound of the model on T levels, nothing more.
+"""Bits-back coding of pictures on an ANS stack: its net growth is the bound of the model on the levels, nothing more.
 
 To push x: pop z_0 ~ q(z_0 | x), push x ~ p(x | z_0); then at each level pop z_t ~ q(z_t | z_s), the forward kernel
-N(alpha_t / alpha_s z_s, sigma_t^2 c), and push z_s ~ p(z_s | z_t); last push z_T ~ N(0, I). No more than two latents
+N(alpha_t / alpha_s z_s, sigma_t^2 c), and push z_s ~ p(z_s | z_t); last push z_T ~ p(z_T). No more than two latents
 are borrowed at a time (Bit-Swap: Kingma, Abbeel & Ho 2019; Townsend et al. 2019). To pop x is the mirror image.
 
 A latent is an integer on a grid whose spacing, a power of two, is 1/8 to 1/16 of the narrower of the two Gaussians that

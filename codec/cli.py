@@ -12,6 +12,7 @@ import numpy as np
 
 from ddpm.presets import PRESETS
 
+from .alpha import split
 from .cli_archive import archive
 from .cli_bpd import bpd
 from .cli_sample import sample
@@ -133,7 +134,7 @@ def encode(
         try:
             with report.bar(0, names[0] if len(names) == 1 else f"{len(names)} pictures") as bar:
                 if given[0].psnr is None:  # then a picture goes through the chain several times
-                    bar.total = codec.plan(*arrays[0].shape[:2], arrays[0].ndim == 2).steps
+                    bar.total = codec.plan(*arrays[0].shape[:2], split(arrays[0])[0].ndim == 2).steps
                 files = codec.encode(
                     arrays, given[0], seed=seed, channel=channel, max_pixels=max_pixels, progress=bar.update
                 )
@@ -175,7 +176,7 @@ def encode(
     for name in images:
         try:
             source = read_input("-") if name == "-" else name
-            array = read_picture(source, drop_alpha=drop_alpha, max_pixels=max_pixels)
+            array = read_picture(source, drop_alpha=drop_alpha, keep_alpha=lossless, max_pixels=max_pixels)
         except CodecError as e:
             report.error(str(e))
             continue

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from .archive import CODE, Contents, contents, create, extract, find_model, kinds, looks
+from .alpha import split
+from .archive import create, extract, looks
 from .console import (
     Steps,
     common,
@@ -21,7 +22,9 @@ from .console import (
     read_input,
     write_output,
 )
+from .contents import Contents, contents, find_model
 from .errors import CodecError, UnknownModel
+from .patches import CODE, kinds
 from .pictures import png_bytes, read_picture
 
 model_option = click.option("--model", "name", help="Name or path; default: the known model that the archive names.")
@@ -51,7 +54,8 @@ def create_command(out, data, name, steps, tile, drop_alpha, device, max_pixels,
     pictures = [item for source in data for item in read_source(Path(source), tile, drop_alpha, max_pixels)]
     model, start = load(name, device), time.monotonic()
     steps = CODE if steps == "codec" else steps
-    found = kinds([p.shape[:2] for _, p in pictures], [p.ndim == 2 for _, p in pictures], steps)
+    colours = [split(p)[0] for _, p in pictures]
+    found = kinds([p.shape[:2] for p in colours], [p.ndim == 2 for p in colours], steps)
     with bar(quiet, looks(model, found, steps)) as progress:
         made = create(pictures, model, steps, max_pixels=max_pixels, progress=progress.update)
     make_folder(out)
@@ -97,14 +101,15 @@ def list_command(file, as_json):
     """Say what an archive holds; its end may be missing."""
     c = checked(file, read_input(file))
     rows = [
-        {"name": n, "width": w, "height": h, "grey": g, "crc32": f"{crc:08x}"}
-        for n, (h, w), g, crc in zip(c.names, c.sizes, c.grey, c.crcs)
+        {"name": n, "width": w, "height": h, "grey": g, "alpha": i in c.alpha, "crc32": f"{crc:08x}"}
+        for i, (n, (h, w), g, crc) in enumerate(zip(c.names, c.sizes, c.grey, c.crcs))
     ]
     if as_json:
         print(json.dumps({"archive": file, **figures(c), "files": rows}, indent=1))
         return
     for row in rows:
-        print(f"{row['width']:6}x{row['height']:<6} {'grey' if row['grey'] else '    '} {row['name']}")
+        kind = ("grey" if row["grey"] else "    ") + (" alpha" if row["alpha"] else "      ")
+        print(f"{row['width']:6}x{row['height']:<6} {kind} {row['name']}")
     print(f"{file}: {words(c)}" + ("" if c.complete else f"; cut after {c.file_bytes} of {c.whole_bytes} bytes"))
 
 
@@ -147,7 +152,7 @@ def read_source(source: Path, tile: int | None, drop_alpha: bool, max_pixels: in
     return [
         (
             p.relative_to(base).with_suffix(".png").as_posix(),
-            read_picture(p, drop_alpha=drop_alpha, max_pixels=max_pixels),
+            read_picture(p, drop_alpha=drop_alpha, keep_alpha=True, max_pixels=max_pixels),
         )
         for p in files
     ]

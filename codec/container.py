@@ -16,7 +16,9 @@ MAGIC = 0xDC
 VERSION = 1
 TRAILER = 2  # bytes of payload checksum at the end of a whole file
 
-MODES = {"lossy": 0, "lossless": 1}  # progressive, plain bits, fp32 arithmetic; and the pixels given z_0
+# Modes, and what their files have behind the messages, which are plain bits in fp32 arithmetic.
+PARTS = {"lossy": (), "lossless": ("pixels",), "lossless, with alpha": ("alpha", "pixels")}
+MODES = {mode: i for i, mode in enumerate(PARTS)}
 
 
 @dataclass(frozen=True)
@@ -106,18 +108,18 @@ def unpack_corrections(data: bytes, at: int, count: int) -> tuple[bytes, int]:
 
 
 def pack_part(header: bytes, part: bytes) -> bytes:
-    """The lossless part behind its length, which has a CRC-8 of its own (over the header and it)."""
+    """A part of lossless files behind its length, which has a CRC-8 of its own (over the header and it)."""
     length = varint(len(part))
     return length + bytes([crc8(header + length)]) + part
 
 
 def unpack_part(data: bytes, header: bytes, at: int) -> tuple[int, int]:
-    """Length and place of the lossless part that is announced at a place, (0, behind the end) if that is cut."""
+    """Length and place of the part that is announced at a place, (0, behind the end) if that is cut."""
     length, end = unpack_varint(data, at)
     if end >= len(data):
         return 0, len(data) + 1
     if crc8(header + data[at:end]) != data[end]:
-        raise DamagedFile("the file is damaged (checksum of the lossless part's length)")
+        raise DamagedFile("the file is damaged (checksum of a length)")
     return length, end + 1
 
 

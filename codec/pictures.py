@@ -14,16 +14,19 @@ from .errors import CodecError
 MAX_PIXELS = 4_200_000  # per picture, unless the caller raises it
 
 
-def read_picture(source: str | Path | bytes, *, drop_alpha=False, max_pixels=MAX_PIXELS) -> np.ndarray:
+def read_picture(
+    source: str | Path | bytes, *, drop_alpha=False, keep_alpha=False, max_pixels=MAX_PIXELS
+) -> np.ndarray:
     """An image file (path or content) -> uint8 (H, W, 3) sRGB, or (H, W) if it is grey.
 
-    EXIF orientation is applied; an embedded ICC profile is converted to sRGB. Raises CodecError for anything that is
-    not a still 8-bit grey or RGB picture of at most ``max_pixels``.
+    Transparency is refused, dropped, or kept as one more channel: (H, W, 4) or (H, W, 2). EXIF orientation is applied;
+    an embedded ICC profile is converted to sRGB. Raises CodecError for anything that is not a still 8-bit grey or RGB
+    picture of at most ``max_pixels``.
     """
     name = "standard input" if isinstance(source, bytes) else str(source)
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            return to_array(image, name, drop_alpha=drop_alpha, max_pixels=max_pixels)
+            return to_array(image, name, drop_alpha=drop_alpha, keep_alpha=keep_alpha, max_pixels=max_pixels)
     except UnidentifiedImageError:
         raise CodecError(f"{name}: not an image") from None
     except Image.DecompressionBombError:
@@ -34,7 +37,9 @@ def read_picture(source: str | Path | bytes, *, drop_alpha=False, max_pixels=MAX
         raise CodecError(f"{name}: damaged image: {e}") from None
 
 
-def to_array(image: Image.Image, name="image", *, drop_alpha=False, max_pixels=MAX_PIXELS) -> np.ndarray:
+def to_array(
+    image: Image.Image, name="image", *, drop_alpha=False, keep_alpha=False, max_pixels=MAX_PIXELS
+) -> np.ndarray:
     """A PIL image -> uint8 (H, W, 3) or (H, W); the rules of ``read_picture``."""
     width, height = image.size
     if width * height > max_pixels:
@@ -57,12 +62,13 @@ def to_array(image: Image.Image, name="image", *, drop_alpha=False, max_pixels=M
     else:
         alpha = np.asarray(image)[..., 3] if image.mode == "RGBA" else None
         image = image.convert("L" if image.mode in ("1", "L") else "RGB")
-    if alpha is not None and alpha.min() < 255 and not drop_alpha:
+    clear = alpha is not None and alpha.min() < 255 and not drop_alpha
+    if clear and not keep_alpha:
         raise CodecError(f"{name}: has transparency, which a lossy file cannot keep; say --drop-alpha to go without")
     array = np.array(_to_srgb(image, profile, name))
     if array.ndim == 3 and is_grey(array):
         array = array[..., 0]
-    return array
+    return np.dstack([array, alpha]) if clear else array
 
 
 def is_grey(array: np.ndarray) -> bool:
@@ -81,7 +87,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None, name: str) -> Image.Imag
 
 
 def png_bytes(array: np.ndarray) -> bytes:
-    """uint8 (H, W, 3) or (H, W) -> the content of a PNG file."""
+    """uint8 (H, W, 3) or (H, W), with transparency or not -> the content of a PNG file."""
     out = io.BytesIO()
     Image.fromarray(array).save(out, "PNG")
     return out.getvalue()

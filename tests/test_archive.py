@@ -14,9 +14,10 @@ from PIL import Image
 
 from bench.ledger import Ledger
 from codec import Codec, archive, bitsback
-from codec.archive import contents, create, extract
+from codec.archive import create, extract
 from codec.bitsback import Stack
 from codec.cli import main
+from codec.contents import MAX_TABLE, closed, contents, find_model
 from codec.errors import CodecError, DamagedFile, NotOurFile, UnknownModel
 from codec.gaussians import COST, Gaussians
 from codec.likelihood import Coded
@@ -128,6 +129,8 @@ def some_pictures():
     many = [(f"small/{i}.png", smooth_picture(16, 16, i)) for i in range(14)]
     many += [(f"wide/{i}.png", smooth_picture(16, 24, i)) for i in range(6)]
     many += [("grey.png", smooth_picture(16, 16, 77, 1)), ("large.png", smooth_picture(70, 90, 3))]
+    clear = np.dstack([smooth_picture(16, 16, 88), smooth_picture(16, 16, 89, 1)])
+    many += [("clear.png", clear), ("grey and clear.png", clear[..., 2:])]
     return [*many, ("noise.png", rng.integers(0, 256, (5, 7, 3), dtype=np.uint8))]
 
 
@@ -151,7 +154,8 @@ def test_round_trip(made, model, steps):
     assert (c.model, c.steps, c.file_bytes) == ("tiny-1", steps, c.whole_bytes)
     assert any(n > 1 for n in c.plan)
     assert 0 < c.stored < 14
-    assert c.grey[c.names.index("grey.png")]
+    assert [c.names[i] for i in np.flatnonzero(c.grey)] == ["grey.png", "grey and clear.png"]
+    assert [c.names[i] for i in c.alpha] == ["clear.png", "grey and clear.png"]
 
 
 def test_the_same_pictures_give_the_same_archive(made, model, steps):
@@ -190,7 +194,7 @@ def test_wrong_words_under_right_checksums_are_refused(made, model):
         words = np.frombuffer(made, "<u4", c.count, c.start).copy()
         words[rng.integers(c.count // 2, c.count)] ^= 1 << int(rng.integers(31))
         with pytest.raises(CodecError):
-            list(extract(archive._closed(made[: c.start] + words.tobytes()), model))
+            list(extract(closed(made[: c.start] + words.tobytes()), model))
 
 
 def rewritten(data, **changes):
@@ -198,8 +202,8 @@ def rewritten(data, **changes):
     c = contents(data)
     table = json.loads(zlib.decompress(data[12 : c.start - 4]))
     packed = zlib.compress(json.dumps(table | changes).encode())
-    head = archive._closed(data[:8] + len(packed).to_bytes(4, "little") + packed)
-    return archive._closed(head + data[c.start : -4])
+    head = closed(data[:8] + len(packed).to_bytes(4, "little") + packed)
+    return closed(head + data[c.start : -4])
 
 
 @pytest.mark.parametrize(
@@ -217,19 +221,23 @@ def test_names_that_lead_elsewhere_are_refused(made, model, name):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"sizes": [[65535, 65535]] * 23},
-        {"sizes": [[0, 5]] * 23},
-        {"sizes": [[16, 16]] * 23},
+        {"sizes": [[65535, 65535]] * 25},
+        {"sizes": [[0, 5]] * 25},
+        {"sizes": [[16, 16]] * 25},
         {"sizes": 7},
         {"plan": [1] * 5},
         {"plan": [1 << 40]},
-        {"plan": [-(1 << 40)] * 23},
+        {"plan": [-(1 << 40)] * 25},
         {"plan": []},
         {"words": 1 << 50},
         {"words": "many"},
         {"names": []},
         {"crcs": "?"},
         {"grey": None},
+        {"alpha": None},
+        {"alpha": {"x": ""}},
+        {"alpha": {"0": "AAAA"}},
+        {"alpha": {"0": "?"}},
         {"steps": 1},
         {"steps": 1e9},
         {"threads": 1 << 30},
@@ -244,8 +252,8 @@ def test_tables_that_contradict_themselves_are_refused(made, model, changes):
 
 
 def test_a_table_that_swells_is_refused(made):
-    packed = zlib.compress(b"[" + b" " * (archive.MAX_TABLE + 10) + b"]", 9)
-    head = archive._closed(made[:8] + len(packed).to_bytes(4, "little") + packed)
+    packed = zlib.compress(b"[" + b" " * (MAX_TABLE + 10) + b"]", 9)
+    head = closed(made[:8] + len(packed).to_bytes(4, "little") + packed)
     with pytest.raises(DamagedFile):
         contents(head)
 
@@ -268,7 +276,7 @@ def test_another_model_is_refused(made, model):
     with pytest.raises(UnknownModel, match="made with model"):
         extract(rewritten(made, fingerprint="00" * 32), model)
     with pytest.raises(UnknownModel, match="not known"):
-        archive.find_model(contents(rewritten(made, fingerprint="00" * 32)))
+        find_model(contents(rewritten(made, fingerprint="00" * 32)))
 
 
 def test_threads_are_those_of_the_encoder(made, model):
@@ -309,14 +317,14 @@ def test_command_line(capsys, monkeypatch, folder):
     out, source = folder / "a.ddpma", folder / "in"
     fields = run(capsys, monkeypatch, "create", out, source, "--model", "tiny", "--steps", T, "--json")
     assert fields["bytes"] == out.stat().st_size
-    assert (fields["pictures"], fields["steps"], fields["model"]) == (23, T, "tiny-1")
+    assert (fields["pictures"], fields["steps"], fields["model"]) == (25, T, "tiny-1")
     assert fields["bits_per_dim"] == pytest.approx(8 * fields["bytes"] / fields["dims"])
     rows = run(capsys, monkeypatch, "list", out, "--json")
     assert {(r["name"], r["width"], r["height"], r["grey"]) for r in rows["files"]} == {
-        (name, array.shape[1], array.shape[0], array.ndim == 2) for name, array in some_pictures()
+        (name, array.shape[1], array.shape[0], array.shape[2:] in ((), (2,))) for name, array in some_pictures()
     }
     assert "large.png" in run(capsys, monkeypatch, "list", out)
-    assert run(capsys, monkeypatch, "verify", out, "--json")["pictures"] == 23
+    assert run(capsys, monkeypatch, "verify", out, "--json")["pictures"] == 25
     run(capsys, monkeypatch, "extract", out, "-o", folder / "back", "--quiet")
     for name, array in some_pictures():
         assert np.array_equal(np.asarray(Image.open(folder / "back" / name)), array)

@@ -5,9 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from scipy.stats import norm
 
-from codec import CodecError, Target, decode, entropy, inspect, lossless, snap
+from codec import CodecError, Target, alpha, decode, entropy, inspect, lossless, snap
 from codec.errors import DamagedFile
 
 from .conftest import smooth_picture
@@ -107,6 +108,77 @@ def test_strange_pictures_too(codec, kind):
     [file] = codec.encode([picture], Target(lossless=True))
     shown = codec.decode([file.data])[0].array
     assert np.array_equal(np.broadcast_to(shown[..., None] if shown.ndim == 2 else shown, picture.shape), picture)
+
+
+def clear_picture(height, width, colours=3, seed=0):
+    """A smooth picture behind a disc of growing opacity."""
+    rows, columns = np.mgrid[:height, :width]
+    alpha = np.clip(9 * (np.hypot(rows - height / 2, columns - width / 2) - 3) * (1 + seed), 0, 255).astype(np.uint8)
+    return np.dstack([smooth_picture(height, width, seed, colours), alpha])
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_transparency_is_kept(codec, colours):
+    pictures = [clear_picture(16, 20, colours, s) for s in range(2)]
+    pictures.append(smooth_picture(16, 20, 9, colours))
+    files = codec.encode(pictures, Target(lossless=True))
+    for picture, file, shown in zip(pictures, files, codec.decode([f.data for f in files])):
+        assert np.array_equal(shown.array, picture)
+        assert np.array_equal(decode(file.data).array, picture)
+    assert [inspect(f.data).header.mode for f in files] == ["lossless, with alpha"] * 2 + ["lossless"]
+    with pytest.raises(CodecError, match="transparency"):
+        codec.encode(pictures[:1], Target(steps=3))
+
+
+def test_a_prefix_has_the_transparency_or_not(codec):
+    picture = clear_picture(16, 16)
+    [file] = codec.encode([picture], Target(lossless=True))
+    begin, end = codec.open(file.data).parts["alpha"]
+    for cut in (begin - 3, begin, end - 1):
+        assert decode(file.data[:cut]).array.shape == (16, 16, 3)
+    for cut in (end, end + 1, len(file.data) - 1):
+        assert np.array_equal(decode(file.data[:cut]).array[..., 3], picture[..., 3])
+    dims = codec.plan(16, 16, False).dims
+    assert codec.decode([file.data], rate=(8 * begin + 1) / dims)[0].array.shape == (16, 16, 3)
+    assert codec.decode([file.data], rate=(8 * end + 1) / dims)[0].array.shape == (16, 16, 4)
+    for i in (begin - 2, begin - 1, begin + 9, end - 1, end + 2):
+        data = bytearray(file.data)
+        data[i] ^= 64
+        with pytest.raises(CodecError):
+            decode(bytes(data))
+    data = bytearray(file.data[:-1])  # cut, and the transparency is no picture
+    data[begin + 2] ^= 64
+    with pytest.raises(DamagedFile):
+        decode(bytes(data))
+
+
+@settings(max_examples=30, deadline=None)
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20)))
+def test_alpha_packs(plane):
+    assert np.array_equal(alpha.unpack(alpha.pack(plane), plane.shape), plane)
+    with pytest.raises(DamagedFile):
+        alpha.unpack(alpha.pack(plane), (plane.shape[0] + 1, plane.shape[1]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    hnp.arrays(
+        np.uint8,
+        st.tuples(st.integers(1, 20), st.integers(1, 20)).flatmap(
+            lambda size: st.sampled_from([size, (*size, 2), (*size, 3), (*size, 4)])
+        ),
+    )
+)
+def test_any_picture_comes_back(codec, picture):
+    [file] = codec.encode([picture], Target(lossless=True))
+    assert np.array_equal(canonical(decode(file.data).array), canonical(picture))
+
+
+def canonical(array):
+    """(H, W, 4), whatever the kind."""
+    colour, clear = alpha.split(array)
+    colour = np.dstack([colour] * 3) if colour.ndim == 2 else colour
+    return np.dstack([colour, np.full(colour.shape[:2], 255, np.uint8) if clear is None else clear])
 
 
 def test_files_of_a_batch_decode_one_by_one(codec):
