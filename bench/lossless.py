@@ -1,6 +1,6 @@
 """Lossless single files beside the model's bound, PNG and WebP: whole files, bits per value of the pictures.
 
-    python -m bench.lossless DATA [--tile 32] [--images 1000] [--model cifar10] -o lossless.json
+    python -m bench.lossless DATA [--tile 32] [--crop 256] [--images 1000] [--model cifar10] -o lossless.json
 
 The bound is that of the codec's own steps (ideal channel) and of p(x | z_0), on the same pictures. Of grey pictures one
 channel is coded; here all count as they are in the data, with three.
@@ -9,6 +9,7 @@ channel is coded; here all count as they are in the data, with three.
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -17,9 +18,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from codec import Codec, Target
+from codec import Codec, Target, progressive
+from codec.entropy import OCTAVE
 from codec.likelihood import Coded
+from codec.lossless import HALF, Pixels, planes
 from ddpm.bound import bound
+from ddpm.likelihood import discretized_gaussian_nats
 
 from .peers import lossless
 from .pick import alike, draw
@@ -36,9 +40,31 @@ def batches(pictures):
             yield grey, [pictures[i] for i in members[k : k + size]]
 
 
+def portability(codec: Codec, files: list[bytes], pictures: list[np.ndarray]) -> float:
+    """What agreement between machines costs, as a share of files of one size.
+
+    It is the lossless part beyond -log2 p(x | z_0): shifts, the rounding of z_0, of means and deviations, and tables of
+    probabilities.
+    """
+    opened = [codec.open(data) for data in files]
+    h, plan = opened[0].info.header, opened[0].allotment.plan
+    size, bits = (h.height, h.width), [np.unpackbits(np.frombuffer(o.messages, np.uint8)) for o in opened]
+    allotments = [o.allotment for o in opened]
+    chain = progressive.decode(codec.model, plan, bits, allotments, plan.steps, size, h.grey, h.seed)
+    pixels, spent = Pixels(codec.model, size, plan.gammas[-1], h.grey, h.seed), 0.0
+    for z, file, picture in zip(chain.z, opened, pictures):
+        begin, end = file.parts["pixels"]
+        mean, octaves = map(torch.from_numpy, pixels.beliefs(pixels.coded(z)))
+        x = torch.from_numpy(planes(picture) / HALF - 1)
+        log_std = octaves * (math.log(2) / OCTAVE) - math.log(HALF)
+        ideal = discretized_gaussian_nats(x, mean / HALF - 1, log_std).sum() / math.log(2)
+        spent += 8 * (end - begin) - float(ideal)
+    return spent / sum(8 * len(data) for data in files)
+
+
 def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> dict:
     """Means over pictures of bits per value."""
-    rows, seconds = [], np.zeros(2)
+    rows, seconds, price = [], np.zeros(2), None
     with tqdm(total=len(pictures), disable=None) as bar:
         for grey, part in batches(pictures):
             shown = [p[..., 0] if grey else p for p in part]
@@ -51,6 +77,8 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> dict:
                 seconds[1] += time.monotonic() - start
                 if not all(np.array_equal(a, b.array) for a, b in zip(shown, back)):
                     raise RuntimeError("a picture did not come back")
+            if price is None:  # the first batch says enough
+                price = portability(codec, [f.data for f in files], shown)
             x = torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2)
             size = tuple(x.shape[2:])
             ideal = bound(Coded(codec.model, codec.plan(*size, grey), size, grey), [x], quiet=True).per_image
@@ -66,20 +94,22 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> dict:
             bar.update(len(part))
     mean = {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}
     n = len(rows)
-    return {"model": codec.model.name, "images": n, **mean, "encode_s": seconds[0] / n, "decode_s": seconds[1] / n}
+    speed = {"encode_s": seconds[0] / n, "decode_s": seconds[1] / n}
+    return {"model": codec.model.name, "images": n, **mean, "portability": price, **speed}
 
 
 @click.command()
 @click.argument("data")
 @click.option("--tile", type=int)
 @click.option("--images", default=1000, show_default=True)
+@click.option("--crop", type=int, help="Only the middle square of this side.")
 @click.option("--model", default="cifar10", show_default=True)
 @click.option("--check/--no-check", default=True, show_default=True, help="Decode all files.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("-o", "--output", type=Path)
-def main(data, tile, images, model, check, device, output):
+def main(data, tile, images, crop, model, check, device, output):
     """Measure lossless files."""
-    result = measure(Codec(model, device), draw(data, tile, images), check)
+    result = measure(Codec(model, device), draw(data, tile, images, crop), check)
     if output:
         output.write_text(json.dumps(result, indent=1))
     print("\n".join(f"{k:12} {v:.4f}" if isinstance(v, float) else f"{k:12} {v}" for k, v in result.items()))

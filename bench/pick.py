@@ -8,10 +8,17 @@ from codec.pictures import is_grey
 from ddpm.data import load_images
 
 
-def draw(source: str, tile: int | None, images: int, seed: int = 0) -> list[np.ndarray]:
-    """So many pictures (H, W, 3) of a source at random, or all."""
+def draw(source: str, tile: int | None, images: int, crop: int | None = None) -> list[np.ndarray]:
+    """So many pictures (H, W, 3) of a source at random, or all; the middle square of side ``crop`` or what there is."""
     every = load_images(source, tile)
-    return [every[i] for i in np.random.default_rng(seed).permutation(len(every))[:images]]
+    return [middle(every[i], crop) for i in np.random.default_rng(0).permutation(len(every))[:images]]
+
+
+def middle(picture: np.ndarray, side: int | None) -> np.ndarray:
+    if side is None:
+        return picture
+    top, left = (max(0, n - side) // 2 for n in picture.shape[:2])
+    return picture[top : top + side, left : left + side]
 
 
 def alike(pictures: list[np.ndarray]) -> list[tuple[bool, list[int]]]:

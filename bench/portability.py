@@ -51,13 +51,20 @@ def work(model: str, folder: Path) -> None:
         return
     for sub in sorted(p for p in folder.iterdir() if p.is_dir()):
         good = 0
-        for i, picture in enumerate(pictures):
-            try:
-                shown = codec.decode([(sub / f"{i}.ddpm").read_bytes()])[0].array
-            except CodecError:
-                continue
-            good += np.array_equal(np.broadcast_to(shown.T, picture.T.shape).T, picture)
+        for _, members in alike(pictures):
+            files = [(sub / f"{i}.ddpm").read_bytes() for i in members]
+            for i, shown in zip(members, decoded(codec, files)):
+                if shown is not None:
+                    good += np.array_equal(np.broadcast_to(shown.T, pictures[i].T.shape).T, pictures[i])
         print(json.dumps({"written": sub.name, "read": name, "exact": int(good)}), flush=True)
+
+
+def decoded(codec: Codec, files: list[bytes]) -> list[np.ndarray | None]:
+    """Pictures of one size, together; if one of them cannot be decoded, one by one, with None for it."""
+    try:
+        return [d.array for d in codec.decode(files)]
+    except CodecError:
+        return [decoded(codec, [f])[0] for f in files] if len(files) > 1 else [None]
 
 
 def measure(model: str, pictures, machines: list[str]) -> dict:
@@ -88,7 +95,7 @@ def main(data, tile, images, crop, model, machines, folder, output):
     """Measure which files come back exactly where."""
     if folder:
         return work(model, folder)
-    pictures = [p[:crop, :crop] for p in draw(data, tile, images)]
+    pictures = draw(data, tile, images, crop)
     machines = list(machines) or list(MACHINES)
     result = measure(model, pictures, machines)
     if output:

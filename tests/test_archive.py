@@ -1,5 +1,6 @@
 """Archives: the bits-back stack, what it costs, and files of many pictures."""
 
+import contextlib
 import json
 import math
 import sys
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from bench.ledger import Ledger
@@ -134,6 +136,22 @@ def some_pictures():
     return [*many, ("noise.png", rng.integers(0, 256, (5, 7, 3), dtype=np.uint8))]
 
 
+SHAPES = st.tuples(st.integers(1, 20), st.integers(1, 20)).flatmap(
+    lambda size: st.sampled_from([size, (*size, 2), (*size, 3), (*size, 4)])
+)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(hnp.arrays(np.uint8, SHAPES), min_size=1, max_size=4), st.sampled_from([3, archive.CODE]))
+def test_any_pictures_come_back(model, arrays, steps):
+    """With noise before them, so that there is something to borrow from."""
+    rng = np.random.default_rng(0)
+    arrays = [*rng.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8), *arrays]
+    data = create([(str(i), a) for i, a in enumerate(arrays)], model, steps)
+    back = dict(extract(data, model))
+    assert all(np.array_equal(back[str(i)], a) for i, a in enumerate(arrays))
+
+
 @pytest.fixture(scope="module", params=[T, archive.CODE])
 def steps(request):
     return request.param
@@ -195,6 +213,19 @@ def test_wrong_words_under_right_checksums_are_refused(made, model):
         words[rng.integers(c.count // 2, c.count)] ^= 1 << int(rng.integers(31))
         with pytest.raises(CodecError):
             list(extract(closed(made[: c.start] + words.tobytes()), model))
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.data())
+def test_whatever_comes_out_is_right(made, model, data):
+    """Bytes changed behind checksums that are right again: errors, or pictures that are not touched."""
+    c, bad = contents(made), bytearray(made)
+    for at in data.draw(st.lists(st.integers(c.start, len(made) - 5), min_size=1, max_size=4)):
+        bad[at] = data.draw(st.integers(0, 255))
+    original = dict(some_pictures())
+    with contextlib.suppress(CodecError):
+        for name, array in extract(closed(bytes(bad[:-4])), model):
+            assert np.array_equal(array, original[name])
 
 
 def rewritten(data, **changes):
