@@ -1,12 +1,12 @@
 """Archives beside the model's bound on the same pictures and levels, and beside PNG and WebP; bits per value.
 
-    python -m bench.archive DATA [--tile 32] [--images 256] [--steps codec] [--model cifar10] [--single] -o archive.json
+    python -m bench.archive DATA [--tile 32] [--images 256] [--steps codec] [--model cifar10] [--growth] -o archive.json
 
 ``net`` is what the pictures coded by bits-back add to the stack, ``bound`` the same pictures' bound, ``archive`` the
-whole file over all pictures, with its table and the first pictures that are files of their own; ``single`` one lossless
-file each. All colours count, of grey pictures too. The coder alone is looked at with one batch: ``coder`` is what it
-adds to the log-densities of the very latents and pixels; ``coder_ns`` the time of pop and push together, for one value
-and step, to code and to decode.
+whole file over all pictures, with its table and the first pictures that are files of their own. All colours count, of
+grey pictures too. The coder alone is looked at with one batch: ``coder`` is what it adds to the log-densities of the
+very latents and pixels; ``coder_ns`` the time of pop and push together, for one value and step, to code and to decode.
+--growth: archives of the first 1, 2, 4, ... pictures, beside one file for each.
 """
 
 from __future__ import annotations
@@ -76,19 +76,33 @@ def coder(model, x: np.ndarray, steps: int) -> dict:
     return {"coder": excess, "coder_ns": [pushed * each, (clock.seconds - pushed) * each]}
 
 
-def single(model, pictures: list[np.ndarray]) -> float:
-    """Bits per value of lossless files, one for each picture."""
-    codec, n_bytes = Codec(model), 0
+def singles(model, pictures: list[np.ndarray]) -> list[int]:
+    """Bytes of lossless files, one for each picture."""
+    codec, n_bytes = Codec(model), [0] * len(pictures)
     for _, members in alike(pictures):
         for k in range(0, len(members), 16):
-            files = codec.encode([pictures[i] for i in members[k : k + 16]], Target(lossless=True))
-            n_bytes += sum(len(f.data) for f in files)
-    return 8 * n_bytes / sum(p.size for p in pictures)
+            part = members[k : k + 16]
+            files = codec.encode([pictures[i] for i in part], Target(lossless=True))
+            for i, file in zip(part, files):
+                n_bytes[i] = len(file.data)
+    return n_bytes
+
+
+def growth(model, pictures: list[np.ndarray], steps: int) -> list[dict]:
+    """Bytes of archives of the first 1, 2, 4, ... pictures, beside those of files of their own."""
+    alone, counts = np.cumsum(singles(model, pictures)), [2**k for k in range(len(pictures).bit_length())]
+    named = named_pictures(pictures)
+    return [{"images": n, "archive": len(create(named[:n], model, steps)), "single": int(alone[n - 1])} for n in counts]
+
+
+def named_pictures(pictures):
+    """Grey ones with one channel, as people's files have it."""
+    return [(f"{i:06d}.png", p[..., 0] if is_grey(p) else p) for i, p in enumerate(pictures)]
 
 
 def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bool) -> dict:
     """Means over the values of all pictures."""
-    named = [(f"{i:06d}.png", p[..., 0] if is_grey(p) else p) for i, p in enumerate(pictures)]
+    named = named_pictures(pictures)
     start = time.monotonic()
     data = create(named, model, steps, max_pixels=max(MAX_PIXELS, *(p.shape[0] * p.shape[1] for p in pictures)))
     seconds = [time.monotonic() - start, None]
@@ -130,16 +144,18 @@ def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bo
 @click.option("--steps", type=Steps("codec"), default="codec", show_default=True)
 @click.option("--draws", default=1, show_default=True, help="Of the latents, for the bound; 0: without.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Extract and compare all pictures.")
-@click.option("--single", "also_single", is_flag=True, help="One file each as well.")
+@click.option("--growth", "also_growth", is_flag=True, help="Of 1, 2, 4, ... pictures, instead.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("-o", "--output", type=Path)
-def main(data, tile, images, model, steps, draws, check, also_single, device, output):
+def main(data, tile, images, model, steps, draws, check, also_growth, device, output):
     """Measure archives."""
     model = load_model(model, pick_device(device))
     pictures = [np.ascontiguousarray(p) for p in draw(data, tile, images)]
-    result = measure(model, pictures, CODE if steps == "codec" else steps, draws, check)
-    if also_single:
-        result["single"] = single(model, pictures)
+    levels = CODE if steps == "codec" else steps
+    if also_growth:
+        result = {"model": model.name, "steps": steps, "growth": growth(model, pictures, levels)}
+    else:
+        result = measure(model, pictures, levels, draws, check)
     if output:
         output.write_text(json.dumps(result, indent=1))
     print("\n".join(f"{k:12} {v:.4f}" if isinstance(v, float) else f"{k:12} {v}" for k, v in result.items()))
