@@ -51,7 +51,7 @@ def bound_of(model, pictures, together, steps, draws) -> float:
         x = torch.from_numpy(patches(pictures, kind, where).transpose(0, 3, 1, 2))
         size, grey = kind[:2], kind[2] == 1
         if steps == CODE:
-            chain = Coded(model, plan_for(model.coding, math.prod(kind), grey), size, grey)
+            chain = Coded(model, plan_for(model.coding, math.prod(kind), grey, every_level=True), size, grey)
         else:
             chain = chain_for(Reverse(model), steps)
         bits += (

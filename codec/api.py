@@ -110,7 +110,7 @@ class Info:
     header_bytes: int
     side_bytes: int  # before the first message: the header and the corrections
     file_bytes: int
-    whole_bytes: int  # length of the file before anything was cut
+    whole_bytes: int | None  # length of the file before anything was cut, if what is left says so
     dims: int
     steps: int  # complete ones in these bytes
     gamma: float  # log noise-to-signal ratio reached
@@ -230,13 +230,14 @@ class Codec:
         if len(data) > whole:
             raise DamagedFile(f"the file is longer than its content ({len(data)} bytes, not {whole})")
         complete = len(data) == whole
+        known = whole if all(begin <= len(data) for begin, _ in parts.values()) else None
         messages = data[start : min(end, whole - TRAILER)]
         expected = checksum(data[:at], data[at : whole - TRAILER], self.model.fingerprint)
         if complete and data[whole - TRAILER :] != expected:
             raise DamagedFile("the file is damaged (checksum), or was made with another model")
         steps = allotment.complete(8 * len(messages))
         info = Info(
-            header, self.model.name, at, start, len(data), whole, plan.dims, steps, plan.gammas[steps], complete
+            header, self.model.name, at, start, len(data), known, plan.dims, steps, plan.gammas[steps], complete
         )
         return Opened(info, allotment, messages, {name: ends for name, ends in parts.items() if ends[1] <= len(data)})
 

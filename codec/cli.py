@@ -220,7 +220,8 @@ def decode(files, output, rate, recon, model, device, max_pixels, force, quiet, 
             return [report.error(f"{name}: {e}") for name in names]
         for name, info, picture in zip(names, infos, pictures):
             if not info.complete:
-                report.warn(f"{name}: cut after {info.file_bytes} of {info.whole_bytes} bytes; shown unverified")
+                of = f" of {info.whole_bytes}" if info.whole_bytes else ""
+                report.warn(f"{name}: cut after {info.file_bytes}{of} bytes; shown unverified")
             try:
                 make_folder(outputs[name])
                 write_output(outputs[name], png_bytes(picture.array))

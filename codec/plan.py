@@ -156,10 +156,13 @@ class Allotment:
         return steps
 
 
-def plan_for(coding: dict, dims: int, grey: bool) -> Plan:
-    """The plan that a model's coding tables give for an image of ``dims`` coded dimensions."""
+def plan_for(coding: dict, dims: int, grey: bool, every_level=False) -> Plan:
+    """The plan that a model's coding tables give for an image of ``dims`` coded dimensions.
+
+    every_level: none is skipped for the sake of messages, where there are no messages.
+    """
     tables = tuple(tuple(t) for t in coding["grey_tables" if grey else "tables"])
     reference = tuple(coding["grey_reference" if grey else "reference"])
     keep_first = "block" not in coding  # with pixels by themselves z_T is best sent at the noisiest level
     levels, long = (math.inf, *coding["levels"]), coding.get("long", 0)
-    return Plan(dims, levels, tables, coding["min_bits"], reference, keep_first, long)
+    return Plan(dims, levels, tables, 0 if every_level else coding["min_bits"], reference, keep_first, long)

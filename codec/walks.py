@@ -73,12 +73,13 @@ class Scheduled:
 class OfCode:
     """The steps, resolutions and coordinates of the lossy code for pictures of one size, grey (C = 1) or not (C = 3).
 
-    They are few for what they cost. What the code begins with, z_T as it is known of all pictures, is the prior.
+    They are few for what they cost, and none is skipped, however small the pictures. What the code begins with, z_T as
+    it is known of all pictures, is the prior.
     """
 
     def __init__(self, model: DDPM, size: tuple[int, int], grey: bool):
         self.model, self.reverse, self.size, self.grey = model, Reverse(model), size, grey
-        self.plan = plan_for(model.coding, size[0] * size[1] * (1 if grey else 3), grey)
+        self.plan = plan_for(model.coding, size[0] * size[1] * (1 if grey else 3), grey, every_level=True)
         self.first, *self.steps = [Step(t, s) for t, s in pairwise(self.plan.gammas)]
         self.basis = basis_for(model.coding, size, grey)
         noise = filling(0, CHROMA, 3 * size[0] * size[1]).view(3, *size).double()

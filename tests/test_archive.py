@@ -176,6 +176,15 @@ def test_round_trip(made, model, steps):
     assert [c.names[i] for i in c.alpha] == ["clear.png", "grey and clear.png"]
 
 
+def test_no_level_is_skipped_for_small_pictures(model, monkeypatch):
+    monkeypatch.setattr(model, "coding", {**model.coding, "min_bits": 1000})
+    rng = np.random.default_rng(0)
+    pictures = [(str(i), rng.integers(0, 256, (1, 3 + i, 3), dtype=np.uint8)) for i in range(30)]
+    pictures += [(f"dot{i}", rng.integers(0, 256, (1, 1, 3), dtype=np.uint8)) for i in range(9)]
+    back = dict(extract(create(pictures, model), model))
+    assert all(np.array_equal(back[name], array) for name, array in pictures)
+
+
 def test_the_same_pictures_give_the_same_archive(made, model, steps):
     assert create(some_pictures(), model, steps) == made
 

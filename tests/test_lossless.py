@@ -134,6 +134,7 @@ def test_a_prefix_has_the_transparency_or_not(codec):
     picture = clear_picture(16, 16)
     [file] = codec.encode([picture], Target(lossless=True))
     begin, end = codec.open(file.data).parts["alpha"]
+    assert [inspect(file.data[:cut]).whole_bytes for cut in (begin - 3, end, -1)] == [None, None, len(file.data)]
     for cut in (begin - 3, begin, end - 1):
         assert decode(file.data[:cut]).array.shape == (16, 16, 3)
     for cut in (end, end + 1, len(file.data) - 1):
