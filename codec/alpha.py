@@ -37,6 +37,8 @@ def pack(alpha: np.ndarray) -> bytes:
 
 def unpack(data: bytes, size: tuple[int, int]) -> np.ndarray:
     """The inverse of ``pack``; DamagedFile if it is not of that size (height, width)."""
+    if data[:4] not in (b"\x89PNG", b"RIFF"):
+        raise DamagedFile("the transparency is damaged")
     try:
         alpha = read_picture(data, max_pixels=size[0] * size[1])
     except CodecError:

@@ -118,6 +118,8 @@ def extract(data: bytes, model: DDPM, *, max_pixels=MAX_PIXELS, progress=None) -
 
     The archive must be whole, of this model, and of this machine's arithmetic.
     """
+    from .bitsback import Stack
+
     c = contents(data)
     if not c.complete:
         raise DamagedFile(
@@ -131,7 +133,8 @@ def extract(data: bytes, model: DDPM, *, max_pixels=MAX_PIXELS, progress=None) -
         raise UnknownModel(f"the archive was made with model {c.model} ({c.fingerprint.hex()[:8]}), not {model.name}")
     for name, size in zip(c.names, c.sizes):
         _check_size(name, size, max_pixels)
-    chains, stack = chains_of(model, c.steps), stack_of(c, data, model)
+    chains = chains_of(model, c.steps)
+    stack = Stack(gaussians_for(model, c.steps), np.frombuffer(data, "<u4", c.count, c.start))
     with arithmetic(c.threads):
         if numerics(chains, stack, batches(c.kinds, c.plan)) != c.numerics:
             raise CodecError(
@@ -199,12 +202,6 @@ def gaussians_for(model: DDPM, steps: int) -> Gaussians:
     from .gaussians import Gaussians
 
     return Gaussians(len(model.coding["levels"]) if steps == CODE else steps)
-
-
-def stack_of(c: Contents, data: bytes, model: DDPM) -> Stack:
-    from .bitsback import Stack
-
-    return Stack(gaussians_for(model, c.steps), np.frombuffer(data, "<u4", c.count, c.start))
 
 
 @contextmanager
