@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
@@ -129,7 +130,18 @@ class Reader:
         self.coder = stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
 
     def pixels(self, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
-        return joined(self.coder, means, scales)
+        with impossible_is_damage():
+            return joined(self.coder, means, scales)
 
     def counts(self, n: int, counts: np.ndarray) -> np.ndarray:
-        return self.coder.decode(Categorical(counts.astype(np.float32), perfect=False), n)
+        with impossible_is_damage():
+            return self.coder.decode(Categorical(counts.astype(np.float32), perfect=False), n)
+
+
+@contextmanager
+def impossible_is_damage():
+    """Constriction asserts that what it reads can have been written under the distributions it is given."""
+    try:
+        yield
+    except AssertionError:
+        raise DamagedFile("the pixels do not come out as they went in: other arithmetic, or damage") from None

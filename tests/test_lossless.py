@@ -231,6 +231,9 @@ def test_other_arithmetic_is_found_out(codec):
         lossless.decode(pixels, z + 0.2 / pixels.unit, data)
     with pytest.raises(DamagedFile):
         lossless.decode(pixels, z, data[:-2])
+    for seed in range(20):
+        with pytest.raises(DamagedFile, match="other arithmetic"):
+            lossless.decode(pixels, torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(seed)), data)
 
 
 def test_double_precision_runs_through(model):
