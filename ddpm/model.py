@@ -12,9 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from .local import LocalConfig, LocalNet
 from .schedule import schedule_from_config
 from .unet import UNet, UNetConfig
 
+NETWORKS = {"unet": (UNetConfig, UNet), "local": (LocalConfig, LocalNet)}
 DATA_STD = 0.5  # of images on [-1, 1]; sets the preconditioning below, as in Karras et al. 2022
 
 
@@ -38,7 +40,7 @@ class DDPM(nn.Module):
         super().__init__()
         self.config = config
         self.schedule = schedule_from_config(config["schedule"])
-        self.net = UNet(UNetConfig.from_dict(config["network"]))
+        self.net = network_from_config(config["network"])
 
     @property
     def device(self) -> torch.device:
@@ -65,6 +67,13 @@ class DDPM(nn.Module):
     def _net(self, z, gamma):
         g = gamma.to(z.dtype)[:, None, None, None]
         return self.net(z, gamma, (torch.sigmoid(-g) * DATA_STD**2 + torch.sigmoid(g)).rsqrt())
+
+
+def network_from_config(config: dict) -> nn.Module:
+    """The network that ``kind`` names (by default a UNet), of the sizes that the other entries give."""
+    sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k != "kind"}
+    settings, network = NETWORKS[config.get("kind", "unet")]
+    return network(settings(**sizes))
 
 
 def strict_fp32() -> None:

@@ -8,7 +8,7 @@ and h_m.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -30,13 +30,6 @@ class UNetConfig:
     embedding: int = 64  # sines and cosines of gamma
     scale_shift: bool = True  # gamma scales and shifts each block's middle; else it only shifts, as in the paper
     dropout: float = 0.0  # while training
-
-    @classmethod
-    def from_dict(cls, d: dict) -> UNetConfig:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in d.items()})
-
-    def to_dict(self) -> dict:
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @property
     def stride(self) -> int:

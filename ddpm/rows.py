@@ -1,0 +1,62 @@
+"""A network evaluated a few rows at a time, to the same result as at once: memory stays bounded, nothing is done twice.
+
+A network whose outputs see only their neighbourhood says in terms of three operations what it needs beyond the rows at
+hand: ``conv3``, a 3x3 convolution; ``pairs``, whole pairs of rows; ``add``, two maps of which the second comes later.
+``Whole`` takes the maps as they are. ``Rolling`` keeps the few rows that each operation still waits for.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Whole:
+    """All rows at once. Maps are (B, H, W, C)."""
+
+    def conv3(self, layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+        """The convolution (3x3, padding 1) of x."""
+        return layer(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+    def pairs(self, key, x: torch.Tensor) -> torch.Tensor:
+        """x, in whole pairs of rows."""
+        return x
+
+    def add(self, key, early: torch.Tensor, late: torch.Tensor) -> torch.Tensor:
+        """early + late, rows of which may lag behind."""
+        return early + late
+
+
+class Rolling(Whole):
+    """For calls with the next rows of every map, any number of them, one call after the other; then with ``last`` set.
+
+    What comes out lags behind what goes in, and is complete after the last call. Operations are told apart by their
+    ``layer`` or ``key``.
+    """
+
+    def __init__(self):
+        self.kept: dict[object, torch.Tensor] = {}
+        self.last = False
+
+    def conv3(self, layer, x):
+        edge = x.new_zeros(len(x), 1, *x.shape[2:])
+        x = torch.cat([self.kept.get(layer, edge), x, *[edge] * self.last], 1)
+        self.kept[layer] = x[:, -2:].clone()
+        if x.shape[1] < 3:
+            return x.new_zeros(len(x), 0, x.shape[2], layer.out_channels)
+        return F.conv2d(x.permute(0, 3, 1, 2), layer.weight, layer.bias, padding=(0, 1)).permute(0, 2, 3, 1)
+
+    def pairs(self, key, x):
+        x = self._with_kept((key, "odd"), x)
+        whole = x.shape[1] // 2 * 2
+        self.kept[key, "odd"] = x[:, whole:].clone()
+        return x[:, :whole]
+
+    def add(self, key, early, late):
+        early = self._with_kept(key, early)
+        self.kept[key] = early[:, late.shape[1] :].clone()
+        return early[:, : late.shape[1]] + late
+
+    def _with_kept(self, key, x):
+        return torch.cat([self.kept[key], x], 1) if key in self.kept else x

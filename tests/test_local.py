@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import torch
+
+from codec import Codec, Target
+from codec.calibrate import coding_tables
+from ddpm import local
+from ddpm.model import DDPM
+from ddpm.presets import PRESETS
+
+from .conftest import smooth_picture
+
+NETWORK = {"kind": "local", "widths": [8, 12, 16], "down": [1, 2, 2], "up": [1, 1, 0], "patch": 2}
+
+
+def network(std):
+    """With random weights; the larger, the less steady."""
+    torch.manual_seed(1)
+    model = DDPM({**PRESETS["tiny"]["model"], "network": NETWORK}).eval().requires_grad_(False)
+    for p in model.parameters():
+        if not p.any():
+            torch.nn.init.normal_(p, std=std)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network(0.1)
+
+
+def answer(model, z, at_once, monkeypatch):
+    monkeypatch.setattr(local, "AT_ONCE", at_once)
+    with torch.inference_mode():
+        return torch.cat(model(z, torch.linspace(3, -3, len(z))))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 40), (40, 8), (136, 24), (61, 27), (1, 300), (300, 1)])
+@pytest.mark.parametrize("at_once", [1, 512, 2048])
+def test_strips_give_what_the_whole_gives(model, size, at_once, monkeypatch):
+    z = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    whole = answer(model, z, 1 << 30, monkeypatch)
+    assert float(whole.std()) > 0.1
+    assert torch.allclose(answer(model, z, at_once, monkeypatch), whole, atol=1e-5)
+
+
+def test_what_is_said_of_a_pixel_depends_on_its_neighbourhood_alone(model, monkeypatch):
+    z = torch.randn(1, 3, 256, 16, generator=torch.Generator().manual_seed(0))
+    other = z.clone()
+    other[:, :, 200:] += 1
+    a, b = (answer(model, v, 1 << 30, monkeypatch) for v in (z, other))
+    assert torch.allclose(a[:, :, :80], b[:, :, :80], atol=1e-6)
+    assert not torch.allclose(a[:, :, 190:200], b[:, :, 190:200], atol=1e-3)
+
+
+def test_fold_is_undone_and_puts_neighbours_together():
+    x = torch.arange(2 * 4 * 6 * 3).view(2, 4, 6, 3)
+    assert torch.equal(local.unfold(local.fold(x, 2), 2), x)
+    assert local.fold(x, 2)[0, 0, 0].tolist() == [*range(6), *range(18, 24)]
+
+
+def test_a_file_does_not_depend_on_how_its_picture_is_cut(monkeypatch):
+    model = network(0.02)
+    pictures = [smooth_picture(40, 48, seed) for seed in range(4)]
+    batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    model.name, model.card, model.fingerprint = "local", {}, bytes(32)
+    model.coding = coding_tables(model, [batch], np.linspace(5, -9, 20), surplus=1, memory=8, min_bits=12, quiet=True)
+    codec, at_once = Codec(model), local.AT_ONCE
+    [file] = codec.encode(pictures[:1], Target(lossless=True))
+    monkeypatch.setattr(local, "AT_ONCE", 512)
+    assert np.array_equal(codec.decode([file.data])[0].array, pictures[0])
+    monkeypatch.setattr(local, "AT_ONCE", at_once)
+    assert np.array_equal(codec.decode([file.data])[0].array, pictures[0])
