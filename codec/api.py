@@ -122,6 +122,11 @@ def psnr(mse: float) -> float:
     return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
 
 
+def reduction(height: int, width: int, max_size: int | None) -> int:
+    """The least whole factor that makes a picture at most ``max_size`` pixels a side."""
+    return 1 if max_size is None else -(-max(height, width) // max_size)
+
+
 def pick_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -247,10 +252,17 @@ class Codec:
         *,
         recon: str = "mean",
         rate: float | None = None,
+        max_size: int | None = None,
         max_pixels: int = MAX_PIXELS,
         progress=None,
     ) -> list[Decoded]:
-        """Decode files, whole or cut. ``rate``: only so many bits/dim of each are used, header included."""
+        """Decode files, whole or cut. ``rate``: only so many bits/dim of each are used, header included.
+
+        ``max_size``: pictures of at most so many pixels a side, smaller by a whole factor, without transparency; no
+        more of the file is decoded than they need.
+        """
+        if max_size is not None and (max_size < 1 or recon != "mean"):
+            raise CodecError("a small picture has at least one pixel a side, and is a mean")
         opened = [self.open(data, max_pixels) for data in files]
         groups: dict[tuple, list[int]] = {}
         limits = [math.inf if rate is None else math.floor(rate * file.info.dims / 8) for file in opened]
@@ -262,7 +274,10 @@ class Codec:
             bits = np.unpackbits(np.frombuffer(messages, np.uint8))[: file.allotment.total]
             payloads.append(bits)
             exact = "pixels" in file.parts and file.info.complete and asked >= file.info.whole_bytes
-            group = (h.height, h.width, h.grey, h.seed, file.allotment.reach(len(bits)), exact)
+            reach = file.allotment.reach(len(bits))
+            if (scale := reduction(h.height, h.width, max_size)) > 1:
+                reach, exact = min(reach, progressive.steps_for(file.allotment.plan, scale)), False
+            group = (h.height, h.width, h.grey, h.seed, reach, exact)
             groups.setdefault(group, []).append(len(payloads) - 1)
         out: list[Decoded | None] = [None] * len(files)
         for (height, width, grey, seed, reach, exact), members in groups.items():
@@ -274,11 +289,12 @@ class Codec:
                 coded = [files[i][slice(*opened[i].parts["pixels"])] for i in members]
                 arrays = [lossless.decode(pixels, z, part) for part, z in zip(coded, chain.z)]
             else:
-                arrays = progressive.show(chain, recon, seed)
+                scale = reduction(height, width, max_size)
+                arrays = progressive.show(chain, recon, seed) if scale == 1 else progressive.show_small(chain, scale)
                 arrays = arrays[..., 0] if grey else arrays
             for i, array in zip(members, arrays):
                 info, clear = opened[i].info, opened[i].parts.get("alpha")
-                if clear and clear[1] <= limits[i]:
+                if clear and clear[1] <= limits[i] and array.shape[:2] == size:
                     array = alpha.joined(array, alpha.unpack(files[i][slice(*clear)], size))
                 out[i] = Decoded(array, info.header, info.complete, reach)
         return out
@@ -320,9 +336,9 @@ def codec_for(data: bytes, model: str | None = None, device: str = "auto") -> Co
     return _codec(names[header.model], pick_device(device))
 
 
-def decode(data: bytes, *, model=None, device="auto", recon="mean", rate=None, max_pixels=MAX_PIXELS) -> Decoded:
-    """Decode one file, or any prefix of one, with the model that it names."""
-    return codec_for(data, model, device).decode([data], recon=recon, rate=rate, max_pixels=max_pixels)[0]
+def decode(data: bytes, *, model: str | None = None, device: str = "auto", **options) -> Decoded:
+    """Decode one file, or any prefix of one, with the model that it names; options as of ``Codec.decode``."""
+    return codec_for(data, model, device).decode([data], **options)[0]
 
 
 def inspect(data: bytes, *, model=None) -> Info:

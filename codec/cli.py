@@ -193,10 +193,11 @@ def encode(
 @click.argument("files", nargs=-1, required=True)
 @click.option("-o", "--output", help="PNG file, folder, or - for stdout. Default: beside the file.")
 @click.option("--rate", type=Rate(), help="Use only the first so many bits/dim (or bpp) of each file.")
+@click.option("--max-size", type=click.IntRange(1), help="A smaller picture, of at most so many pixels a side; faster.")
 @click.option("--recon", type=click.Choice(["mean", "flow", "sample"]), default="mean", show_default=True)
 @click.option("--model", help="Name or path; default: the known model that the file names.")
 @options(device_option, pixels_option, force_option, *common)
-def decode(files, output, rate, recon, model, device, max_pixels, force, quiet, as_json):
+def decode(files, output, rate, max_size, recon, model, device, max_pixels, force, quiet, as_json):
     """Decode files, or prefixes of files, to PNG."""
     from .api import codec_for
 
@@ -214,7 +215,12 @@ def decode(files, output, rate, recon, model, device, max_pixels, force, quiet, 
         try:
             with report.bar(max(i.steps for i in infos), names[0] if len(names) == 1 else f"{len(names)} files") as bar:
                 pictures = codecs[0].decode(
-                    contents, recon=recon, rate=rates, max_pixels=max_pixels, progress=bar.update
+                    contents,
+                    recon=recon,
+                    rate=rates,
+                    max_size=max_size,
+                    max_pixels=max_pixels,
+                    progress=bar.update,
                 )
         except CodecError as e:
             return [report.error(f"{name}: {e}") for name in names]
@@ -228,11 +234,12 @@ def decode(files, output, rate, recon, model, device, max_pixels, force, quiet, 
             except CodecError as e:
                 report.error(str(e))
                 continue
+            height, width = picture.array.shape[:2]
             report.row(
-                f"{outputs[name]}: {info.header.width}x{info.header.height}, {picture.steps} steps of {info.model}",
+                f"{outputs[name]}: {width}x{height}, {picture.steps} steps of {info.model}",
                 file=outputs[name],
-                width=info.header.width,
-                height=info.header.height,
+                width=width,
+                height=height,
                 model=info.model,
                 steps=picture.steps,
                 complete=info.complete,

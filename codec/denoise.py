@@ -30,17 +30,20 @@ def denoise(model: DDPM, level: int, gamma: float, z: torch.Tensor) -> tuple[tor
         mean = torch.tensor(model.coding["mean"], device=z.device).view(1, 3, 1, 1).expand_as(z)
         return z, mean, torch.full_like(z, model.coding["variance"])
     scale = scale_at(model.coding, level)
-    seen, gamma_seen = coarse(z, gamma, scale)
-    eps_hat, log_m = model(
-        seen.contiguous(memory_format=torch.channels_last), torch.full((len(z),), gamma_seen, device=z.device)
-    )
-    x_hat = Step(gamma_seen, gamma_seen - 1).x_hat(seen, eps_hat).clamp(-1, 1)  # any step from here has the same
-    m = log_m.exp()
+    eps_hat, x_hat, m = seen_at(model, scale, gamma, z)
     if scale > 1:
         x_hat, m = (enlarge(v, scale, z.shape[2:]) for v in (x_hat, m / scale**2))
         step = Step(gamma, gamma - 1)
         eps_hat = (z - step.alpha_t * x_hat) / step.sigma_t
     return eps_hat.contiguous(), x_hat.contiguous(), m.contiguous()
+
+
+def seen_at(model: DDPM, scale: int, gamma: float, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """eps_hat, x_hat and m of the picture ``scale`` times smaller that z (B, 3, H, W) at gamma shows."""
+    z, gamma = coarse(z, gamma, scale)
+    eps_hat, log_m = model(z.contiguous(memory_format=torch.channels_last), torch.full((len(z),), gamma).to(z.device))
+    x_hat = Step(gamma, gamma - 1).x_hat(z, eps_hat).clamp(-1, 1)  # any step from here has the same
+    return eps_hat, x_hat, log_m.exp()
 
 
 def scale_at(coding: dict, level: int) -> int:
@@ -52,10 +55,13 @@ def coarse(z: torch.Tensor, gamma: float, scale: int) -> tuple[torch.Tensor, flo
     """z (B, 3, H, W) at gamma -> the picture ``scale`` times smaller at its own gamma; edges are mirrored."""
     if scale == 1:
         return z, gamma
-    rows, columns = (mirror(n, n + -n % scale, z.device) for n in z.shape[2:])
     alpha, sigma = alpha_sigma(gamma)
     unit = scale / math.sqrt(scale**2 * float(alpha) ** 2 + float(sigma) ** 2)
-    return F.avg_pool2d(z[:, :, rows][..., columns], scale) * unit, gamma - 2 * math.log(scale)
+    for axis in sorted((2, 3), key=lambda axis: -z.shape[axis]):  # the longer first: mirroring may need much room
+        n = z.shape[axis]
+        z = z.index_select(axis, mirror(n, n + -n % scale, z.device)) if n % scale else z
+        z = F.avg_pool2d(z, (scale, 1) if axis == 2 else (1, scale))
+    return z * unit, gamma - 2 * math.log(scale)
 
 
 def enlarge(values: torch.Tensor, scale: int, size) -> torch.Tensor:

@@ -13,6 +13,7 @@ sees colour images as it was trained to.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,10 +28,11 @@ from ddpm.model import DDPM
 
 from . import trellis
 from .basis import basis_for
-from .denoise import denoise
+from .denoise import denoise, seen_at
 from .plan import Allotment, Plan
 from .randomness import filling, scramble
 
+SHARP = -5.0  # gamma, at its own size, from which a small picture is good enough to be shown
 CHROMA = 1 << 32  # streams of shared noise beside those of the steps
 
 
@@ -280,6 +282,19 @@ def show(chain: Chain, recon="mean", seed=0) -> np.ndarray:
 def shown(chain: Chain, x_hat: torch.Tensor) -> np.ndarray:
     """(B, H, W, 3) uint8."""
     return to_levels(chain.picture(x_hat)).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def steps_for(plan: Plan, scale: int) -> int:
+    """How many steps a picture ``scale`` times smaller needs: to where averaging leaves no more noise than SHARP."""
+    return next((k for k, gamma in enumerate(plan.gammas) if gamma - 2 * math.log(scale) <= SHARP), plan.steps)
+
+
+@torch.inference_mode()
+def show_small(chain: Chain, scale: int) -> np.ndarray:
+    """The ``mean`` pictures ``scale`` times smaller, (B, ceil(H / scale), ceil(W / scale), 3) uint8."""
+    if math.isinf(chain.gamma):
+        return shown(chain, chain.denoise()[1][..., ::scale, ::scale])
+    return shown(chain, seen_at(chain.model, scale, chain.gamma, chain.z)[1])
 
 
 def reconstruct(chain: Chain, recon: str, seed=0) -> torch.Tensor:

@@ -181,3 +181,45 @@ def test_pil_images_and_size_mix(codec):
     assert encode(codec, image, bytes=100).data == encode(codec, PICTURE, bytes=100).data
     with pytest.raises(ValueError, match="one size"):
         codec.encode([PICTURE, PICTURE[1:]], Target(bytes=100))
+
+
+@pytest.mark.parametrize(("shape", "most", "small"), [
+    ((48, 40), 16, (16, 14)),
+    ((48, 40, 3), 24, (24, 20)),
+    ((48, 40, 4), 20, (16, 14)),
+    ((1, 90, 3), 7, (1, 7)),
+    ((90, 1, 3), 1, (1, 1)),
+    ((7, 9, 3), 9, (7, 9)),
+])  # fmt: skip
+def test_a_small_picture_needs_only_the_beginning(codec, shape, most, small):
+    picture = np.random.default_rng(0).integers(0, 256, (90, 90, 4), np.uint8)
+    picture[..., :3] = smooth_picture(90, 90)
+    picture = np.ascontiguousarray(
+        picture[: shape[0], : shape[1], : shape[2]] if len(shape) > 2 else picture[:48, :40, 0]
+    )
+    [file] = codec.encode([picture], Target(lossless=True))
+    [whole], [shown] = codec.decode([file.data]), codec.decode([file.data], max_size=most)
+    channels = shape[2:] and (min(shape[2], 3),)
+    assert np.array_equal(whole.array, picture)
+    assert shown.array.shape == small + channels
+    if small == shape[:2]:
+        assert np.array_equal(shown.array, picture)
+        return
+    assert shown.steps < whole.steps
+    scale = -(-max(shape[:2]) // most)
+    inside = [n // scale * scale for n in shape[:2]]  # beyond, an edge was mirrored
+    if min(inside):
+        box = picture[: inside[0], : inside[1], ..., :3] if channels else picture[: inside[0], : inside[1]]
+        box = box.astype(float).reshape(inside[0] // scale, scale, inside[1] // scale, scale, *channels).mean((1, 3))
+        error = box - shown.array[: box.shape[0], : box.shape[1]]
+        assert np.sqrt(np.mean(error**2)) < 12
+
+
+def test_of_a_cut_file_a_small_picture_shows_what_is_there(codec):
+    [file] = codec.encode([PICTURE], Target(lossless=True))
+    for n in range(inspect(file.data).side_bytes, len(file.data), 23):
+        assert codec.decode([file.data[:n]], max_size=8)[0].array.shape == (8, 7, 3)
+    with pytest.raises(CodecError, match="a mean"):
+        codec.decode([file.data], max_size=8, recon="flow")
+    with pytest.raises(CodecError, match="at least one"):
+        codec.decode([file.data], max_size=0)

@@ -44,6 +44,8 @@ def test_encode_info_decode(run, picture, tmp_path):
     fields = json.loads(run("info", "a.ddpm", "--json").stdout)
     assert (fields["width"], fields["height"], fields["complete"]) == (24, 16, True)
     run("decode", "a.ddpm", "-o", "b.png", "--quiet")
+    [small] = json.loads(run("decode", "a.ddpm", "--max-size", "9", "-o", "small.png", "--json").stdout)
+    assert Image.open(tmp_path / "small.png").size == (small["width"], small["height"]) == (8, 6)
     shown = np.asarray(Image.open(tmp_path / "b.png")).astype(float)
     psnr = 10 * np.log10(255**2 / np.mean((shown - np.asarray(Image.open(picture))) ** 2))
     assert abs(psnr - row["psnr"]) < 0.02
