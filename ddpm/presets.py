@@ -30,14 +30,14 @@ PRESETS = {
     "photo": {
         "model": {
             "schedule": {"kind": "linear-gamma", "gamma_max": 8.0, "gamma_min": -9.2},
-            "network": {"base": 32, "multipliers": [1, 2, 2, 2], "blocks": [2, 2, 2, 2], "attention": []},
+            "network": {"kind": "local", "widths": [48, 96, 192], "down": [2, 2, 2], "up": [2, 2, 0], "patch": 2},
         },
         "crop": 64,
         "scales": (1, 2, 4),
         "scale_weights": (0.62, 0.28, 0.1),
-        "batch": 8,
-        "lr": 1e-3,
-        "warmup": 300,
+        "batch": 16,
+        "lr": 2e-3,
+        "muon": True,
         "focus": 0.5,
     },
     # Ho et al. 2020, appendix B, on our network: beside eps_hat it says log m, and it hears gamma in the place of t.

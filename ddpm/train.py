@@ -23,6 +23,7 @@ from .data import Crops, load_images
 from .distributed import join
 from .likelihood import discretized_gaussian_nats, to_unit
 from .model import DDPM
+from .optimizer import Optimizer
 from .schedule import LinearBeta
 
 LN2 = math.log(2)
@@ -41,6 +42,7 @@ class TrainConfig:
     batch: int = 48
     decoder_share: float = 1 / 8  # of the batch, at gamma_min for L_0
     lr: float = 2e-3
+    muon: bool = False  # for the weights of hidden layers; all others by AdamW
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
     warmup: int = 200  # optimizer steps
@@ -135,9 +137,7 @@ class Run:
         if config.init:
             self.start_from(load_file(config.init))
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
-        )
+        self.optimizer = Optimizer(self.model, config.lr, config.betas, config.weight_decay, config.muon)
         self.steps, self.images, self.seconds = 0, 0, 0.0
         if (self.folder / "state.json").exists():
             self.load()
@@ -168,8 +168,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
-        for i, p in enumerate(self.model.parameters()):
-            tensors |= {f"optimizer.{i}.{k}": v for k, v in self.optimizer.state.get(p, {}).items()}
+        tensors |= {f"optimizer.{k}": v for k, v in self.optimizer.moments().items()}
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         clock = {"steps": self.steps, "images": self.images, "seconds": self.seconds}
         replace(self.folder / "state.safetensors", lambda p: save_file(tensors, p))
@@ -186,12 +185,7 @@ class Run:
         self.model.load_state_dict(part("model."))
         for k, v in part("average.").items():
             self.average[k].copy_(v)
-        for i, p in enumerate(self.model.parameters()):
-            moments = part(f"optimizer.{i}.")
-            if moments:
-                self.optimizer.state[p] = {
-                    k: v.to(memory_format=torch.channels_last) if v.dim() == 4 else v for k, v in moments.items()
-                }
+        self.optimizer.restore(part("optimizer."))
 
     def fit(self, crops: Crops, minutes: float, quiet: bool = False, every: float = 20.0) -> None:
         """Train for ``minutes`` of wall time or to the end of the schedule, logging every ``every`` seconds."""
@@ -222,15 +216,12 @@ class Run:
             bar.set_postfix(row)
 
         while self.progress() < 1 and time.monotonic() - start < 60 * minutes:
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate()
             x = to_unit(crops.sample(batch, generator)).contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
                 loss, terms = loss_of(net, x, generator)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.step(self.learning_rate())
             self.steps += 1
             self.images += batch * self.world
             decay = min(config.ema, (1 + self.steps) / (10 + self.steps))

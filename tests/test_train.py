@@ -8,6 +8,7 @@ from ddpm.bound import bound, chain_for
 from ddpm.data import Crops
 from ddpm.likelihood import to_unit
 from ddpm.model import DDPM
+from ddpm.optimizer import as_matrix
 from ddpm.presets import PRESETS, preset_config
 from ddpm.reverse import Reverse
 from ddpm.train import Bound, Run
@@ -34,17 +35,44 @@ def test_training_shortens_the_code(tmp_path):
     assert {"bits_per_dim", "images_per_s", "lr"} <= set(rows[-1])
 
 
-def test_resumes_where_it_stopped(tmp_path):
-    run = make(tmp_path)
+@pytest.mark.parametrize("muon", [False, True])
+def test_resumes_where_it_stopped(tmp_path, muon):
+    run = make(tmp_path, muon=muon)
     run.fit(Crops(PICTURES, 16), minutes=0.02, quiet=True)
-    again = make(tmp_path)
+    again = make(tmp_path, muon=muon)
     assert (again.steps, again.images) == (run.steps, run.images)
     for a, b in zip(run.model.parameters(), again.model.parameters()):
         assert torch.equal(a, b)
-        for key, value in run.optimizer.state[a].items():
-            assert torch.equal(value, again.optimizer.state[b][key])
     for key, value in run.average.items():
         assert torch.equal(value, again.average[key])
+    before, after = run.optimizer.moments(), again.optimizer.moments()
+    assert before.keys() == after.keys()
+    assert len(before) >= len(list(run.model.parameters()))
+    for key, value in before.items():
+        assert torch.equal(value, after[key])
+    x = torch.randn(4, 3, 16, 16)
+    for r in (run, again):
+        r.model(x, torch.zeros(4))[0].square().sum().backward()
+        r.optimizer.step(1e-2)
+    for a, b in zip(run.model.parameters(), again.model.parameters()):
+        assert torch.equal(a, b)
+
+
+def test_muon_moves_hidden_weights_alike_in_all_directions(tmp_path):
+    """Its steps are orthogonal matrices (nearly) with the root mean square that AdamW's have."""
+    run = make(tmp_path, muon=True, weight_decay=0.0)
+    names = {id(p): name for name, p in run.model.named_parameters()}
+    assert {names[id(p)].split(".")[1] for p in run.optimizer.hidden} >= {"down", "up", "shrink", "grow"}
+    assert not [n for p in run.optimizer.hidden if "emb" in (n := names[id(p)]) or "first" in n or "last" in n]
+    before = [as_matrix(p.detach()).clone() for p in run.optimizer.hidden]
+    for p in run.model.parameters():
+        p.grad = torch.randn_like(p)
+    run.optimizer.step(0.1)
+    for old, p in zip(before, run.optimizer.hidden):
+        step = as_matrix(p.detach()) - old
+        spectrum = torch.linalg.svdvals(step) / (0.1 * 0.2 * max(step.shape) ** 0.5)
+        assert spectrum.min() > 0.3
+        assert spectrum.max() < 1.4
 
 
 def test_simple_objective_on_the_papers_schedule(tmp_path):
