@@ -82,7 +82,7 @@ class Cosines:
 
     def extra_variance(self, level: int, step: Step, m: torch.Tensor) -> torch.Tensor:
         """r = E delta^2 in the coded coordinates, (B, n), of a step from the given level of the tables."""
-        shape = torch.tensor(self.bands[level], device=m.device)[self.band.to(m.device)]
+        shape = torch.tensor(self.bands[level], device=m.device)[self.band.to(m.device).int()]
         return (gain(step) * self.local(m) * shape).flatten(1)
 
     def local(self, m: torch.Tensor) -> torch.Tensor:
@@ -116,7 +116,7 @@ def cosines(n: int) -> torch.Tensor:
 
 @lru_cache(maxsize=8)
 def band_of(block: int, size: tuple[int, int], colours: int) -> torch.Tensor:
-    """(colours, H, W) int64: the band of each coordinate, colour * RINGS + ring."""
+    """(colours, H, W) uint8: the band of each coordinate, colour * RINGS + ring."""
 
     def frequency(n):
         i = np.arange(n)
@@ -124,5 +124,5 @@ def band_of(block: int, size: tuple[int, int], colours: int) -> torch.Tensor:
         return i % block * (8 / length)
 
     radius = np.hypot(frequency(size[0])[:, None], frequency(size[1])[None])
-    ring = np.minimum(np.rint(radius), RINGS - 1).astype(np.int64)
-    return torch.from_numpy(np.arange(colours)[:, None, None] * RINGS + ring)
+    ring = np.minimum(np.rint(radius), RINGS - 1).astype(np.uint8)
+    return torch.from_numpy(np.arange(colours, dtype=np.uint8)[:, None, None] * RINGS + ring)

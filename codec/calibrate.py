@@ -87,7 +87,7 @@ def fit_bands(step: Step, level: int, pictures, seen, bases) -> tuple[np.ndarray
     measured = []
     for x, (x_hat, m), basis in zip(pictures, seen, bases):
         delta2 = basis.coordinates(step.delta(x, x_hat)) ** 2
-        measured.append((delta2, basis.extra_variance(level, step, m), basis.band.flatten().to(m.device)))
+        measured.append((delta2, basis.extra_variance(level, step, m), basis.band.flatten().long().to(m.device)))
     n = max(int(band.max()) for *_, band in measured) + 1
     sums = sum(
         torch.bincount(band.expand_as(r).flatten(), (delta2 / r).double().flatten(), n) for delta2, r, band in measured

@@ -30,9 +30,10 @@ from . import trellis
 from .basis import basis_for
 from .denoise import denoise, seen_at
 from .plan import Allotment, Plan
-from .randomness import filling, scramble
+from .randomness import Scramble, filling, scramble
 
 SHARP = -5.0  # gamma, at its own size, from which a small picture is good enough to be shown
+CHUNK = 1 << 20  # coordinates; arithmetic that takes many times its room is done on so many at once
 CHROMA = 1 << 32  # streams of shared noise beside those of the steps
 
 
@@ -73,7 +74,7 @@ class Chain:
     def predict(self) -> Prediction:
         """p(z_s | z_t) for the step that comes next."""
         step = self.step()
-        _, x_hat, m = self.denoise()
+        x_hat, m = self.denoise()[1:]
         return Prediction(step, x_hat, self.basis.extra_variance(self.level, step, m))
 
     def delta(self, p: Prediction, x: torch.Tensor) -> torch.Tensor:
@@ -88,7 +89,7 @@ class Chain:
             noise = filling(self.seed, CHROMA + self.k, 3 * h * w).view(1, 3, h, w).to(self.device)
             free = p.step.z_coef * self.z + p.step.std_q * noise
             mean = mean.mean(1, keepdim=True) + free - free.mean(1, keepdim=True)
-        self.z = mean + self.basis.picture(p.step.std_q * (1 + p.r).sqrt() * zeta)
+        self.z = mean.add_(self.basis.picture((1 + p.r).sqrt_().mul_(p.step.std_q).mul_(zeta)))
         self.k += 1
 
     def picture(self, x_hat: torch.Tensor) -> torch.Tensor:
@@ -135,20 +136,19 @@ def trellis_for(coding: dict, plan: Plan, bits: int) -> trellis.Trellis:
     return trellis.Trellis(plan.dims, bits, coding["memory"], coding.get("sphere", False))
 
 
-def encode_step(a: torch.Tensor, b: torch.Tensor, code: trellis.Trellis, key) -> np.ndarray:
-    """The message for one image and step."""
-    order, signs = scramble(*key, code.dims)
-    order, signs = order.to(a.device), signs.to(a.device)
-    return trellis.encode(code, a[order] * signs, b[order])
+def encode_step(a: torch.Tensor, r: torch.Tensor, code: trellis.Trellis, scrambled: Scramble) -> np.ndarray:
+    """The message for one image and step, whose log q/p is a zeta - r/2 zeta^2; a, r (n,)."""
+    order, signs = (t.to(a.device) for t in scrambled)
+    return trellis.encode(code, a[order].mul_(signs), r[order].mul_(-0.5))
 
 
-def decode_step(message: np.ndarray, code: trellis.Trellis, key) -> torch.Tensor:
-    """zeta (n,) of one image and step; stages that the message does not reach hold shared noise."""
-    order, signs = scramble(*key, code.dims)
-    zeta = torch.empty(code.dims)
+def decode_step(message: np.ndarray, code: trellis.Trellis, scrambled: Scramble, key) -> torch.Tensor:
+    """zeta (n,) of one image and step; stages that the message does not reach hold shared noise, named by ``key``."""
+    order, signs = scrambled
     whole = len(message) == code.bits > 0
-    rest = torch.zeros(code.dims) if whole else filling(*key, code.dims)
-    zeta[order] = trellis.decode(code, message, rest) * signs
+    rest = torch.zeros(1).expand(code.dims) if whole else filling(*key, code.dims)
+    zeta = torch.empty(code.dims)
+    zeta[order] = trellis.decode(code, message, rest).mul_(signs)
     return zeta
 
 
@@ -204,21 +204,24 @@ def encode(
                 chain.keep(rest)
                 p = Prediction(p.step, p.x_hat[rest], p.r[rest])
             delta = chain.delta(p, x[active])
-            kl = kl_nats(delta**2, p.r).sum(1) / LN2
+            kl = sum(kl_nats(d**2, r).sum(1) for d, r in zip(delta.split(CHUNK, 1), p.r.split(CHUNK, 1))) / LN2
             for j, i in enumerate(active):
                 streams[i].kl.append(float(kl[j]))
             if channel == "ideal":
                 noise = torch.randn(delta.shape, generator=generator).to(delta.device)
                 zeta = (delta + noise) / (1 + p.r).sqrt()
             else:
-                a, b, k = delta * (1 + p.r).sqrt(), -0.5 * p.r, chain.k
+                a, k = (1 + p.r).sqrt_().mul_(delta), chain.k
+                del delta
                 trellises = [
                     trellis_for(model.coding, plan, spending[i].bits(k, float(kl[j]))) for j, i in enumerate(active)
                 ]
-                scramble(seed, k, plan.dims)  # once, before the threads ask for it
-                jobs = [pool.submit(encode_step, *row, (seed, k)) for row in zip(a, b, trellises)]
+                mixed = scramble(seed, k, plan.dims)
+                jobs = [pool.submit(encode_step, *row, mixed) for row in zip(a, p.r, trellises)]
                 sent = [job.result() for job in jobs]
-                zeta = torch.stack([decode_step(m, t, (seed, k)) for m, t in zip(sent, trellises)]).to(delta.device)
+                del a, jobs
+                zeta = torch.stack([decode_step(m, t, mixed, (seed, k)) for m, t in zip(sent, trellises)])
+                zeta, mixed = zeta.to(chain.device), None
                 for i, message in zip(active, sent):
                     streams[i].messages.append(message)
             chain.move(p, zeta)
@@ -268,8 +271,10 @@ def follow(
         yield p
         trellises = [trellis_for(chain.model.coding, chain.plan, a.sizes[chain.k]) for a in allotments]
         sent = [b[i : i + t.bits] for b, i, t in zip(bits, position, trellises)]
-        zeta = torch.stack([decode_step(m, t, (chain.seed, chain.k)) for m, t in zip(sent, trellises)])
-        position = [i + t.bits for i, t in zip(position, trellises)]
+        key = (chain.seed, chain.k)
+        mixed = scramble(*key, chain.plan.dims)
+        zeta = torch.stack([decode_step(m, t, mixed, key) for m, t in zip(sent, trellises)])
+        position, mixed = [i + t.bits for i, t in zip(position, trellises)], None
         chain.move(p, zeta.to(p.r.device))
 
 

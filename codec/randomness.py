@@ -22,19 +22,33 @@ LABEL_CHECKS = (
     1352101409, 43583945, 524341179, 16441008, 3918081204, 2344278407, 3366898895, 3297720874, 897007755,
     752889256, 876294019, 2087181246, 3706349562, 1924321987, 1426036254, 3903551504, 2716041103,
 )  # fmt: skip
+CHUNK = 1 << 20  # words
+Scramble = tuple[torch.Tensor, torch.Tensor]
 LABELS, PERMUTATION, SIGNS, FILLING = range(1, 5)  # purposes; each has its own streams
 
 
 def words(purpose: int, seed: int, stream: int, n: int) -> np.ndarray:
     """n uint64 words of the stream named by (purpose, seed, stream); purpose < 2^8, seed < 2^64, stream < 2^56."""
-    key = np.array([seed, purpose << 56 | stream], np.uint64)
-    return np.random.Philox(key=key).random_raw(n)
+    return generator(purpose, seed, stream).random_raw(n)
+
+
+def generator(purpose: int, seed: int, stream: int) -> np.random.Philox:
+    """What makes the words of a stream, from its beginning."""
+    return np.random.Philox(key=np.array([seed, purpose << 56 | stream], np.uint64))
 
 
 def gaussians(raw: np.ndarray) -> np.ndarray:
     """uint64 words -> N(0, 1) on the grid of spacing GRID, float32 (exact: every value is a multiple of GRID)."""
     u = ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
     return on_grid(ndtri(u))
+
+
+def stream_of_gaussians(purpose: int, seed: int, stream: int, n: int) -> np.ndarray:
+    """The Gaussians of n ``words``, made a chunk at a time: on their way they take ten times their room."""
+    source, out = generator(purpose, seed, stream), np.empty(n, np.float32)
+    for i in range(0, n, CHUNK):
+        out[i : i + CHUNK] = gaussians(source.random_raw(min(CHUNK, n - i)))
+    return out
 
 
 def on_grid(values: np.ndarray) -> np.ndarray:
@@ -45,7 +59,7 @@ def on_grid(values: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=4)
 def _label_rows(memory: int, rows: int) -> torch.Tensor:
     n = 2 ** (memory + 1)
-    table = np.stack([gaussians(words(LABELS, memory, j, n)) for j in range(rows)])
+    table = np.stack([stream_of_gaussians(LABELS, memory, j, n) for j in range(rows)])
     if zlib.crc32(table[:8].astype("<f4").tobytes()) != LABEL_CHECKS[memory]:
         raise CodecError("this machine's mathematics does not reproduce the shared random labels; nothing would decode")
     return torch.from_numpy(table)
@@ -69,17 +83,19 @@ def sphere_labels(memory: int, rows: int) -> torch.Tensor:
     return torch.from_numpy(on_grid(table * (rows / (table**2).sum(0)) ** 0.5))
 
 
-@lru_cache(maxsize=2)
-def scramble(seed: int, stream: int, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A random permutation of n positions (int64) and n random signs (float32), for step number ``stream``."""
+def scramble(seed: int, stream: int, n: int) -> Scramble:
+    """A random permutation of n < 2^31 positions (int32) and n random signs (int8), for step number ``stream``."""
     keys = words(PERMUTATION, seed, stream, n)
     order = np.argsort(keys)
-    if (keys[order[1:]] == keys[order[:-1]]).any():  # hardly ever; how a fast sort leaves equals is not defined
+    # Equal keys are rare; how a fast sort leaves them is not defined.
+    runs = (keys[order[i : i + CHUNK + 1]] for i in range(0, n, CHUNK))
+    if any((run[1:] == run[:-1]).any() for run in runs):
         order = np.argsort(keys, kind="stable")
+    del keys
     bits = np.unpackbits(words(SIGNS, seed, stream, -(-n // 64)).astype("<u8").view(np.uint8))[:n]
-    return torch.from_numpy(order), torch.from_numpy(1.0 - 2.0 * bits.astype(np.float32))
+    return torch.from_numpy(order.astype(np.int32)), torch.from_numpy(1 - 2 * bits.astype(np.int8))
 
 
 def filling(seed: int, stream: int, n: int) -> torch.Tensor:
     """n shared Gaussians for what no message speaks of: z_T, and the part of a step that a cut file lacks."""
-    return torch.from_numpy(gaussians(words(FILLING, seed, stream, n)))
+    return torch.from_numpy(stream_of_gaussians(FILLING, seed, stream, n))

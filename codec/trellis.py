@@ -113,11 +113,12 @@ class _Metrics:
     """
 
     def __init__(self, trellis: Trellis, a: torch.Tensor, b: torch.Tensor):
-        weights = torch.stack([trellis.fold(a), trellis.fold(b)], 2).flatten(1)
         self.features = _features(trellis.memory, trellis.on_sphere, a.device)
-        width = weights.shape[1] + -weights.shape[1] % 64  # other widths can be three times slower
-        self.weights = torch.nn.functional.pad(weights, (0, width - weights.shape[1])).to(self.features.dtype)
+        width = 2 * trellis.rows + -2 * trellis.rows % 64  # other widths can be three times slower
         self.features = self.features[:width]
+        self.weights = self.features.new_zeros(trellis.bits, width)
+        for i, values in enumerate((a, b)):
+            self.weights[:, i : 2 * trellis.rows : 2] = trellis.fold(values)
         self.product, self.out = self.weights.new_empty(0), torch.empty(0)
 
     def __call__(self, stages) -> np.ndarray:

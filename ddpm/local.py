@@ -17,7 +17,7 @@ from torch import nn
 from .rows import Rolling, Whole
 from .unet import gamma_embedding
 
-AT_ONCE = 1 << 18  # pixels; larger batches are evaluated in strips of about so many
+AT_ONCE = 1 << 16  # pixels; larger batches are evaluated in strips of about so many
 
 
 @dataclass(frozen=True)

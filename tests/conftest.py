@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from codec import api
 from codec.calibrate import coding_tables
 from ddpm.model import DDPM, load_model, save_model
 from ddpm.presets import PRESETS
@@ -39,6 +40,7 @@ def models(tmp_path_factory):
     coding = coding_tables(model, [batch], levels, surplus=1.05, memory=8, min_bits=12, quiet=True)
     save_model(model, folder / "tiny-1", {"coding": coding})
     os.environ["DDPM_CODEC_MODELS"] = str(folder)
+    api._fingerprints.cache_clear()
     return folder
 
 

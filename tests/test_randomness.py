@@ -3,7 +3,8 @@ import pytest
 import torch
 from scipy import stats
 
-from codec.randomness import GRID, filling, gaussians, labels, scramble, words
+from codec import randomness
+from codec.randomness import FILLING, GRID, filling, gaussians, labels, scramble, words
 
 
 def test_philox_known_answer():
@@ -34,7 +35,6 @@ def test_rows_of_labels_do_not_depend_on_how_many_are_made():
 
 
 def test_labels_that_differ_are_noticed(monkeypatch):
-    from codec import randomness
     from codec.errors import CodecError
 
     monkeypatch.setattr(randomness, "GRID", 2.0**-9)
@@ -44,12 +44,26 @@ def test_labels_that_differ_are_noticed(monkeypatch):
 
 def test_scramble_is_a_permutation_with_fair_signs():
     order, signs = scramble(7, 1, 10_001)
-    assert torch.equal(order.sort().values, torch.arange(10_001))
-    assert set(signs.unique().tolist()) == {-1.0, 1.0}
-    assert abs(float(signs.mean())) < 0.05
-    again, _ = scramble.__wrapped__(7, 1, 10_001)
+    assert torch.equal(order.sort().values, torch.arange(10_001, dtype=torch.int32))
+    assert set(signs.unique().tolist()) == {-1, 1}
+    assert abs(float(signs.float().mean())) < 0.05
+    again, _ = scramble(7, 1, 10_001)
     assert torch.equal(order, again)
     assert not torch.equal(order, scramble(7, 2, 10_001)[0])
+
+
+def test_a_stream_does_not_depend_on_the_chunks_it_is_made_in(monkeypatch):
+    whole = filling(3, 4, 1000)
+    assert np.array_equal(whole, gaussians(words(FILLING, 3, 4, 1000)))
+    monkeypatch.setattr(randomness, "CHUNK", 7)
+    assert torch.equal(filling(3, 4, 1000), whole)
+
+
+def test_equal_keys_are_put_in_the_order_of_their_places(monkeypatch):
+    monkeypatch.setattr(randomness, "CHUNK", 16)
+    for keys in (np.arange(100)[::-1], np.arange(100) // 3, np.repeat([5, 2], [16, 17])):
+        monkeypatch.setattr(randomness, "words", lambda purpose, seed, stream, n, k=keys: k.astype(np.uint64)[:n])
+        assert scramble(0, 0, len(keys))[0].tolist() == np.argsort(keys, kind="stable").tolist()
 
 
 def test_streams_are_distinct():
