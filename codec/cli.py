@@ -22,6 +22,7 @@ from .console import (
     common,
     device_option,
     force_option,
+    give_memory_back,
     make_folder,
     name_outputs,
     options,
@@ -393,6 +394,7 @@ def calibrate(
 
 def main() -> None:
     """Entry point: one line and exit code 2 for whatever the user or a file got wrong."""
+    give_memory_back()
     try:
         cli.main(standalone_mode=False)
     except CodecError as e:

@@ -56,10 +56,12 @@ def on_grid(values: np.ndarray) -> np.ndarray:
     return (np.rint(values / GRID) * GRID).astype(np.float32)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _label_rows(memory: int, rows: int) -> torch.Tensor:
     n = 2 ** (memory + 1)
-    table = np.stack([stream_of_gaussians(LABELS, memory, j, n) for j in range(rows)])
+    table = np.empty((rows, n), np.float32)
+    for j in range(rows):
+        table[j] = stream_of_gaussians(LABELS, memory, j, n)
     if zlib.crc32(table[:8].astype("<f4").tobytes()) != LABEL_CHECKS[memory]:
         raise CodecError("this machine's mathematics does not reproduce the shared random labels; nothing would decode")
     return torch.from_numpy(table)

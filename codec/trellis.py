@@ -130,16 +130,20 @@ class _Metrics:
         return self.out.copy_(self.product).numpy()
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)
 def _features(memory: int, on_sphere: bool, device: torch.device) -> torch.Tensor:
     """(2 rows, 2^(M + 1)): label entry j and its square in rows 2j and 2j + 1, for as many entries as there can be.
 
     In bf16 where that is fast: only the encoder computes metrics, so their rounding is no matter of agreement, and it
     costs no measurable efficiency.
     """
-    table = (sphere_labels if on_sphere else labels)(memory, SPHERE_ROWS if on_sphere else MAX_ROWS).to(device)
-    table = torch.cat([table[:, 0::2], table[:, 1::2]], 1)
-    return torch.stack([table, table**2], 1).flatten(0, 1).to(torch.bfloat16 if has_fast_bf16(device) else table.dtype)
+    table = (sphere_labels if on_sphere else labels)(memory, SPHERE_ROWS if on_sphere else MAX_ROWS)
+    dtype = torch.bfloat16 if has_fast_bf16(device) else table.dtype
+    out = torch.empty(2 * len(table), table.shape[1], dtype=dtype, device=device)
+    for j, row in enumerate(table.to(device)):
+        row = torch.cat([row[0::2], row[1::2]])
+        out[2 * j], out[2 * j + 1] = row, row**2
+    return out
 
 
 @cache

@@ -1,0 +1,147 @@
+"""Rate-distortion curves on photographs: real files of ours and of classical codecs, BD-rates, and published curves.
+
+    python -m bench.curves FOLDER [--rates 0.05,0.1,...] [--images 24] [--model photo] -o curves.json -p curves.png
+    python -m bench.curves curves.json -p curves.png        # the picture and the table once more
+
+One file of ours for each picture, of the highest rate, cut after the last whole step below each rate. Of the others
+files over a ladder of qualities. PSNR (RGB) and MS-SSIM (luma) are means over pictures, as in published curves, whose
+points are in published/kodak.json. BD-rates are over the PSNR that ours and the other have in common.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+from pathlib import Path
+
+import click
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from codec import Codec
+from codec.api import psnr
+from codec.pictures import read_picture
+
+from .bd import bd_rate
+from .kodak import judge, ours_cut
+from .peers import PEERS, modern
+
+OURS = "ddpm-codec"
+PUBLISHED = Path(__file__).parent / "published" / "kodak.json"
+QUALITIES = (5, 10, 20, 30, 40, 50, 60, 70, 80, 88, 94)
+
+
+def measure(file: Path, codec: Codec, rates: list[float], peers: dict) -> list[dict]:
+    """One row per codec and setting for a picture."""
+    picture, rows = read_picture(file), []
+    for rate, n_bytes, array, _ in ours_cut(codec, picture, rates):
+        rows.append({"codec": OURS, "setting": rate} | judge(picture, array, n_bytes))
+    for name, encoder in peers.items():
+        for quality in QUALITIES:
+            data = encoder(picture, quality)
+            array = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+            rows.append({"codec": name, "setting": quality} | judge(picture, array, len(data)))
+    return [{"file": file.name, "psnr": psnr(row["mse"])} | row for row in rows]
+
+
+def curves(rows: list[dict]) -> dict[str, list[dict]]:
+    """codec -> points by rising rate: means over the pictures, at each setting that all of them have."""
+    n_files, found = len({r["file"] for r in rows}), {}
+    for name in dict.fromkeys(r["codec"] for r in rows):
+        for setting in sorted({r["setting"] for r in rows if r["codec"] == name}):
+            part = [r for r in rows if (r["codec"], r["setting"]) == (name, setting)]
+            if len(part) == n_files:
+                point = {k: float(np.mean([r[k] for r in part])) for k in ("bits_per_dim", "psnr", "ms_ssim")}
+                found.setdefault(name, []).append({"setting": setting} | point)
+    return found
+
+
+def published() -> dict[str, list[dict]]:
+    """The same of what others published: bits/dim are a third of bits per pixel."""
+    found = json.loads(PUBLISHED.read_text())["curves"]
+    return {
+        name: [{"bits_per_dim": b / 3, "psnr": p} for b, p in zip(c["bits_per_pixel"], c["psnr"])]
+        for name, c in found.items()
+    }
+
+
+def advantages(found: dict[str, list[dict]]) -> dict[str, float]:
+    """BD-rate of ours against each other curve that has points and PSNR in common with it, percent."""
+    pairs = {name: [(p["bits_per_dim"], p["psnr"]) for p in points] for name, points in found.items()}
+    out = {}
+    for name in pairs.keys() - {OURS}:
+        with contextlib.suppress(ValueError):
+            out[name] = bd_rate(pairs[OURS], pairs[name])
+    return {name: out[name] for name in pairs if name in out}
+
+
+def draw(found: dict, others: dict, path: Path) -> None:
+    """PSNR and MS-SSIM over the rate."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
+    decibels = {"psnr": lambda v: v, "ms_ssim": lambda v: -10 * math.log10(1 - v)}
+    for axis, key, label in zip(axes, decibels, ("PSNR, dB", "MS-SSIM, dB (-10 log10(1 - v))")):
+        for name, points in found.items():
+            ours = name == OURS
+            axis.plot(
+                [p["bits_per_dim"] for p in points],
+                [decibels[key](p[key]) for p in points],
+                "o-",
+                label=name,
+                linewidth=2.5 if ours else 1.2,
+                color="black" if ours else None,
+                markersize=4,
+                zorder=3 if ours else 2,
+            )
+        axis.set(xlabel="bits/dim (whole files)", ylabel=label, xscale="log", xlim=(0.02, 1.2))
+        axis.grid(alpha=0.3)
+    for name, points in others.items():
+        axes[0].plot([p["bits_per_dim"] for p in points], [p["psnr"] for p in points], ":", label=f"{name}, published")
+    axes[0].set_ylim(20, 46)
+    axes[0].legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+@click.command()
+@click.argument("source", type=Path)
+@click.option("--rates", default="0.03,0.05,0.08,0.12,0.2,0.3,0.45,0.65,0.9", show_default=True)
+@click.option("--images", type=int, help="Only the first so many pictures.")
+@click.option("--model", default="photo", show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("-o", "--output", type=Path)
+@click.option("-p", "--plot", type=Path)
+def main(source, rates, images, model, device, output, plot):
+    """Measure a folder of photographs, or show what was measured."""
+    if source.is_file():
+        result = json.loads(source.read_text())
+    else:
+        codec, peers = Codec(model, device), PEERS | modern()
+        files = sorted(p for p in source.iterdir() if p.suffix.lower() == ".png")[:images]
+        rows = []
+        for file in tqdm(files, desc="pictures", disable=None):
+            rows += measure(file, codec, [float(r) for r in rates.split(",")], peers)
+            result = {"model": codec.model.name, "fingerprint": codec.model.fingerprint.hex(), "rows": rows}
+            if output:
+                output.write_text(json.dumps(result, indent=1))
+    found, others = curves(result["rows"]), published()
+    print(f"{len({r['file'] for r in result['rows']})} pictures, model {result['model']}")
+    print("codec        setting   bits/dim   PSNR dB   MS-SSIM")
+    for name, points in found.items():
+        for p in points:
+            print(f"{name:12} {p['setting']:7}   {p['bits_per_dim']:8.4f}   {p['psnr']:7.2f}   {p['ms_ssim']:.4f}")
+    print("bits of ours at equal PSNR:")
+    for name, percent in advantages(found | others).items():
+        print(f"  {percent:+6.1f} % of {name}{', published' if name in others else ''}")
+    if plot:
+        draw(found, others, plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from bench import curves
+from bench.bd import bd_rate
+from bench.peers import PEERS, modern
+
+from .conftest import smooth_picture
+
+LINE = np.array([(2.0 ** (p / 6), p) for p in (20, 24, 27, 31, 36)])
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.9, 1.0, 3.0])
+def test_a_curve_of_a_constant_share_of_the_bits(factor):
+    assert bd_rate(LINE * [factor, 1], LINE) == pytest.approx(100 * (factor - 1))
+    assert bd_rate(LINE[::-1] * [factor, 1], LINE[1:]) == pytest.approx(100 * (factor - 1))
+
+
+def test_the_mean_is_of_logarithms_over_the_psnr_in_common():
+    """log(ours / theirs) = (PSNR - 20) / 10 on straight lines: from 24 to 30 its mean is 0.7."""
+    at = np.arange(20, 37, 2.0)
+    theirs = np.stack([2.0 ** (at / 6), at], 1)[:6]
+    ours = np.stack([2.0 ** (at / 6) * np.exp((at - 20) / 10), at], 1)[2:]
+    assert bd_rate(ours, theirs) == pytest.approx(100 * np.expm1(0.7))
+
+
+def test_curves_that_cannot_be_compared():
+    with pytest.raises(ValueError, match="at least 4"):
+        bd_rate(LINE[:3], LINE)
+    with pytest.raises(ValueError, match="in common"):
+        bd_rate(LINE + np.array([0, 40]), LINE)
+
+
+def test_published_points_are_as_printed():
+    vtm = curves.published()["VTM"]
+    assert (round(3 * vtm[1]["bits_per_dim"], 14), vtm[1]["psnr"]) == (0.11249542236328, 28.493021754424603)
+    assert all("compressai" in c["source"].lower() for c in json.loads(curves.PUBLISHED.read_text())["curves"].values())
+
+
+@pytest.mark.parametrize("name", ["JPEG", "WebP", "AVIF", "JPEG XL"])
+def test_peers_files_grow_with_quality(name):
+    encoder = (PEERS | modern())[name]
+    picture = smooth_picture(48, 40)
+    small, large = (encoder(picture, quality) for quality in (20, 90))
+    assert len(small) < len(large)
+
+
+def test_the_whole_run(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(curves, "QUALITIES", (10, 30, 60, 90))
+    for i in range(1):
+        Image.fromarray(smooth_picture(176, 176, i)).save(tmp_path / f"{i}.png")
+    options = ["--rates", "0.05,0.1,0.2,0.3", "--model", "tiny"]
+    out = ["-o", str(tmp_path / "c.json"), "-p", str(tmp_path / "c.png")]
+    done = CliRunner().invoke(curves.main, [str(tmp_path), *options, *out], catch_exceptions=False)
+    rows = json.loads((tmp_path / "c.json").read_text())["rows"]
+    found = curves.curves(rows)
+    assert set(found) == {"ddpm-codec", "JPEG", "WebP", "AVIF", "JPEG XL"}
+    assert all(8 * r["bytes"] <= r["setting"] * 176 * 176 * 3 for r in rows if r["codec"] == "ddpm-codec")
+    for points in found.values():
+        assert len(points) == 4
+        assert all(a["psnr"] < b["psnr"] for a, b in pairwise(points))
+    assert Image.open(tmp_path / "c.png").width > 1000
+    again = CliRunner().invoke(curves.main, [str(tmp_path / "c.json")], catch_exceptions=False)
+    assert again.output == done.output
+    assert "codec        setting" in done.output
+
+
+def test_advantages_leave_out_what_cannot_be_compared():
+    points = [{"bits_per_dim": r, "psnr": p} for r, p in LINE]
+    other = [p | {"bits_per_dim": 2 * p["bits_per_dim"]} for p in points]
+    found = {"ddpm-codec": points, "B": other, "few": other[:3], "A": points}
+    assert curves.advantages(found) == {"B": pytest.approx(-50), "A": pytest.approx(0)}
