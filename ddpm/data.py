@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .drawn import drawn
+
 SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff", ".gif"}
 
 
@@ -97,11 +99,11 @@ def box_mean(image: np.ndarray, k: int) -> np.ndarray:
 class Crops:
     """Random square crops, flipped left-right at random, drawn on the device from all pictures at several scales.
 
-    Pictures lie in one flat uint8 tensor; a batch is one gather. A picture is drawn in proportion to the number of its
-    crop positions, a scale by ``weights``.
+    Pictures lie in one flat uint8 tensor; a batch is one gather. A picture is chosen in proportion to the number of its
+    crop positions, a scale by ``weights``; a share ``share_drawn`` of the crops are of drawn.py.
     """
 
-    def __init__(self, images: list[np.ndarray], size: int, scales=(1,), weights=None, device="cpu"):
+    def __init__(self, images: list[np.ndarray], size: int, scales=(1,), weights=None, device="cpu", share_drawn=0.0):
         flat, table, share = [], [], []
         weights = weights or [1.0] * len(scales)
         offset = 0
@@ -116,7 +118,7 @@ class Crops:
                 table.append((offset, *im.shape[:2]))
                 flat.append(torch.from_numpy(im.flatten()))
                 offset += im.size
-        self.size, self.device = size, torch.device(device)
+        self.size, self.device, self.share_drawn = size, torch.device(device), share_drawn
         self.pixels = torch.cat(flat).to(device)
         self.table = torch.tensor(table, device=device)
         self.share = torch.tensor(np.concatenate(share), device=device)
@@ -132,4 +134,8 @@ class Crops:
         column = torch.where((u[2] < 0.5)[:, None], i, size - 1 - i) + x[:, None]
         row = i + y[:, None]
         index = offset[:, None, None] + 3 * (row[:, :, None] * w[:, None, None] + column[:, None, :])
-        return torch.stack([self.pixels[index + c] for c in range(3)], 1)
+        crops = torch.stack([self.pixels[index + c] for c in range(3)], 1)
+        if self.share_drawn:
+            chosen = torch.rand(n, generator=generator, device=dev) < self.share_drawn
+            crops = torch.where(chosen[:, None, None, None], drawn(n, size, generator, dev), crops)
+        return crops

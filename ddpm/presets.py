@@ -35,6 +35,7 @@ PRESETS = {
         "crop": 64,
         "scales": (1, 2, 4),
         "scale_weights": (0.62, 0.28, 0.1),
+        "drawn": 0.03,
         "batch": 16,
         "lr": 2e-3,
         "muon": True,

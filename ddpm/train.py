@@ -37,6 +37,7 @@ class TrainConfig:
     crop: int = 32
     scales: tuple[int, ...] = (1,)  # box-mean reductions of the pictures
     scale_weights: tuple[float, ...] | None = None
+    drawn: float = 0.0  # share of crops that are plain colours and rectangles
     exclude: tuple[str, ...] = ()  # file names kept out of training
     objective: str = "bound"  # or "simple" (Ho et al. 2020, eq. 14)
     batch: int = 48
@@ -253,7 +254,7 @@ def replace(path: Path, write) -> None:
 
 def crops_for(config: TrainConfig, device) -> Crops:
     images = [im for source in config.data for im in load_images(source, config.tile, config.exclude)]
-    return Crops(images, config.crop, config.scales, config.scale_weights, device)
+    return Crops(images, config.crop, config.scales, config.scale_weights, device, config.drawn)
 
 
 def train(config: TrainConfig, folder, minutes: float, device="cpu", quiet=False) -> Run:

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from ddpm.data import Crops, box_mean, cut_sheet, load_images
+from ddpm.drawn import drawn
 
 from .conftest import smooth_picture
 
@@ -65,6 +66,28 @@ def test_crops_are_parts_of_the_pictures_or_their_mirror_images():
     }
     assert all(np.ascontiguousarray(s).tobytes() in windows for s in seen)
     assert len({s.tobytes() for s in seen}) > 60
+
+
+def test_a_share_of_the_crops_is_drawn():
+    crops = Crops([np.full((20, 20, 3), 77, np.uint8)], 16, share_drawn=0.25)
+    batch = crops.sample(2000, torch.Generator().manual_seed(0))
+    assert batch.shape == (2000, 3, 16, 16)
+    other = (batch != 77).flatten(1).any(1)
+    assert 0.2 < other.float().mean() < 0.3
+    again = crops.sample(2000, torch.Generator().manual_seed(0))
+    assert torch.equal(batch, again)
+
+
+def test_drawn_pictures_are_plain_or_of_few_colours_with_sharp_edges():
+    batch = drawn(600, 24, torch.Generator().manual_seed(0))
+    assert (batch.dtype, batch.shape) == (torch.uint8, (600, 3, 24, 24))
+    colours = [len(p.flatten(1).T.unique(dim=0)) for p in batch]
+    assert 0.2 < np.mean([n == 1 for n in colours]) < 0.5
+    assert 5 < max(colours) <= 9
+    for extreme in (0, 255):
+        assert 0.05 < (batch[:, :, 0, 0] == extreme).float().mean() < 0.3
+    rows = (batch[:, :, 1:] != batch[:, :, :-1]).any(1)  # edges run along rows and columns
+    assert rows.any(2).float().mean() < 0.3
 
 
 def test_no_picture_is_large_enough():
