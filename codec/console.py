@@ -22,7 +22,7 @@ def give_memory_back() -> None:
     """Have the GNU C library return large blocks as soon as they are free; left to itself, it keeps hundreds of MB."""
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
-        mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD
+        mallopt(-3, 1 << 24)  # M_MMAP_THRESHOLD
 
 
 class Steps(click.ParamType):

@@ -30,7 +30,6 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -39,10 +38,11 @@ from .randomness import labels, sphere_labels
 
 MAX_ROWS = 128  # labels have so many dimensions; longer stages are folded
 SPHERE_ROWS = 64  # to so many, where labels on a sphere are used for them
-BLOCK = 128  # stages whose branch metrics are held at once
+BLOCK = 512  # stages whose branch metrics are held at once
 WINDOW = 6  # registers of stages on each side that decide on the seam
 EFFORT = 2**16  # states times starting registers that the encoder tries
 STRETCH = 2048  # stages of a long message that are decided on together
+LANES = 8  # stretches that are walked at once
 OVERLAP = 128  # stages on each side of a stretch that are looked at as well
 
 
@@ -107,7 +107,9 @@ def encode(trellis: Trellis, a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
 
 
 class _Metrics:
-    """stages (slice or indices) -> their branch metrics, (stages, 2^(M + 1)) float32, valid until the next call.
+    """stages (slice or indices) -> their branch metrics, (stages, 2^(M + 1)), valid until the next call.
+
+    In float32, or in bf16 as uint16, to be widened where they are used: most of the time goes into moving them.
 
     Branches 0, 2, 4, ... come first, then 1, 3, 5, ...: 2w and 2w + 1 meet in state w.
     """
@@ -119,15 +121,22 @@ class _Metrics:
         self.weights = self.features.new_zeros(trellis.bits, width)
         for i, values in enumerate((a, b)):
             self.weights[:, i : 2 * trellis.rows : 2] = trellis.fold(values)
-        self.product, self.out = self.weights.new_empty(0), torch.empty(0)
+        self.product = self.weights.new_empty(0)
 
     def __call__(self, stages) -> np.ndarray:
         weights = self.weights[stages]
-        if self.product.shape[:1] != weights.shape[:1]:  # fresh memory costs as much as the product itself
+        if len(self.product) < len(weights):  # fresh memory costs as much as the product itself
             self.product = weights.new_empty(len(weights), self.features.shape[1])
-            self.out = torch.empty(self.product.shape)
-        torch.mm(weights, self.features, out=self.product)
-        return self.out.copy_(self.product).numpy()
+        product = torch.mm(weights, self.features, out=self.product[: len(weights)]).cpu()
+        return product.view(torch.uint16).numpy() if product.dtype == torch.bfloat16 else product.numpy()
+
+
+def _widened(metrics: np.ndarray, room: np.ndarray) -> np.ndarray:
+    """float32 metrics, in ``room`` if they have to be made from bf16 ones, which are the upper halves of float32."""
+    if metrics.dtype == np.float32:
+        return metrics
+    np.left_shift(metrics, 16, out=room.view(np.uint32), dtype=np.uint32)
+    return room
 
 
 @lru_cache(maxsize=2)
@@ -182,27 +191,32 @@ def _tail_biting(trellis: Trellis, metrics: _Metrics) -> np.ndarray:
 
 
 def _in_stretches(trellis: Trellis, metrics: _Metrics) -> np.ndarray:
-    """The bits of the stages of a long closed path, cut into stretches that threads share.
+    """The bits of the stages of a long closed path, cut into stretches that are walked side by side.
 
     Some tens of stages beyond its ends a stretch no longer feels where it began, so neighbours agree at the cut (and if
     they did not, a few stages would be less than optimal). The result does not depend on the number of threads.
     """
     M, S = trellis.memory, trellis.bits
     ends = np.linspace(0, S, -(-S // STRETCH) + 1).astype(int)
-    lanes = [np.arange(a - OVERLAP, b + OVERLAP) % S for a, b in pairwise(ends)]
+    length = int(np.diff(ends).max()) + 2 * OVERLAP
     path = []
-    width = cpu_count()
-    for i in range(0, len(lanes), width):
-        group = lanes[i : i + width]
-        values, decisions = [np.zeros((1, 2**M), np.float32) for _ in group], [[] for _ in group]
-        for j in range(0, max(map(len, group)), BLOCK):
-            parts = [lane[j : j + BLOCK] for lane in group]
-            branches = np.split(metrics(np.concatenate(parts)), np.cumsum([len(p) for p in parts])[:-1])
-            for k, (value, chosen) in enumerate(_threads().map(_forward, values, branches)):
-                values[k] = value
-                decisions[k].append(chosen)
-        for value, chosen in zip(values, decisions):
-            path.append(_trace(np.concatenate(chosen)[:, 0], int(value.argmax()), M)[OVERLAP:-OVERLAP])
+    for group in np.array_split(np.arange(len(ends) - 1), -(-(len(ends) - 1) // LANES)):
+        lanes = (ends[group, None] - OVERLAP + np.arange(length)) % S
+        parts = np.array_split(np.arange(len(lanes)), min(len(lanes), cpu_count()))  # a thread's lanes
+        values, decisions = [np.zeros((len(part), 2**M), np.float32) for part in parts], [[] for _ in parts]
+        step = -(-BLOCK // len(lanes))
+        for j in range(0, length, step):
+            stages = lanes[:, j : j + step]
+            branches = metrics(stages.ravel()).reshape(*stages.shape, -1).transpose(1, 0, 2)
+            shares = [branches[:, part[0] : part[-1] + 1] for part in parts]
+            for k, done in enumerate(_threads().map(_forward, values, shares)):
+                values[k] = done[0]
+                decisions[k].append(done[1])
+        for value, chosen, part in zip(values, decisions, parts):
+            chosen = np.concatenate(chosen)
+            for k, i in enumerate(group[part]):
+                whole = _trace(chosen[:, k], int(value[k].argmax()), M)
+                path.append(whole[OVERLAP : OVERLAP + ends[i + 1] - ends[i]])
     return np.concatenate(path)
 
 
@@ -212,10 +226,10 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _forward(value, block):
-    """Viterbi's recursion over the metrics (s, 2^(M+1)) of s stages, from K sets of values (K, 2^M).
+    """Viterbi's recursion over s stages, from K sets of values (K, 2^M), each of its own path.
 
-    Returns the new values and the decisions, which of the branches 2w and 2w + 1 won: (s, K, 2^M / 8) bytes of packed
-    bits.
+    block: the metrics, (s, 2^(M + 1)) of all, or (s, K, 2^(M + 1)) of each. Returns the new values and the decisions,
+    which of the branches 2w and 2w + 1 won: (s, K, 2^M / 8) bytes of packed bits.
     """
     K, states = value.shape
     decisions = np.empty((len(block), K, -(-states // 8)), np.uint8)
@@ -224,9 +238,12 @@ def _forward(value, block):
     # Branch L starts in state L mod 2^M: even ones in even states, twice over (or all in the only state).
     origins = [value.reshape(K, 1, -1, 2)[..., h] if states > 1 else value[:, None] for h in (0, 1)]
     ends = [e.reshape(K, min(states, 2), -1) for e in (even, odd)]
-    for s, branch in enumerate(block):
-        for origin, end, metric in zip(origins, ends, branch.reshape(2, *ends[0].shape[1:])):
-            np.add(np.ascontiguousarray(origin), metric, out=end)
+    halves = block.reshape(len(block), -1, 2, *ends[0].shape[1:])
+    room = np.empty(halves.shape[1:], np.float32)
+    for s, metric in enumerate(halves):
+        metric = _widened(metric, room)
+        for half, (origin, end) in enumerate(zip(origins, ends)):
+            np.add(np.ascontiguousarray(origin), metric[:, half], out=end)
         np.greater(odd, even, out=won)
         decisions[s] = np.packbits(won, 1, bitorder="little")
         np.maximum(even, odd, out=value)
@@ -235,8 +252,9 @@ def _forward(value, block):
 
 def _backward(value, block):
     """value (2^M,): the largest metric of any path that begins in each state before the stages of this block."""
+    room = np.empty(block.shape[1:], np.float32)
     for branch in block[::-1]:
-        ahead = branch.reshape(2, -1) + value  # of branches 2w and 2w + 1
+        ahead = _widened(branch, room).reshape(2, -1) + value  # of branches 2w and 2w + 1
         value = ahead.reshape(2, 2, -1).max(1).T.flatten() if len(value) > 1 else ahead.max(0)
     return value
 
