@@ -54,15 +54,15 @@ def test_the_whole_run(models, tmp_path, monkeypatch):
     monkeypatch.setattr(curves, "QUALITIES", (10, 30, 60, 90))
     for i in range(1):
         Image.fromarray(smooth_picture(176, 176, i)).save(tmp_path / f"{i}.png")
-    options = ["--rates", "0.05,0.1,0.2,0.3", "--model", "tiny"]
+    options = ["--rates", "0.05,0.1", "--model", "tiny"]
     out = ["-o", str(tmp_path / "c.json"), "-p", str(tmp_path / "c.png")]
     done = CliRunner().invoke(curves.main, [str(tmp_path), *options, *out], catch_exceptions=False)
     rows = json.loads((tmp_path / "c.json").read_text())["rows"]
     found = curves.curves(rows)
     assert set(found) == {"ddpm-codec", "JPEG", "WebP", "AVIF", "JPEG XL"}
     assert all(8 * r["bytes"] <= r["setting"] * 176 * 176 * 3 for r in rows if r["codec"] == "ddpm-codec")
-    for points in found.values():
-        assert len(points) == 4
+    for name, points in found.items():
+        assert len(points) == (2 if name == "ddpm-codec" else 4)
         assert all(a["psnr"] < b["psnr"] for a, b in pairwise(points))
     assert Image.open(tmp_path / "c.png").width > 1000
     again = CliRunner().invoke(curves.main, [str(tmp_path / "c.json")], catch_exceptions=False)
