@@ -34,7 +34,7 @@ from .plan import MAX_STEPS, MEAN, TILTS, UNIT, Plan
 from .ratecontrol import Oracle
 
 LONG = 512  # bits of a message that are worth a byte of correction
-PATIENCE = 1.005  # a smaller picture may cost so much more before a level is given full resolution
+PATIENCE = 0.002  # of the bits spent so far: what a level may cost more for the network to work at a smaller size
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Costs:
 
 @torch.inference_mode()
 def step_costs(model: DDPM, batches, levels, grey=False, scales=(1,), seed=0, quiet=False) -> Costs:
-    """What the steps levels[k] -> levels[k + 1] cost an ideal channel, at the coarsest scale that is not dearer.
+    """What the steps levels[k] -> levels[k + 1] cost an ideal channel, at the coarsest scale that is hardly dearer.
 
     batches: tensors (B, 3, H, W) uint8. scales: a sequence to try at every level, or one for each level in a list of
     tuples. ``model.coding`` holds what has been measured before.
@@ -72,7 +72,8 @@ def step_costs(model: DDPM, batches, levels, grey=False, scales=(1,), seed=0, qu
                 seen = [denoise(model, k, step.gamma_t, z)[1:] for z in noisy]
                 tried.append((scale, *fit_bands(step, k, pictures, seen, bases)))
             best = min(kl.mean() for _, kl, _ in tried)
-            scale, kl, bands = max((t for t in tried if t[1].mean() <= PATIENCE * best), key=lambda t: t[0])
+            limit = best + PATIENCE * (best + sum(kl.mean() for kl in out.kl))
+            scale, kl, bands = max((t for t in tried if t[1].mean() <= limit), key=lambda t: t[0])
             out.kl.append(kl)
             out.scales.append(scale)
             out.bands.append(bands)
