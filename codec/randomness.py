@@ -56,7 +56,9 @@ def on_grid(values: np.ndarray) -> np.ndarray:
     return (np.rint(values / GRID) * GRID).astype(np.float32)
 
 
-@lru_cache(maxsize=2)
+_made: dict[int, torch.Tensor] = {}  # the labels of each register, as many rows as were ever asked for
+
+
 def _label_rows(memory: int, rows: int) -> torch.Tensor:
     n = 2 ** (memory + 1)
     table = np.empty((rows, n), np.float32)
@@ -72,10 +74,13 @@ def labels(memory: int, rows: int) -> torch.Tensor:
 
     A row does not depend on how many are asked for. Rows are made in powers of two and kept.
     """
-    return _label_rows(memory, max(8, 1 << (rows - 1).bit_length()))[:rows]
+    table = _made.get(memory)
+    if table is None or len(table) < rows:
+        table = _made[memory] = _label_rows(memory, max(8, 1 << (rows - 1).bit_length()))
+    return table[:rows]
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def sphere_labels(memory: int, rows: int) -> torch.Tensor:
     """The labels, each scaled to the norm sqrt(rows) that Gaussians have on average, on the same grid.
 

@@ -139,7 +139,7 @@ def _widened(metrics: np.ndarray, room: np.ndarray) -> np.ndarray:
     return room
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _features(memory: int, on_sphere: bool, device: torch.device) -> torch.Tensor:
     """(2 rows, 2^(M + 1)): label entry j and its square in rows 2j and 2j + 1, for as many entries as there can be.
 
