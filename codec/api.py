@@ -261,8 +261,10 @@ class Codec:
         ``max_size``: pictures of at most so many pixels a side, smaller by a whole factor, without transparency; no
         more of the file is decoded than they need.
         """
-        if max_size is not None and (max_size < 1 or recon != "mean"):
-            raise CodecError("a small picture has at least one pixel a side, and is a mean")
+        if max_size is not None and max_size < 1:
+            raise CodecError("a picture has at least one pixel a side")
+        if max_size is not None and recon != "mean":
+            raise CodecError(f"a smaller picture is only made with recon mean, not {recon}")
         opened = [self.open(data, max_pixels) for data in files]
         groups: dict[tuple, list[int]] = {}
         limits = [math.inf if rate is None else math.floor(rate * file.info.dims / 8) for file in opened]
