@@ -11,14 +11,12 @@ points are in published/kodak.json. BD-rates are over the PSNR that ours and the
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import math
 from pathlib import Path
 
 import click
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from codec import Codec
@@ -26,7 +24,7 @@ from codec.api import psnr
 from codec.pictures import read_picture
 
 from .bd import bd_rate
-from .kodak import judge, ours_cut
+from .kodak import judge, judge_file, ours_cut
 from .peers import PEERS, modern
 
 OURS = "ddpm-codec"
@@ -41,9 +39,7 @@ def measure(file: Path, codec: Codec, rates: list[float], peers: dict) -> list[d
         rows.append({"codec": OURS, "setting": rate} | judge(picture, array, n_bytes))
     for name, encoder in peers.items():
         for quality in QUALITIES:
-            data = encoder(picture, quality)
-            array = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-            rows.append({"codec": name, "setting": quality} | judge(picture, array, len(data)))
+            rows.append({"codec": name, "setting": quality} | judge_file(picture, encoder(picture, quality)))
     return [{"file": file.name, "psnr": psnr(row["mse"])} | row for row in rows]
 
 
@@ -136,9 +132,9 @@ def main(source, rates, images, model, device, output, plot):
     for name, points in found.items():
         for p in points:
             print(f"{name:12} {p['setting']:7}   {p['bits_per_dim']:8.4f}   {p['psnr']:7.2f}   {p['ms_ssim']:.4f}")
-    print("bits of ours at equal PSNR:")
+    print("bits of ours at equal PSNR (BD-rate):")
     for name, percent in advantages(found | others).items():
-        print(f"  {percent:+6.1f} % of {name}{', published' if name in others else ''}")
+        print(f"  {percent:+6.1f} % against {name}{', published' if name in others else ''}")
     if plot:
         draw(found, others, plot)
 

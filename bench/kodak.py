@@ -35,6 +35,11 @@ def judge(picture: np.ndarray, array: np.ndarray, n_bytes: int) -> dict:
     return {"bytes": n_bytes, "bits_per_dim": 8 * n_bytes / picture.size, "mse": error, "ms_ssim": ms_ssim(*luma)}
 
 
+def judge_file(picture: np.ndarray, data: bytes) -> dict:
+    """The same of a file that Pillow reads."""
+    return judge(picture, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), len(data))
+
+
 def ours(codec: Codec, picture: np.ndarray, rate: float) -> Iterator[tuple[float, int, np.ndarray, dict]]:
     """One file at a rate: (rate, bytes, picture decoded, other figures)."""
     start = time.monotonic()
@@ -64,8 +69,7 @@ def measure(file: Path, codec: Codec, rates: list[float], cut: bool) -> list[dic
     for rate, n_bytes, array, figures in coded:
         results = {"ddpm-codec": judge(picture, array, n_bytes) | figures}
         for name, encoder in PEERS.items():
-            data = at_least(encoder, picture, n_bytes)
-            results[name] = judge(picture, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), len(data))
+            results[name] = judge_file(picture, at_least(encoder, picture, n_bytes))
         rows += [{"file": file.name, "asked": rate, "codec": name, **r} for name, r in results.items()]
     return rows
 

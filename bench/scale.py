@@ -21,31 +21,33 @@ import numpy as np
 from PIL import Image
 
 from codec.pictures import read_picture
+from ddpm.model import mirror
 
 
 def sized(picture: np.ndarray, pixels: float) -> np.ndarray:
     """About so many pixels, with the sides in the proportion of the picture (H, W, 3)."""
     factor = math.sqrt(pixels / (picture.shape[0] * picture.shape[1]))
     height, width = (max(1, round(factor * n)) for n in picture.shape[:2])
-    rows, columns = (reflected(n, size) for n, size in zip(picture.shape, (height, width)))
+    rows, columns = (mirror(n, size).numpy() for n, size in zip(picture.shape, (height, width)))
     return np.ascontiguousarray(picture[rows][:, columns])
 
 
-def reflected(n: int, size: int) -> np.ndarray:
-    """Indices 0 ... n - 1, then backwards, and so on, to ``size``."""
-    i = np.arange(size) % (2 * n)
-    return np.where(i < n, i, 2 * n - 1 - i)
+# The command line under a small process of its own: what a process inherits counts to its peak.
+UNDER = """
+import resource, subprocess, sys
+status = subprocess.call([sys.executable, "-m", "codec", *sys.argv[1:]])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(status)
+"""
 
 
-def run(*args: str) -> tuple[float, float, str]:
-    """The command line with these arguments: seconds, peak memory in MB, what it printed."""
+def run(*args: str) -> tuple[float, float]:
+    """The command line with these arguments: seconds, and peak memory in MB (2^20 bytes)."""
     start = time.monotonic()
-    process = subprocess.Popen([sys.executable, "-m", "codec", *args], stdout=subprocess.PIPE)
-    printed = process.stdout.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise click.ClickException(f"{' '.join(args)}: status {status}")
-    return time.monotonic() - start, usage.ru_maxrss / 1e3, printed
+    process = subprocess.run([sys.executable, "-c", UNDER, *args], stdout=subprocess.PIPE, text=True)
+    if process.returncode:
+        raise click.ClickException(f"{' '.join(args)}: status {process.returncode}")
+    return time.monotonic() - start, int(process.stdout.split()[-1]) / 1024
 
 
 def measure(picture: np.ndarray, megapixels: float, rate: float, model: str, folder: Path) -> dict:

@@ -41,7 +41,8 @@ def denoise(model: DDPM, level: int, gamma: float, z: torch.Tensor) -> tuple[tor
 def seen_at(model: DDPM, scale: int, gamma: float, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """eps_hat, x_hat and m of the picture ``scale`` times smaller that z (B, 3, H, W) at gamma shows."""
     z, gamma = coarse(z, gamma, scale)
-    eps_hat, log_m = model(z.contiguous(memory_format=torch.channels_last), torch.full((len(z),), gamma).to(z.device))
+    gammas = torch.full((len(z),), gamma, device=z.device)
+    eps_hat, log_m = model(z.contiguous(memory_format=torch.channels_last), gammas)
     x_hat = Step(gamma, gamma - 1).x_hat(z, eps_hat).clamp(-1, 1)  # any step from here has the same
     return eps_hat, x_hat, log_m.exp()
 

@@ -42,7 +42,7 @@ BLOCK = 512  # stages whose branch metrics are held at once
 WINDOW = 6  # registers of stages on each side that decide on the seam
 EFFORT = 2**16  # states times starting registers that the encoder tries
 STRETCH = 2048  # stages of a long message that are decided on together
-LANES = 8  # stretches that are walked at once
+LANES = 8  # stretches that are walked at once, or one for each core if it has more
 OVERLAP = 128  # stages on each side of a stretch that are looked at as well
 
 
@@ -200,7 +200,8 @@ def _in_stretches(trellis: Trellis, metrics: _Metrics) -> np.ndarray:
     ends = np.linspace(0, S, -(-S // STRETCH) + 1).astype(int)
     length = int(np.diff(ends).max()) + 2 * OVERLAP
     path = []
-    for group in np.array_split(np.arange(len(ends) - 1), -(-(len(ends) - 1) // LANES)):
+    stretches = np.arange(len(ends) - 1)
+    for group in np.array_split(stretches, -(-len(stretches) // max(LANES, cpu_count()))):
         lanes = (ends[group, None] - OVERLAP + np.arange(length)) % S
         parts = np.array_split(np.arange(len(lanes)), min(len(lanes), cpu_count()))  # a thread's lanes
         values, decisions = [np.zeros((len(part), 2**M), np.float32) for part in parts], [[] for _ in parts]

@@ -1,5 +1,5 @@
-"""Pictures that no camera made: one colour, or rectangles on it, as on screens. A few of them keep a network of
-photographs from taking flat colour for something else."""
+"""Pictures that no camera made: one colour, or rectangles on it, as on screens. So that a network of
+photographs meets flat colour and sharp edges, too."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def test_other_sizes_have_the_same_content(pixels):
     common = [slice(0, min(n, m)) for n, m in zip(picture.shape[:2], other.shape[:2])]
     assert np.array_equal(other[tuple(common)], picture[tuple(common)])
     if pixels > 20_000:
-        assert np.array_equal(other[40:80, :60], picture[::-1])
+        assert np.array_equal(other[40:79, :60], picture[-2::-1])
 
 
 def test_time_and_memory_of_the_real_command(models, tmp_path):
@@ -32,7 +32,7 @@ def test_time_and_memory_of_the_real_command(models, tmp_path):
     for row in rows:
         assert 8 * row["bytes"] <= 3 * row["width"] * row["height"]
         assert row["psnr"] > 15
-        assert 50 < row["decode_mb"] < 2000
+        assert all(50 < row[what] < 2000 for what in ("encode_mb", "decode_mb"))
         assert 0 < row["decode_s"] < 100
     assert Image.open(tmp_path / "s.png").width > 500
 
