@@ -235,7 +235,7 @@ class Codec:
         if len(data) > whole:
             raise DamagedFile(f"the file is longer than its content ({len(data)} bytes, not {whole})")
         complete = len(data) == whole
-        known = whole if all(begin <= len(data) for begin, _ in parts.values()) else None
+        known = whole if start <= len(data) and all(begin <= len(data) for begin, _ in parts.values()) else None
         messages = data[start : min(end, whole - TRAILER)]
         expected = checksum(data[:at], data[at : whole - TRAILER], self.model.fingerprint)
         if complete and data[whole - TRAILER :] != expected:

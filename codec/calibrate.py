@@ -165,6 +165,7 @@ def coding_tables(
         "variance": round(float(values.var(1).mean()), 3),
         "block": block,
         "long": LONG,
+        "free": True,
         "sphere": True,
         "surplus": surplus,
         "memory": memory,

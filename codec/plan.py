@@ -3,19 +3,22 @@
 A model carries levels infinity > gamma_T > ... > gamma_0 and, for each, the bits per dimension that its calibration
 pictures needed to get there (cumulative means, times 2^24). Pictures differ from that mean mostly by a factor and, next
 to it, by how their cost leans towards coarse or fine detail; so there are ``TILTS`` such tables, and a picture names
-one of them and a factor (its ``Profile``). Where a step is long, a byte of its own corrects even that. Nothing here is
+one of them and a factor (its ``Profile``). Where a step is long, a byte of its own corrects even that. A picture unlike
+all others (one colour, a screen, noise) is FREE of the tables: a byte says the bits of each step. Nothing here is
 floating point, so nothing can differ between machines.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
 START_BITS = 6  # on top for the first step, whose message is short for small pictures and so inefficient
 UNIT = 24  # tables count 2^-24 bits per dimension
+SHARE = 19  # the shares of FREE files count 2^-19 bits per dimension
 REGISTER = 28  # the first bits of a message only say where its walk begins: they show little by themselves
 FACTORS, TILTS, MAX_STEPS = 128, 8, 63  # of a header's two bytes: 7, 3 and 6 bits
 
@@ -34,6 +37,7 @@ class Profile:
 
 
 MEAN = Profile(64, TILTS // 2)  # what the calibration pictures have on average
+FREE = Profile(0, 0)  # with models that know it: each step says itself how many bits it has
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Plan:
     reference: tuple[float, ...] = ()
     keep_first: bool = False
     long: int = 0  # bits from which a step has a correction; 0: none has
+    free: bool = False  # whether the profile FREE is not one of the tables
 
     @cached_property
     def stops(self) -> tuple[int, ...]:
@@ -86,8 +91,12 @@ class Plan:
         lower, upper = (self._bits(i, profile) for i in self.stops[step : step + 2])
         return min(upper - lower + (START_BITS if step == 0 else 0), self.dims)
 
+    def is_free(self, profile: Profile) -> bool:
+        return self.free and profile == FREE
+
     def is_long(self, step: int, profile: Profile) -> bool:
-        return 0 < self.long <= self.bits(step, profile)
+        """Whether a step has a correction."""
+        return self.is_free(profile) or 0 < self.long <= self.bits(step, profile)
 
     def totals(self, profile: Profile) -> list[int]:
         """Bits of the first 0, 1, ..., all steps."""
@@ -101,7 +110,8 @@ class Plan:
 class Allotment:
     """The bits of each step of one file: those that its profile gives, in long steps times (128 + correction) / 256.
 
-    corrections: a byte for each long step among the file's ``steps``.
+    corrections: a byte for each long step among the file's ``steps``; of a FREE file, for each step what share of a bit
+    per dimension it has, ``share(correction)`` / 2^SHARE.
     """
 
     plan: Plan
@@ -125,15 +135,16 @@ class Allotment:
 
     @staticmethod
     def corrected(plan: Plan, profile: Profile, step: int, correction: int) -> int:
-        """Bits of a long step."""
+        """Bits of a long step; rising with the correction."""
+        if plan.is_free(profile):
+            return plan.dims * share(correction) >> SHARE
         return min(plan.bits(step, profile) * (128 + correction) >> 8, plan.dims)
 
     @staticmethod
     def correction(plan: Plan, profile: Profile, step: int, wanted: float) -> int:
-        """The correction that gives a long step the bits wanted or just less, as far as it can."""
-        base = plan.bits(step, profile)
-        c = max(0, min(255, math.floor(wanted * 256 / base) - 128))
-        return c + (c < 255 and Allotment.corrected(plan, profile, step, c + 1) <= wanted)
+        """The greatest correction that gives a long step no more than the bits wanted, or the least there is."""
+        sizes = (Allotment.corrected(plan, profile, step, c) for c in range(256))
+        return max(0, bisect_right(list(sizes), wanted) - 1)
 
     @staticmethod
     def count_long(plan: Plan, profile: Profile, steps: int) -> int:
@@ -164,5 +175,10 @@ def plan_for(coding: dict, dims: int, grey: bool, every_level=False) -> Plan:
     tables = tuple(tuple(t) for t in coding["grey_tables" if grey else "tables"])
     reference = tuple(coding["grey_reference" if grey else "reference"])
     keep_first = "block" not in coding  # with pixels by themselves z_T is best sent at the noisiest level
-    levels, long = (math.inf, *coding["levels"]), coding.get("long", 0)
-    return Plan(dims, levels, tables, 0 if every_level else coding["min_bits"], reference, keep_first, long)
+    levels, min_bits = (math.inf, *coding["levels"]), 0 if every_level else coding["min_bits"]
+    return Plan(dims, levels, tables, min_bits, reference, keep_first, coding.get("long", 0), coding.get("free", False))
+
+
+def share(code: int) -> int:
+    """A byte -> 0 to 31 * 2^14, each at most a sixteenth above the one before: 4 bits of mantissa and 4 of exponent."""
+    return code if code < 16 else (16 + code % 16) << (code // 16 - 1)

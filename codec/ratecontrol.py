@@ -15,7 +15,7 @@ from ddpm.model import DDPM
 from .basis import basis_for
 from .denoise import denoise, scale_at
 from .errors import CodecError
-from .plan import FACTORS, MEAN, TILTS, Allotment, Plan, Profile
+from .plan import FACTORS, FREE, MEAN, TILTS, Allotment, Plan, Profile
 
 PROBES = 8  # levels at which a picture's cost is looked at before it is coded
 PROBE_PIXELS = 1 << 16  # larger pictures are probed on tiles of about so many pixels in all, as the network sees them
@@ -129,17 +129,37 @@ def choose(plan: Plan, cost: np.ndarray, budget: float, steps: int | None = None
     return profiles[int(best)], int(last)
 
 
-def misfits(plan: Plan, cost: np.ndarray) -> np.ndarray:
-    """(profiles, steps): mean squared logarithm by which a profile misses a picture's cost over the first 1, 2, ..."""
-    scale = np.log([Profile(f, 0).scale / 256 for f in range(FACTORS)])
+def gaps(plan: Plan, cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bits of each step, (steps,), and the logarithm of the factor that each tilt would need there, (TILTS, steps)."""
     spent = np.diff(cost)
     steps = np.array([np.diff(plan.totals(Profile(MEAN.factor, t))) for t in range(TILTS)], float)
     lean = np.log(np.maximum(steps, 0.5) / np.maximum(steps[MEAN.tilt], 0.5))
-    gap = np.log(np.maximum(spent, 1e-6) / np.maximum(plan.ideal(), 1e-6)) - lean  # wanted log factor, (TILTS, steps)
+    return spent, np.log(np.maximum(spent, 1e-6) / np.maximum(plan.ideal(), 1e-6)) - lean
+
+
+def misfits(plan: Plan, cost: np.ndarray) -> np.ndarray:
+    """(profiles, steps): mean squared logarithm by which a profile misses a picture's cost over the first 1, 2, ..."""
+    scale = np.log([Profile(f, 0).scale / 256 for f in range(FACTORS)])
+    spent, gap = gaps(plan, cost)
     weight = np.cumsum(spent) + 1e-9
     mean, square = (np.cumsum(spent * gap**p, 1) / weight for p in (1, 2))
     misfit = square[None] - 2 * scale[:, None, None] * mean[None] + scale[:, None, None] ** 2
-    return misfit.reshape(FACTORS * TILTS, plan.steps)
+    misfit = misfit.reshape(FACTORS * TILTS, plan.steps)
+    if plan.free:
+        misfit[FREE.factor * TILTS + FREE.tilt] = np.inf  # which is no table
+    return misfit
+
+
+def better_free(plan: Plan, profile: Profile, steps: int, cost: np.ndarray) -> bool:
+    """Whether a byte for each step costs less than a profile, corrected as far as it can be.
+
+    Sending r times too much or too little is taken to lose (ln r)^2 / 2 of a step's bits.
+    """
+    spent, gap = gaps(plan, cost)
+    long = np.array([plan.is_long(k, profile) for k in range(steps)])
+    miss = gap[profile.tilt, :steps] - math.log(profile.scale / 256)
+    miss -= np.clip(miss, *np.log([[0.5], [1.5]]) * long)
+    return plan.free and spent[:steps] @ miss**2 / 2 > 8 * np.sum(~long)
 
 
 class Oracle:
@@ -213,15 +233,22 @@ def side_bits(plan: Plan, profile: Profile, steps: int) -> int:
 
 
 def spending_for(
-    plan: Plan, cost: np.ndarray, budget: float, surplus: float, steps: int | None = None
+    plan: Plan, cost: np.ndarray, budget: float, surplus: float, steps: int | None = None, free=False
 ) -> Fixed | Controlled:
-    """Who spends ``budget`` bits on a picture of that cumulative cost (bits): on messages, and corrections if any."""
+    """Who spends ``budget`` bits on a picture of that cumulative cost (bits): on messages, and corrections if any.
+
+    free: whatever the cost says, no table is trusted, if the model has that.
+    """
     if math.isinf(budget):
-        return Controlled(plan, *choose(plan, cost, budget, steps), cost, budget, surplus)
-    steps = int(np.abs(np.log(max(budget, 1) / (surplus * np.maximum(cost[1:], 1e-6)))).argmin()) + 1
-    profile = Profile(*divmod(int(misfits(plan, cost)[:, steps - 1].argmin()), TILTS))
+        profile, steps = choose(plan, cost, budget, steps)
+    else:
+        steps = int(np.abs(np.log(max(budget, 1) / (surplus * np.maximum(cost[1:], 1e-6)))).argmin()) + 1
+        profile = Profile(*divmod(int(misfits(plan, cost)[:, steps - 1].argmin()), TILTS))
+    if (free and plan.free) or better_free(plan, profile, steps, cost):
+        profile = FREE
     most = min(steps + Controlled.SLACK, plan.steps)
-    if all(plan.is_long(k, profile) for k in range(max(0, steps - 1 - Controlled.SLACK), most)):
+    last = range(max(0, steps - 1 - Controlled.SLACK), most)
+    if math.isinf(budget) or all(plan.is_long(k, profile) for k in last):
         return Controlled(plan, profile, steps, cost, budget - side_bits(plan, profile, most), surplus)
     # Short steps cannot be corrected, so here the profile itself must use the budget up.
     side, needed = -1, 0

@@ -71,18 +71,20 @@ class Sender:
         sent = self.once(budgets, mse, steps)
         hungry = [i for i, s in sent.items() if s.starved > STARVED and s.stream.kl and self.channel == "trellis"]
         for i in hungry:
-            self.cost[i] *= sent[i].starved
+            self.cost[i] *= 1 if self.plan.free else sent[i].starved
         merit = (lambda s: s.mse) if mse is None else (lambda s: (s.mse > mse, s.bits))
-        for i, again in self.once({i: budgets[i] for i in hungry}, mse, steps).items():
+        for i, again in self.once({i: budgets[i] for i in hungry}, mse, steps, free=True).items():
             sent[i] = min(sent[i], again, key=merit)
         return sent
 
-    def once(self, budgets: dict[int, float], mse: float | None, steps: int | None) -> dict[int, Sent]:
+    def once(self, budgets: dict[int, float], mse: float | None, steps: int | None, free=False) -> dict[int, Sent]:
         """One pass of some pictures through the chain, each with its budget."""
         if not budgets:
             return {}
         surplus = self.model.coding["surplus"]
-        spending = [spending_for(self.plan, self.cost[i], budget, surplus, steps) for i, budget in budgets.items()]
+        spending = [
+            spending_for(self.plan, self.cost[i], budget, surplus, steps, free) for i, budget in budgets.items()
+        ]
         streams = progressive.encode(
             self.model,
             self.plan,

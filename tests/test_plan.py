@@ -4,7 +4,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codec.plan import FACTORS, MEAN, TILTS, UNIT, Allotment, Plan, Profile
+from codec.plan import FACTORS, FREE, MEAN, TILTS, UNIT, Allotment, Plan, Profile, share
 
 
 def tables(min_size=2):
@@ -68,3 +68,24 @@ def test_long_steps_are_corrected_to_what_is_wanted(cumulative, profile, long, d
     sizes = Allotment(plan, profile, plan.steps, bytes(corrections)).sizes
     assert sizes[k] == got
     assert [n for i, n in enumerate(sizes) if i != k] == [plan.bits(i, profile) for i in range(plan.steps) if i != k]
+
+
+def test_shares_rise_by_at_most_a_sixteenth():
+    shares = [share(c) for c in range(256)]
+    assert shares[:17] == list(range(17))
+    assert all(a < b <= max(a + 1, a * 17 / 16) for a, b in pairwise(shares))
+    assert 0.96 * 2**19 < shares[-1] < 2**19
+
+
+@given(tables(), st.integers(1, 10**7), st.floats(0, 1), st.data())
+def test_a_free_step_has_what_is_wanted_whatever_the_tables_say(cumulative, dims, wanted, data):
+    plan = replace(make(dims, cumulative, 0), free=True)
+    k = data.draw(st.integers(0, plan.steps - 1))
+    assert plan.is_long(k, FREE)
+    c = Allotment.correction(plan, FREE, k, wanted * dims)
+    got = Allotment.corrected(plan, FREE, k, c)
+    assert got <= wanted * dims
+    assert got + 1 >= min(wanted, 0.96) * dims * 16 / 17 - dims / 2**19
+    codes = bytes([c] * plan.steps)
+    assert Allotment(plan, FREE, plan.steps, codes).sizes == (got,) * plan.steps
+    assert Allotment.count_long(plan, FREE, plan.steps) == plan.steps

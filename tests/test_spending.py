@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from codec.plan import MEAN, TILTS, UNIT, Allotment, Plan
-from codec.ratecontrol import Controlled, Fixed, Oracle, spending_for
+from codec.plan import FREE, MEAN, TILTS, UNIT, Allotment, Plan
+from codec.ratecontrol import Controlled, Fixed, Oracle, better_free, spending_for
 
 COSTS = np.array([900, 1100, 1400, 1700, 2100, 2600, 3200, 3900, 4700, 5600], float)
 DIMS = 200_000
@@ -61,3 +61,29 @@ def test_short_steps_get_what_the_tables_say():
 def test_the_oracle_gives_each_step_its_kl():
     assert spend(Oracle(plan(), 1.1), COSTS) == pytest.approx(COSTS * 1.1, abs=1)
     assert Fixed(plan(), MEAN, 3).bits(0, 1e9) == plan().bits(0, MEAN)
+
+
+@settings(deadline=None)
+@given(st.floats(1500, 30000), st.booleans())
+def test_a_picture_unlike_all_others_is_free_of_the_tables(budget, known):
+    """Nearly all of its cost is in the first two steps, which no table has."""
+    p = replace(plan(), free=known)
+    kl = np.array([1000, 100, *[10] * 8], float)
+    cost = np.concatenate([[0], np.cumsum(kl)])
+    by = spending_for(p, cost, budget, 1.0)
+    assert (by.profile == FREE) == known
+    sizes = spend(by, kl)
+    allotment = Allotment(p, by.profile, len(sizes), by.corrections)
+    assert list(allotment.sizes) == sizes
+    if known:
+        assert 0.9 * budget <= sum(sizes) + 8 * (len(by.corrections) + 1) <= budget
+        assert sizes[0] > 0.8 * budget * kl[0] / kl.sum()
+
+
+def test_usual_pictures_keep_to_the_tables():
+    p, cost = replace(plan(), free=True), np.concatenate([[0], np.cumsum(COSTS)])
+    for factor in (0.3, 1, 3):
+        for budget in (3000, 10_000, math.inf):
+            assert spending_for(p, factor * cost, budget, 1.0).profile != FREE
+    assert spending_for(p, cost, math.inf, 1.0, free=True).profile == FREE
+    assert not better_free(replace(p, free=False), MEAN, 3, cost**3)
