@@ -28,6 +28,7 @@ from .kodak import judge, judge_file, ours_cut
 from .peers import PEERS, modern
 
 OURS = "ddpm-codec"
+KODAK = {f"kodim{i:02}.png" for i in range(1, 25)}  # what published curves are means over
 PUBLISHED = Path(__file__).parent / "published" / "kodak.json"
 QUALITIES = (5, 10, 20, 30, 40, 50, 60, 70, 80, 88, 94)
 
@@ -55,8 +56,10 @@ def curves(rows: list[dict]) -> dict[str, list[dict]]:
     return found
 
 
-def published() -> dict[str, list[dict]]:
-    """The same of what others published: bits/dim are a third of bits per pixel."""
+def published(files: set[str]) -> dict[str, list[dict]]:
+    """The same of what others published: bits/dim are a third of bits per pixel. Nothing for other pictures."""
+    if files != KODAK:
+        return {}
     found = json.loads(PUBLISHED.read_text())["curves"]
     return {
         name: [{"bits_per_dim": b / 3, "psnr": p} for b, p in zip(c["bits_per_pixel"], c["psnr"])]
@@ -126,8 +129,9 @@ def main(source, rates, images, model, device, output, plot):
             result = {"model": codec.model.name, "fingerprint": codec.model.fingerprint.hex(), "rows": rows}
             if output:
                 output.write_text(json.dumps(result, indent=1))
-    found, others = curves(result["rows"]), published()
-    print(f"{len({r['file'] for r in result['rows']})} pictures, model {result['model']}")
+    files = {r["file"] for r in result["rows"]}
+    found, others = curves(result["rows"]), published(files)
+    print(f"{len(files)} pictures, model {result['model']}")
     print("codec        setting   bits/dim   PSNR dB   MS-SSIM")
     for name, points in found.items():
         for p in points:

@@ -1,0 +1,121 @@
+"""What is seen where the network changes its resolution: the picture before and after, and their difference.
+
+    python -m bench.boundaries PICTURE [--rate 0.3] [--model photo] -o boundaries.json -p boundaries.png
+
+The chain of one file is followed. At each step from which the network works at a finer scale, the same z is shown at
+the scale before and at the new one; how much the picture changes in the step before that is given for comparison.
+``seam``: the mean difference between neighbouring pixels of the change, where a cell of the coarser scale ends, over
+what it is elsewhere; 1 if no border of cells is to be seen.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from PIL import Image
+
+from codec import Codec, Target
+from codec.denoise import enlarge, scale_at, seen_at
+from codec.pictures import read_picture
+from codec.progressive import Chain, follow, shown
+
+from .demo import mse
+
+AMPLIFIED = 8
+
+
+def seam(change: np.ndarray, scale: int) -> float:
+    """Of a map (H, W, 3), larger than the scale."""
+    ratios = []
+    for axis in (0, 1):
+        steps = np.abs(np.diff(change.astype(float), axis=axis)).mean((1 - axis, 2))
+        border = np.arange(1, len(steps) + 1) % scale == 0
+        ratios.append(steps[border].mean() / max(steps[~border].mean(), 1e-9))
+    return float(np.mean(ratios))
+
+
+@torch.inference_mode()
+def boundaries(codec: Codec, data: bytes) -> list[dict]:
+    """One row for each change of scale along a file, with the pictures ``before`` and ``after`` (H, W, 3) uint8."""
+    file = codec.open(data)
+    h, coding = file.info.header, codec.model.coding
+    bits = np.unpackbits(np.frombuffer(file.messages, np.uint8))
+    chain = Chain(codec.model, file.allotment.plan, (h.height, h.width), 1, h.grey, h.seed)
+    rows, last = [], None
+    for p in follow(chain, [bits], [file.allotment], file.info.steps):
+        scale = scale_at(coding, chain.level)
+        if last and scale < last["scale"]:
+            x_hat = enlarge(seen_at(codec.model, last["scale"], chain.gamma, chain.z)[1], last["scale"], chain.size)
+            before, after = shown(chain, x_hat)[0], shown(chain, p.x_hat)[0]
+            change = after.astype(float) - before
+            rows.append(
+                {
+                    "gamma": chain.gamma,
+                    "from": last["scale"],
+                    "to": scale,
+                    "rmse": mse(before, after) ** 0.5,
+                    "rmse_of_the_step_before": mse(before, last["picture"]) ** 0.5,
+                    "seam": seam(change, last["scale"]),
+                    "before": before,
+                    "after": after,
+                }
+            )
+        last = {"scale": scale, "picture": shown(chain, p.x_hat)[0]}
+    return rows
+
+
+def draw(rows: list[dict], path: Path) -> None:
+    """A row for each change: before, after, the difference amplified."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    aspect = rows[0]["before"].shape[0] / rows[0]["before"].shape[1]
+    figure, axes = plt.subplots(len(rows), 3, figsize=(13, 13 / 3 * aspect * len(rows) + 0.4), layout="constrained")
+    for axis, r in zip(np.atleast_2d(axes), rows):
+        difference = np.clip(128 + AMPLIFIED * (r["after"].astype(int) - r["before"]), 0, 255).astype(np.uint8)
+        for a, array, title in zip(
+            axis,
+            (r["before"], r["after"], difference),
+            (
+                f"gamma {r['gamma']:.2f}, network at 1/{r['from']}",
+                f"at 1/{r['to']}" if r["to"] > 1 else "at full resolution",
+                f"difference x {AMPLIFIED}: RMSE {r['rmse']:.2f}, seam {r['seam']:.2f}",
+            ),
+        ):
+            a.imshow(array)
+            a.set_title(title, fontsize=10)
+            a.axis("off")
+    figure.savefig(path, dpi=90)
+
+
+@click.command()
+@click.argument("picture", type=Path)
+@click.option("--rate", default=0.3, show_default=True, help="Bits/dim.")
+@click.option("--model", default="photo", show_default=True)
+@click.option("-o", "--output", type=Path)
+@click.option("-p", "--plot", type=Path)
+def main(picture, rate, model, output, plot):
+    """Follow a file of PICTURE."""
+    codec = Codec(model)
+    [file] = codec.encode([Image.fromarray(read_picture(picture))], Target(bits_per_dim=rate))
+    rows = boundaries(codec, file.data)
+    figures = [{k: v for k, v in r.items() if k not in ("before", "after")} for r in rows]
+    for r in figures:
+        print(
+            f"gamma {r['gamma']:6.2f}  1/{r['from']} -> 1/{r['to']}  RMSE {r['rmse']:.2f} "
+            f"(the step before {r['rmse_of_the_step_before']:.2f})  seam {r['seam']:.3f}"
+        )
+    if output:
+        output.write_text(json.dumps({"model": model, "rate": rate, "rows": figures}, indent=1))
+    if plot and rows:
+        draw(rows, plot)
+
+
+if __name__ == "__main__":
+    main()
