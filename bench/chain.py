@@ -81,8 +81,10 @@ def finer(coding: dict, steps: int) -> dict:
     reference = np.diff(between([0, *np.cumsum(coding["reference"][1:])]))
     fine = {"levels": levels.tolist(), "tables": tables, "min_bits": -1}
     if "bands" in coding:
-        bands = np.array(coding["bands"])
-        fine["bands"] = [bands[0].tolist(), *np.stack([between(b[1:]) for b in bands.T], 1).tolist()]
+        bands = np.log(coding["bands"])
+        fine["bands"] = np.exp([bands[0], *np.stack([between(b[1:]) for b in bands.T], 1)]).tolist()
+        powers = np.array(coding.get("powers", np.ones_like(bands)))
+        fine["powers"] = [powers[0].tolist(), *np.stack([between(p[1:]) for p in powers.T], 1).tolist()]
         nearest = np.abs(levels[:, None] - old).argmin(1)
         fine["scales"] = [1, *(coding["scales"][1 + i] for i in nearest)]
     return {**coding, **fine, "reference": [coding["reference"][0], *reference.tolist()]}
@@ -91,7 +93,7 @@ def finer(coding: dict, steps: int) -> dict:
 def cut(coding: dict, gamma: float) -> dict:
     """Coding tables that end with the first level at or below gamma."""
     n = min(1 + sum(level > gamma for level in coding["levels"]), len(coding["levels"]))
-    lengths = {"levels": n, "reference": n, "bands": n + 1, "scales": n + 1}
+    lengths = {"levels": n, "reference": n, "bands": n + 1, "powers": n + 1, "scales": n + 1}
     short = {key: coding[key][:length] for key, length in lengths.items() if key in coding}
     return {**coding, **short, "tables": [table[: n + 1] for table in coding["tables"]]}
 

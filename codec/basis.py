@@ -5,7 +5,8 @@ best. x - x_hat is far from white: neighbours and colours err together. Its cosi
 uncorrelated, and p with a variance for each frequency pays less for a long step than p with a variance for each
 pixel: sum 1/2 ln(1 + r_i) is smallest where the r_i are the eigenvalues. (At infinitely many steps they cost the
 same.) The variance in a coordinate is the network's m, averaged over the block, times what calibration found for this
-level and band of frequencies.
+level and band of frequencies; m may be raised to a power, as some frequencies vary less from block to block than m
+does, and others more.
 
 A grey image is one with x in the direction (1, 1, 1)/sqrt(3) of colour space, the first of the basis. Only the
 coordinates along it are coded.
@@ -62,12 +63,13 @@ class Cosines:
     """Discrete cosine transform over the three colours and blocks of ``coding["block"]`` pixels a side.
 
     At the right and lower edges a smaller block takes what is left. ``coding["bands"]`` (or ``grey_bands``) holds, for
-    each level, the variance of each band relative to the mean of m over the block: 3 x RINGS numbers, or RINGS.
+    each level, the variance of each band relative to a power of the mean of m over the block: 3 x RINGS numbers, or
+    RINGS; ``coding["powers"]`` (or ``grey_powers``) the exponents, 1 if absent.
     """
 
     def __init__(self, coding: dict, size: tuple[int, int], grey: bool):
         self.block, self.size, self.grey = coding["block"], size, grey
-        self.bands = coding["grey_bands" if grey else "bands"]
+        self.bands, self.powers = (coding.get("grey_" * grey + name) for name in ("bands", "powers"))
         self.band = band_of(self.block, size, 1 if grey else 3)
 
     def coordinates(self, values: torch.Tensor) -> torch.Tensor:
@@ -82,8 +84,10 @@ class Cosines:
 
     def extra_variance(self, level: int, step: Step, m: torch.Tensor) -> torch.Tensor:
         """r = E delta^2 in the coded coordinates, (B, n), of a step from the given level of the tables."""
-        shape = torch.tensor(self.bands[level], device=m.device)[self.band.to(m.device).int()]
-        return (gain(step) * self.local(m) * shape).flatten(1)
+        band, local = self.band.to(m.device).int(), self.local(m)
+        if self.powers and any(power != 1 for power in self.powers[level]):
+            local = local ** torch.tensor(self.powers[level], device=m.device)[band]
+        return (gain(step) * local * torch.tensor(self.bands[level], device=m.device)[band]).flatten(1)
 
     def local(self, m: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) -> (B, 1, H, W): the mean over the block and the colours."""

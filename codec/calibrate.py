@@ -27,24 +27,26 @@ from ddpm.reverse import Reverse
 from ddpm.schedule import Levels
 
 from . import progressive
-from .basis import RINGS, basis_for
+from .basis import RINGS, basis_for, gain
 from .denoise import denoise
 from .errors import CodecError
 from .plan import MAX_STEPS, MEAN, TILTS, UNIT, Plan
 from .ratecontrol import Oracle
 
 LONG = 512  # bits of a message that are worth a byte of correction
+POWERS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # of m, from which each band has the best
 PATIENCE = 0.002  # of the bits spent so far: what a level may cost more for the network to work at a smaller size
 
 
 @dataclass
 class Costs:
     """KL in bits/dim of each step, (pictures, steps) float64; and per level: the scale at which the network works, and
-    the variance of every band relative to the mean of m over the block, by which that KL is smallest."""
+    the variance of every band relative to a power of the mean of m over the block, by which that KL is smallest."""
 
     kl: np.ndarray
     scales: list[int]
     bands: list[list[float]]
+    powers: list[list[float]]
 
 
 @torch.inference_mode()
@@ -58,7 +60,7 @@ def step_costs(model: DDPM, batches, levels, grey=False, scales=(1,), seed=0, qu
     plain = [[1.0] * 3 * RINGS] * len(levels)
     known, pictures = model.coding, [to_unit(as_grey(b) if grey else b).to(model.device) for b in batches]
     bases = [basis_for({**known, "bands": plain, "grey_bands": plain}, tuple(x.shape[2:]), grey) for x in pictures]
-    out = Costs([], [], [])
+    out = Costs([], [], [], [])
     try:
         for k in tqdm(range(len(levels) - 1), disable=True if quiet else None, desc="calibrate"):
             step = Step(levels[k], levels[k + 1])
@@ -71,32 +73,48 @@ def step_costs(model: DDPM, batches, levels, grey=False, scales=(1,), seed=0, qu
                 model.coding = {**known, "scales": [scale] * len(levels)}
                 seen = [denoise(model, k, step.gamma_t, z)[1:] for z in noisy]
                 tried.append((scale, *fit_bands(step, k, pictures, seen, bases)))
-            best = min(kl.mean() for _, kl, _ in tried)
+            best = min(kl.mean() for _, kl, *_ in tried)
             limit = best + PATIENCE * (best + sum(kl.mean() for kl in out.kl))
-            scale, kl, bands = max((t for t in tried if t[1].mean() <= limit), key=lambda t: t[0])
+            scale, kl, bands, powers = max((t for t in tried if t[1].mean() <= limit), key=lambda t: t[0])
             out.kl.append(kl)
             out.scales.append(scale)
             out.bands.append(bands)
+            out.powers.append(powers)
     finally:
         model.coding = known
     out.kl = np.stack(out.kl, 1).astype(float)
     return out
 
 
-def fit_bands(step: Step, level: int, pictures, seen, bases) -> tuple[np.ndarray, list[float]]:
-    """The variances of the bands that fit best, and with them the KL of the step in bits/dim for each picture."""
+def fit_bands(step: Step, level: int, pictures, seen, bases) -> tuple[np.ndarray, list[float], list[float]]:
+    """KL of the step in bits/dim for each picture, with the variances and exponents of the bands that fit best."""
     measured = []
     for x, (x_hat, m), basis in zip(pictures, seen, bases):
         delta2 = basis.coordinates(step.delta(x, x_hat)) ** 2
         measured.append((delta2, basis.extra_variance(level, step, m), basis.band.flatten().long().to(m.device)))
     n = max(int(band.max()) for *_, band in measured) + 1
-    sums = sum(
-        torch.bincount(band.expand_as(r).flatten(), (delta2 / r).double().flatten(), n) for delta2, r, band in measured
-    )
-    counts = sum(torch.bincount(band, minlength=n) * len(r) for _, r, band in measured)
-    bands = [float(f"{max(v, 1e-3):.3g}") for v in (sums / counts.clamp(min=1)).tolist()]
-    scale = torch.tensor(bands, device=sums.device)
-    return np.concatenate([(kl_nats(d, r * scale[b]).mean(1) / LN2).cpu() for d, r, b in measured]), bands
+
+    def total(values):  # of each band
+        sums = (
+            torch.bincount(b.expand_as(v).flatten(), v.double().flatten(), n) for v, (*_, b) in zip(values, measured)
+        )
+        return sum(sums)
+
+    counts = total([torch.ones_like(r) for _, r, _ in measured]).clamp(min=1)
+    tried = []
+    for power in POWERS:
+        raised = [gain(step) * (r / gain(step)) ** power for _, r, _ in measured]
+        bands = total([delta2 / r for (delta2, *_), r in zip(measured, raised)]) / counts
+        bands = [float(f"{max(v, 1e-4):.3g}") for v in bands.tolist()]
+        scale = torch.tensor(bands, device=counts.device)
+        kl = [kl_nats(delta2, r * scale[b]) for (delta2, _, b), r in zip(measured, raised)]
+        tried.append((bands, kl, total(kl)))
+    worth = [1.0 if power == 1 else 1.001 for power in POWERS]  # another exponent than 1 should save something
+    best = torch.stack([w * sums for w, (*_, sums) in zip(worth, tried)]).argmin(0)
+    kl = [torch.stack([kl[i] for _, kl, _ in tried]) for i in range(len(measured))]
+    kl = [v.gather(0, best[b].expand_as(v[:1])).mean((0, 2)) / LN2 for v, (*_, b) in zip(kl, measured)]
+    best = best.tolist()
+    return torch.cat(kl).cpu().numpy(), [tried[p][0][i] for i, p in enumerate(best)], [POWERS[p] for p in best]
 
 
 def as_grey(batch: torch.Tensor) -> torch.Tensor:
@@ -180,6 +198,7 @@ def coding_tables(
     # The last level is where no step begins; its picture is made like that of the level before.
     coding["scales"] = colour.scales + colour.scales[-1:]
     coding["bands"], coding["grey_bands"] = (c.bands + c.bands[-1:] for c in (colour, grey))
+    coding["powers"], coding["grey_powers"] = (c.powers + c.powers[-1:] for c in (colour, grey))
     leaning = lean(colour.kl)
     for name, ideal, grey_too in (("", colour.kl, False), ("grey_", grey.kl, True)):
         coding[name + "reference"] = [float(f"{v:.5g}") for v in ideal.mean(0)]

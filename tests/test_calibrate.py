@@ -1,9 +1,12 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 
-from codec.calibrate import step_costs
+from codec.basis import RINGS, basis_for
+from codec.calibrate import fit_bands, step_costs
+from ddpm.gaussian import Step
 
 from .conftest import smooth_picture
 
@@ -19,3 +22,24 @@ def test_the_network_works_at_a_smaller_size_where_that_costs_hardly_more(model)
     spent, least = (np.cumsum(costs.kl.mean(0)) for costs in (smaller, whole))
     assert (spent[3:] < 1.02 * least[3:]).all()
     assert len(smaller.bands) == len(smaller.scales) == len(levels) - 1
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_bands_and_their_powers_are_found(grey):
+    """Errors drawn with variances that are known powers of m: found again, with the KL 1/2 ln(1 + r) that they have."""
+    rings = RINGS if grey else 3 * RINGS
+    generator, step = torch.Generator().manual_seed(0), Step(1.0, 0.3)
+    plain = {"block": 8, "bands": [[1.0] * 3 * RINGS], "grey_bands": [[1.0] * RINGS]}
+    powers = [(0.5, 1.0, 1.25)[i % 3] for i in range(rings)]
+    bands = [0.5 + i / rings for i in range(rings)]
+    name = "grey_" * grey
+    truth = basis_for({**plain, name + "bands": [bands], name + "powers": [powers]}, (64, 96), grey)
+    blocks = torch.rand(4, 1, 8, 12, generator=generator).pow(2).add(0.05)
+    m = blocks.repeat_interleave(8, 2).repeat_interleave(8, 3).expand(-1, 3, -1, -1)
+    r = truth.extra_variance(0, step, m)
+    x = truth.picture(r.sqrt() * torch.randn(r.shape, generator=generator)) / step.delta(torch.ones(1), torch.zeros(1))
+    kl, got, exponents = fit_bands(step, 0, [x], [(torch.zeros_like(x), m)], [basis_for(plain, (64, 96), grey)])
+    assert sum(p == q for p, q in zip(powers, exponents)) > 0.8 * rings
+    same = [i for i in range(rings) if powers[i] == exponents[i] and i % RINGS > 1]
+    np.testing.assert_allclose(np.array(got)[same], np.array(bands)[same], rtol=0.15)
+    np.testing.assert_allclose(kl, (0.5 * torch.log1p(r)).mean(1) / math.log(2), rtol=0.05)
