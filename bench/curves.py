@@ -1,11 +1,12 @@
 """Rate-distortion curves on photographs: real files of ours and of classical codecs, BD-rates, and published curves.
 
-    python -m bench.curves FOLDER [--rates 0.05,0.1,...] [--images 24] [--model photo] -o curves.json -p curves.png
-    python -m bench.curves curves.json -p curves.png        # the picture and the table once more
+    python -m bench.curves FOLDER [--until -4.8] [--flow] [--images 24] [--model photo] -o curves.json -p curves.png
+    python -m bench.curves curves.json ... -p curves.png        # the picture and the table once more
 
-One file of ours for each picture, of the highest rate, cut after the last whole step below each rate. Of the others
-files over a ladder of qualities. PSNR (RGB) and MS-SSIM (luma) are means over pictures, as in published curves, whose
-points are in published/kodak.json. BD-rates are over the PSNR that ours and the other have in common.
+One file of ours for each picture, down to the noise level gamma = --until, and cut after every whole step on the way; a
+point is one number of steps for all pictures, so an equal noise level. Of the others files over a ladder of qualities.
+PSNR (RGB) and MS-SSIM (luma) are means over pictures, as in published curves, whose points are in published/kodak.json.
+BD-rates are over the PSNR that ours and the other have in common. --flow: every sixth point also with ``recon`` flow.
 """
 
 from __future__ import annotations
@@ -13,31 +14,46 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import numpy as np
 from tqdm import tqdm
 
-from codec import Codec
+from codec import Codec, Target
 from codec.api import psnr
 from codec.pictures import read_picture
 
 from .bd import bd_rate
-from .kodak import judge, judge_file, ours_cut
+from .kodak import judge, judge_file
 from .peers import PEERS, modern
 
 OURS = "ddpm-codec"
 KODAK = {f"kodim{i:02}.png" for i in range(1, 25)}  # what published curves are means over
 PUBLISHED = Path(__file__).parent / "published" / "kodak.json"
+LEAST = 0.015  # bits/dim of the first point
 QUALITIES = (5, 10, 20, 30, 40, 50, 60, 70, 80, 88, 94)
 
 
-def measure(file: Path, codec: Codec, rates: list[float], peers: dict) -> list[dict]:
+def ours(codec: Codec, picture: np.ndarray, until: float, flow: bool) -> Iterator[dict]:
+    """Rows of one file cut after each step; ``setting`` is the gamma that it reaches."""
+    plan = codec.plan(*picture.shape[:2], picture.ndim == 2)
+    steps = next((k for k, gamma in enumerate(plan.gammas) if gamma <= until), plan.steps)
+    [coded] = codec.encode([picture], Target(steps=steps))
+    for k, stage in enumerate(codec.stages(coded.data)):
+        if 8 * stage.bytes > LEAST * picture.size:
+            setting = round(plan.gammas[k], 2)
+            yield {"codec": OURS, "setting": setting} | judge(picture, stage.array, stage.bytes)
+            if flow and (steps - k) % 6 == 0:
+                array = codec.decode([coded.data[: stage.bytes]], recon="flow")[0].array
+                yield {"codec": OURS + ", flow", "setting": setting} | judge(picture, array, stage.bytes)
+
+
+def measure(file: Path, codec: Codec, until: float, flow: bool, peers: dict) -> list[dict]:
     """One row per codec and setting for a picture."""
-    picture, rows = read_picture(file), []
-    for rate, n_bytes, array, _ in ours_cut(codec, picture, rates):
-        rows.append({"codec": OURS, "setting": rate} | judge(picture, array, n_bytes))
+    picture = read_picture(file)
+    rows = list(ours(codec, picture, until, flow))
     for name, encoder in peers.items():
         for quality in QUALITIES:
             rows.append({"codec": name, "setting": quality} | judge_file(picture, encoder(picture, quality)))
@@ -48,7 +64,8 @@ def curves(rows: list[dict]) -> dict[str, list[dict]]:
     """codec -> points by rising rate: means over the pictures, at each setting that all of them have."""
     n_files, found = len({r["file"] for r in rows}), {}
     for name in dict.fromkeys(r["codec"] for r in rows):
-        for setting in sorted({r["setting"] for r in rows if r["codec"] == name}):
+        settings = {r["setting"] for r in rows if r["codec"] == name}
+        for setting in sorted(settings, reverse=name.startswith(OURS)):
             part = [r for r in rows if (r["codec"], r["setting"]) == (name, setting)]
             if len(part) == n_files:
                 point = {k: float(np.mean([r[k] for r in part])) for k in ("bits_per_dim", "psnr", "ms_ssim")}
@@ -109,23 +126,29 @@ def draw(found: dict, others: dict, path: Path) -> None:
 
 
 @click.command()
-@click.argument("source", type=Path)
-@click.option("--rates", default="0.03,0.05,0.08,0.12,0.2,0.3,0.45,0.65,0.9", show_default=True)
+@click.argument("source", type=Path, nargs=-1, required=True)
+@click.option("--until", default=-4.8, show_default=True, help="Gamma (-log SNR) of the last point.")
+@click.option("--flow", is_flag=True, help="Some points with recon flow as well.")
 @click.option("--images", type=int, help="Only the first so many pictures.")
 @click.option("--model", default="photo", show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("-o", "--output", type=Path)
 @click.option("-p", "--plot", type=Path)
-def main(source, rates, images, model, device, output, plot):
-    """Measure a folder of photographs, or show what was measured."""
-    if source.is_file():
-        result = json.loads(source.read_text())
+def main(source, until, flow, images, model, device, output, plot):
+    """Measure a folder of photographs, or show what was measured, of some pictures here and of others there."""
+    if source[0].is_file():
+        parts = [json.loads(path.read_text()) for path in source]
+        if len({part["fingerprint"] for part in parts}) > 1:
+            raise click.ClickException("measured with different models")
+        result = parts[0] | {"rows": [row for part in parts for row in part["rows"]]}
+        if output:
+            output.write_text(json.dumps(result, indent=1))
     else:
         codec, peers = Codec(model, device), PEERS | modern()
-        files = sorted(p for p in source.iterdir() if p.suffix.lower() == ".png")[:images]
+        files = sorted(p for p in source[0].iterdir() if p.suffix.lower() == ".png")[:images]
         rows = []
         for file in tqdm(files, desc="pictures", disable=None):
-            rows += measure(file, codec, [float(r) for r in rates.split(",")], peers)
+            rows += measure(file, codec, until, flow, peers)
             result = {"model": codec.model.name, "fingerprint": codec.model.fingerprint.hex(), "rows": rows}
             if output:
                 output.write_text(json.dumps(result, indent=1))

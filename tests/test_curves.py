@@ -9,6 +9,7 @@ from PIL import Image
 from bench import curves
 from bench.bd import bd_rate
 from bench.peers import PEERS, modern
+from ddpm.model import DDPM, save_model
 
 from .conftest import smooth_picture
 
@@ -51,20 +52,31 @@ def test_peers_files_grow_with_quality(name):
     assert len(small) < len(large)
 
 
-def test_the_whole_run(models, tmp_path, monkeypatch):
+@pytest.fixture
+def fast(model, tmp_path):
+    """For pictures that are large enough for MS-SSIM: the tables of the tiny model, a network without attention."""
+    network = {"kind": "local", "widths": [8, 16], "down": [1, 1], "up": [1, 0]}
+    save_model(DDPM({**model.config, "network": network}).eval(), tmp_path / "fast-1", {"coding": model.coding})
+    return tmp_path / "fast-1"
+
+
+def test_the_whole_run(fast, tmp_path, monkeypatch):
     monkeypatch.setattr(curves, "QUALITIES", (10, 30, 60, 90))
     for i in range(1):
         Image.fromarray(smooth_picture(176, 176, i)).save(tmp_path / f"{i}.png")
-    options = ["--rates", "0.05,0.1", "--model", "tiny"]
+    options = ["--until", "4", "--flow", "--model", str(fast)]
     out = ["-o", str(tmp_path / "c.json"), "-p", str(tmp_path / "c.png")]
     done = CliRunner().invoke(curves.main, [str(tmp_path), *options, *out], catch_exceptions=False)
     rows = json.loads((tmp_path / "c.json").read_text())["rows"]
     found = curves.curves(rows)
-    assert set(found) == {"ddpm-codec", "JPEG", "WebP", "AVIF", "JPEG XL"}
-    assert all(8 * r["bytes"] <= r["setting"] * 176 * 176 * 3 for r in rows if r["codec"] == "ddpm-codec")
+    assert set(found) == {"ddpm-codec", "ddpm-codec, flow", "JPEG", "WebP", "AVIF", "JPEG XL"}
+    settings = [p["setting"] for p in found["ddpm-codec"]]
+    assert settings == sorted(settings, reverse=True)
+    assert settings[-1] == found["ddpm-codec, flow"][-1]["setting"] <= 4
     for name, points in found.items():
-        assert len(points) == (2 if name == "ddpm-codec" else 4)
-        assert all(a["psnr"] < b["psnr"] for a, b in pairwise(points))
+        if not name.startswith("ddpm-codec"):
+            assert len(points) == 4
+        assert all(a["psnr"] < b["psnr"] and a["bits_per_dim"] < b["bits_per_dim"] for a, b in pairwise(points))
     assert Image.open(tmp_path / "c.png").width > 1000
     again = CliRunner().invoke(curves.main, [str(tmp_path / "c.json")], catch_exceptions=False)
     assert again.output == done.output
