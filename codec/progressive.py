@@ -139,7 +139,7 @@ def trellis_for(coding: dict, plan: Plan, bits: int) -> trellis.Trellis:
 def encode_step(a: torch.Tensor, r: torch.Tensor, code: trellis.Trellis, scrambled: Scramble) -> np.ndarray:
     """The message for one image and step, whose log q/p is a zeta - r/2 zeta^2; a, r (n,)."""
     order, signs = (t.to(a.device) for t in scrambled)
-    return trellis.encode(code, a[order].mul_(signs), r[order].mul_(-0.5))
+    return trellis.encode(code, a.index_select(0, order).mul_(signs), r.index_select(0, order).mul_(-0.5))
 
 
 def decode_step(message: np.ndarray, code: trellis.Trellis, scrambled: Scramble, key) -> torch.Tensor:
@@ -147,8 +147,9 @@ def decode_step(message: np.ndarray, code: trellis.Trellis, scrambled: Scramble,
     order, signs = scrambled
     whole = len(message) == code.bits > 0
     rest = torch.zeros(1).expand(code.dims) if whole else filling(*key, code.dims)
-    zeta = torch.empty(code.dims)
-    zeta[order] = trellis.decode(code, message, rest).mul_(signs)
+    zeta, mixed = torch.empty(code.dims), trellis.decode(code, message, rest).mul_(signs)
+    for places, values in zip(order.split(CHUNK), mixed.split(CHUNK)):  # places become int64 on the way
+        zeta[places] = values
     return zeta
 
 

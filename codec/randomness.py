@@ -92,15 +92,32 @@ def sphere_labels(memory: int, rows: int) -> torch.Tensor:
 
 def scramble(seed: int, stream: int, n: int) -> Scramble:
     """A random permutation of n < 2^31 positions (int32) and n random signs (int8), for step number ``stream``."""
-    keys = words(PERMUTATION, seed, stream, n)
-    order = np.argsort(keys)
-    # Equal keys are rare; how a fast sort leaves them is not defined.
-    runs = (keys[order[i : i + CHUNK + 1]] for i in range(0, n, CHUNK))
-    if any((run[1:] == run[:-1]).any() for run in runs):
-        order = np.argsort(keys, kind="stable")
-    del keys
+    order = argsort(words(PERMUTATION, seed, stream, n))
     bits = np.unpackbits(words(SIGNS, seed, stream, -(-n // 64)).astype("<u8").view(np.uint8))[:n]
-    return torch.from_numpy(order.astype(np.int32)), torch.from_numpy(1 - 2 * bits.astype(np.int8))
+    return torch.from_numpy(order), torch.from_numpy(1 - 2 * bits.astype(np.int8))
+
+
+def argsort(keys: np.ndarray) -> np.ndarray:
+    """The stable order of n < 2^31 uint64 keys, int32: two to four times as fast as NumPy's argsort.
+
+    Sorted are the keys themselves, their lowest bits replaced by indices. Where these decide, the whole keys are asked.
+    """
+    n = len(keys)
+    shift = np.uint64(max(n - 1, 1).bit_length())
+    low = (np.uint64(1) << shift) - np.uint64(1)
+    packed = keys & ~low
+    packed |= np.arange(n, dtype=np.uint64)
+    packed.sort()
+    order, tied = np.empty(n, np.int32), []
+    for i in range(0, n, CHUNK):
+        order[i : i + CHUNK] = packed[i : i + CHUNK] & low
+        top = packed[i : i + CHUNK + 1] >> shift
+        tied.append(i + np.flatnonzero(top[1:] == top[:-1]))
+    tied = np.concatenate([np.zeros(0, int), *tied])
+    tied = np.union1d(tied, tied + 1)
+    those = order[tied]
+    order[tied] = those[np.lexsort((those, keys[those], packed[tied] >> shift))]
+    return order
 
 
 def filling(seed: int, stream: int, n: int) -> torch.Tensor:

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from codec import randomness
@@ -65,6 +67,19 @@ def test_equal_keys_are_put_in_the_order_of_their_places(monkeypatch):
     for keys in (np.arange(100)[::-1], np.arange(100) // 3, np.repeat([5, 2], [16, 17])):
         monkeypatch.setattr(randomness, "words", lambda purpose, seed, stream, n, k=keys: k.astype(np.uint64)[:n])
         assert scramble(0, 0, len(keys))[0].tolist() == np.argsort(keys, kind="stable").tolist()
+
+
+@given(st.integers(0, 300), st.integers(1, 64), st.integers(0, 63), st.integers(0, 9), st.integers(1, 400))
+def test_argsort_is_numpys(n, high, at, seed, chunk):
+    """Keys that differ in few bits, high or low ones: many have the same upper bits, and some are equal."""
+    rng = np.random.default_rng(seed)
+    keys = rng.integers(0, high, n).astype(np.uint64) << np.uint64(58) | rng.integers(0, 4, n).astype(np.uint64)
+    keys ^= rng.integers(0, 2, n).astype(np.uint64) << np.uint64(at)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(randomness, "CHUNK", chunk)
+        order = randomness.argsort(keys)
+    assert order.dtype == np.int32
+    assert np.array_equal(order, np.argsort(keys, kind="stable"))
 
 
 def test_streams_are_distinct():
