@@ -184,6 +184,7 @@ def coding_tables(
         "block": block,
         "long": LONG,
         "free": True,
+        "mirrored": True,
         "sphere": True,
         "surplus": surplus,
         "memory": memory,

@@ -71,6 +71,17 @@ class Chain:
         """eps_hat, x_hat and m where the chain stands."""
         return denoise(self.model, self.level, self.gamma, self.z)
 
+    def mean(self, x_hat: torch.Tensor | None = None) -> torch.Tensor:
+        """The best guess at x where the chain stands; ``x_hat`` if that is known already.
+
+        Pictures and their mirror images are equally likely, but a network is not quite even: with models that say so
+        the mirrored z is looked at as well, and the mean of the two is shown.
+        """
+        x_hat = self.denoise()[1] if x_hat is None else x_hat
+        if not self.model.coding.get("mirrored") or math.isinf(self.gamma):
+            return x_hat
+        return (x_hat + denoise(self.model, self.level, self.gamma, self.z.flip(3))[1].flip(3)) / 2
+
     def predict(self) -> Prediction:
         """p(z_s | z_t) for the step that comes next."""
         step = self.step()
@@ -191,12 +202,12 @@ def encode(
     with ThreadPoolExecutor(trellis.cpu_count()) as pool:
         while active:
             if all(map(ended, active)):
-                look(chain.denoise()[1])
+                look(chain.mean())
                 for i, z in zip(active, chain.z):
                     streams[i].z = z
                 break
             p = chain.predict()
-            look(p.x_hat)
+            look(p.x_hat if mse is None and not any(map(ended, active)) else chain.mean(p.x_hat))
             rest = [j for j, i in enumerate(active) if not ended(i)]
             if not rest:
                 break
@@ -258,7 +269,7 @@ def stages(
     """The ``mean`` picture (H, W, 3) after 0, 1, ..., ``steps`` steps of one payload, in one pass."""
     chain = Chain(model, plan, size, 1, grey, seed)
     for p in follow(chain, [bits], [allotment], steps):
-        yield shown(chain, p.x_hat)[0]
+        yield shown(chain, chain.mean(p.x_hat))[0]
     yield shown(chain, reconstruct(chain, "mean"))[0]
 
 
@@ -304,7 +315,8 @@ def show_small(chain: Chain, scale: int) -> np.ndarray:
 
 
 def reconstruct(chain: Chain, recon: str, seed=0) -> torch.Tensor:
-    """x (B, 3, H, W) from z_t: ``mean`` is x_hat; ``flow`` follows the probability-flow ODE; ``sample`` draws from p.
+    """x (B, 3, H, W) from z_t: ``mean`` is ``Chain.mean``; ``flow`` follows the probability-flow ODE; ``sample`` draws
+    from p.
 
     The last two run over the plan's remaining levels; ``sample`` takes its noise from ``seed``. A grey image is drawn
     as a colour one: what of its colours was never coded is the model's to choose, and not shown.
@@ -323,4 +335,5 @@ def reconstruct(chain: Chain, recon: str, seed=0) -> torch.Tensor:
                 r = basis.extra_variance(chain.level, step, m)
                 chain.z = step.mean(chain.z, x_hat) + basis.picture(step.std_q * (1 + r).sqrt() * noise)
             chain.k = k + 1
-    return chain.denoise()[1]
+        return chain.denoise()[1]
+    return chain.mean()

@@ -126,3 +126,16 @@ def test_seeds_change_the_stream(model):
     _, [one] = send(model, [smooth_picture(16, 16)], seed=0)
     _, [two] = send(model, [smooth_picture(16, 16)], seed=1)
     assert not np.array_equal(one.bits, two.bits)
+
+
+def test_the_mirrored_picture_is_seen_as_the_mirror_of_the_picture(model, monkeypatch):
+    """What is shown does not depend on the side from which z is looked at, with models that say so."""
+    plan, [stream] = send(model, [smooth_picture(13, 21)])
+    allotments = [Allotment(plan, MEAN, plan.steps)]
+    chain = progressive.decode(model, plan, [stream.bits], allotments, 12, (13, 21))
+    plain, shown = chain.denoise()[1], chain.mean()
+    chain.z = chain.z.flip(3)
+    torch.testing.assert_close(chain.mean(), shown.flip(3))
+    assert not torch.allclose(shown, plain, atol=1e-4)
+    monkeypatch.setitem(model.coding, "mirrored", False)
+    torch.testing.assert_close(chain.mean(), chain.denoise()[1])
