@@ -115,6 +115,7 @@ class Info:
     steps: int  # complete ones in these bytes
     gamma: float  # log noise-to-signal ratio reached
     complete: bool
+    free: bool  # whether each step says itself how many bits it has; the header's profile then means nothing
 
 
 def psnr(mse: float) -> float:
@@ -241,9 +242,8 @@ class Codec:
         if complete and data[whole - TRAILER :] != expected:
             raise DamagedFile("the file is damaged (checksum), or was made with another model")
         steps = allotment.complete(8 * len(messages))
-        info = Info(
-            header, self.model.name, at, start, len(data), known, plan.dims, steps, plan.gammas[steps], complete
-        )
+        gamma, free = plan.gammas[steps], plan.is_free(header.profile)
+        info = Info(header, self.model.name, at, start, len(data), known, plan.dims, steps, gamma, complete, free)
         return Opened(info, allotment, messages, {name: ends for name, ends in parts.items() if ends[1] <= len(data)})
 
     def decode(

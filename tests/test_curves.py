@@ -88,3 +88,20 @@ def test_advantages_leave_out_what_cannot_be_compared():
     other = [p | {"bits_per_dim": 2 * p["bits_per_dim"]} for p in points]
     found = {"ddpm-codec": points, "B": other, "few": other[:3], "A": points}
     assert curves.advantages(found) == {"B": pytest.approx(-50), "A": pytest.approx(0)}
+
+
+def test_parts_measured_apart_are_put_together(tmp_path):
+    row = {"codec": "ddpm-codec", "setting": 1.0, "bits_per_dim": 0.1, "psnr": 30.0, "ms_ssim": 0.9}
+    parts = {
+        "a": {"model": "m-1", "fingerprint": "00", "rows": [{"file": "a.png", **row}]},
+        "b": {"model": "m-1", "fingerprint": "00", "rows": [{"file": "b.png", **row, "psnr": 32.0}]},
+        "c": {"model": "m-2", "fingerprint": "01", "rows": []},
+    }
+    for name, part in parts.items():
+        (tmp_path / name).write_text(json.dumps(part))
+    a, b, c, out = (str(tmp_path / name) for name in ("a", "b", "c", "out.json"))
+    done = CliRunner().invoke(curves.main, [a, b, "-o", out], catch_exceptions=False)
+    assert "2 pictures, model m-1" in done.output
+    assert "31.00" in done.output
+    assert [r["file"] for r in json.loads((tmp_path / "out.json").read_text())["rows"]] == ["a.png", "b.png"]
+    assert "different models" in CliRunner().invoke(curves.main, [a, c]).output

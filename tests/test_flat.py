@@ -15,6 +15,7 @@ def photo():
 def test_a_flat_picture_stays_flat_within_a_level_and_a_half(photo, colour):
     picture = np.broadcast_to(np.array(colour, np.uint8), (72, 96, 3)).copy()
     [file] = photo.encode([picture], Target(bits_per_dim=0.2))
+    assert photo.open(file.data).info.free
     difference = photo.decode([file.data])[0].array.astype(float) - picture
     assert np.abs(difference.mean((0, 1))).max() < 0.5
     assert np.quantile(np.abs(difference), 0.999) <= 1.5
