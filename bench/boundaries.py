@@ -5,7 +5,7 @@
 The chain of one file is followed. At each step from which the network works at a finer scale, the same z is shown at
 the scale before and at the new one; how much the picture changes in the step before that is given for comparison.
 ``seam``: the mean difference between neighbouring pixels of the change, where a cell of the coarser scale ends, over
-what it is elsewhere; 1 if no border of cells is to be seen.
+what it is where only a cell of the finer one does; 1 if no border of the coarser cells is to be seen.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from .demo import mse
 AMPLIFIED = 8
 
 
-def seam(change: np.ndarray, scale: int) -> float:
-    """Of a map (H, W, 3), larger than the scale."""
+def seam(change: np.ndarray, coarse: int, fine: int) -> float:
+    """Of a map (H, W, 3), larger than the coarse scale."""
     ratios = []
     for axis in (0, 1):
         steps = np.abs(np.diff(change.astype(float), axis=axis)).mean((1 - axis, 2))
-        border = np.arange(1, len(steps) + 1) % scale == 0
-        ratios.append(steps[border].mean() / max(steps[~border].mean(), 1e-9))
+        at = np.arange(1, len(steps) + 1)
+        elsewhere = steps[(at % fine == 0) & (at % coarse > 0)].mean()
+        ratios.append(steps[at % coarse == 0].mean() / max(elsewhere, 1e-9))
     return float(np.mean(ratios))
 
 
@@ -59,7 +60,7 @@ def boundaries(codec: Codec, data: bytes) -> list[dict]:
                     "to": scale,
                     "rmse": mse(before, after) ** 0.5,
                     "rmse_of_the_step_before": mse(before, last["picture"]) ** 0.5,
-                    "seam": seam(change, last["scale"]),
+                    "seam": seam(change, last["scale"], scale),
                     "before": before,
                     "after": after,
                 }

@@ -15,8 +15,11 @@ def test_a_seam_is_seen_where_cells_end():
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((64, 96, 3))
     cells = np.kron(rng.standard_normal((16, 24, 1)), np.ones((4, 4, 3)))
-    assert boundaries.seam(noise, 4) == pytest.approx(1, abs=0.05)
-    assert boundaries.seam(noise + cells, 4) > 1.2
+    assert boundaries.seam(noise, 4, 1) == pytest.approx(1, abs=0.05)
+    assert boundaries.seam(noise, 4, 2) == pytest.approx(1, abs=0.05)
+    assert boundaries.seam(noise + cells, 4, 1) > 1.2
+    assert boundaries.seam(noise + cells, 4, 2) > 1.2
+    assert boundaries.seam(noise + cells, 8, 4) == pytest.approx(1, abs=0.1)
 
 
 def test_each_change_of_scale_is_shown(models, tmp_path):
