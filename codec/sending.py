@@ -70,8 +70,9 @@ class Sender:
         """A picture whose steps were given too little falls ever further behind; the few there are get another try."""
         sent = self.once(budgets, mse, steps)
         hungry = [i for i, s in sent.items() if s.starved > STARVED and s.stream.kl and self.channel == "trellis"]
-        for i in hungry:
-            self.cost[i] *= 1 if self.plan.free else sent[i].starved
+        if not self.plan.free:
+            for i in hungry:
+                self.cost[i] *= sent[i].starved
         merit = (lambda s: s.mse) if mse is None else (lambda s: (s.mse > mse, s.bits))
         for i, again in self.once({i: budgets[i] for i in hungry}, mse, steps, free=True).items():
             sent[i] = min(sent[i], again, key=merit)
