@@ -84,10 +84,14 @@ class Cosines:
 
     def extra_variance(self, level: int, step: Step, m: torch.Tensor) -> torch.Tensor:
         """r = E delta^2 in the coded coordinates, (B, n), of a step from the given level of the tables."""
-        band, local = self.band.to(m.device).int(), self.local(m)
-        if self.powers and any(power != 1 for power in self.powers[level]):
-            local = local ** torch.tensor(self.powers[level], device=m.device)[band]
-        return (gain(step) * local * torch.tensor(self.bands[level], device=m.device)[band]).flatten(1)
+        local, r = self.local(m)[:, 0], m.new_empty(len(m), *self.band.shape)
+        tables = [self.bands[level], self.powers[level] if self.powers else [1.0]]
+        bands, powers = (torch.tensor(table, device=m.device) for table in tables)
+        for c, band in enumerate(self.band.to(m.device)):  # a colour at a time, for the room that large pictures take
+            band = band.flatten().int()
+            raised = local if (powers == 1).all() else local ** powers.index_select(0, band).view(self.size)
+            torch.mul(gain(step) * raised, bands.index_select(0, band).view(self.size), out=r[:, c])
+        return r.flatten(1)
 
     def local(self, m: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) -> (B, 1, H, W): the mean over the block and the colours."""
