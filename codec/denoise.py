@@ -38,6 +38,13 @@ def denoise(model: DDPM, level: int, gamma: float, z: torch.Tensor) -> tuple[tor
     return eps_hat.contiguous(), x_hat.contiguous(), m.contiguous()
 
 
+def x_hat_at(model: DDPM, level: int, gamma: float, z: torch.Tensor) -> torch.Tensor:
+    """x_hat of ``denoise`` alone, at a finite gamma, without the room that the rest takes."""
+    scale = scale_at(model.coding, level)
+    x_hat = seen_at(model, scale, gamma, z)[1]
+    return enlarge(x_hat, scale, z.shape[2:]) if scale > 1 else x_hat
+
+
 def seen_at(model: DDPM, scale: int, gamma: float, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """eps_hat, x_hat and m of the picture ``scale`` times smaller that z (B, 3, H, W) at gamma shows."""
     z, gamma = coarse(z, gamma, scale)

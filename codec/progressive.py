@@ -28,7 +28,7 @@ from ddpm.model import DDPM
 
 from . import trellis
 from .basis import basis_for
-from .denoise import denoise, seen_at
+from .denoise import denoise, seen_at, x_hat_at
 from .plan import Allotment, Plan
 from .randomness import Scramble, filling, scramble
 
@@ -80,7 +80,7 @@ class Chain:
         x_hat = self.denoise()[1] if x_hat is None else x_hat
         if not self.model.coding.get("mirrored") or math.isinf(self.gamma):
             return x_hat
-        return (x_hat + denoise(self.model, self.level, self.gamma, self.z.flip(3))[1].flip(3)) / 2
+        return x_hat_at(self.model, self.level, self.gamma, self.z.flip(3)).flip(3).add_(x_hat).div_(2)
 
     def predict(self) -> Prediction:
         """p(z_s | z_t) for the step that comes next."""
