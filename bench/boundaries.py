@@ -16,7 +16,6 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from PIL import Image
 
 from codec import Codec, Target
 from codec.denoise import enlarge, scale_at, seen_at
@@ -104,7 +103,7 @@ def draw(rows: list[dict], path: Path) -> None:
 def main(picture, rate, model, output, plot):
     """Follow a file of PICTURE."""
     codec = Codec(model)
-    [file] = codec.encode([Image.fromarray(read_picture(picture))], Target(bits_per_dim=rate))
+    [file] = codec.encode([read_picture(picture)], Target(bits_per_dim=rate))
     rows = boundaries(codec, file.data)
     figures = [{k: v for k, v in r.items() if k not in ("before", "after")} for r in rows]
     for r in figures:
