@@ -44,12 +44,13 @@ def boundaries(codec: Codec, data: bytes) -> list[dict]:
     file = codec.open(data)
     h, coding = file.info.header, codec.model.coding
     bits = np.unpackbits(np.frombuffer(file.messages, np.uint8))
-    chain = Chain(codec.model, file.allotment.plan, (h.height, h.width), 1, h.grey, h.seed)
+    chain = Chain(codec.model, file.allotment.plan, (h.height, h.width), 1, h.grey, h.seed, h.bf16)
     rows, last = [], None
     for p in follow(chain, [bits], [file.allotment], file.info.steps):
         scale = scale_at(coding, chain.level)
         if last and scale < last["scale"]:
-            x_hat = enlarge(seen_at(codec.model, last["scale"], chain.gamma, chain.z)[1], last["scale"], chain.size)
+            x_hat = seen_at(codec.model, last["scale"], chain.gamma, chain.z, h.bf16)[1]
+            x_hat = enlarge(x_hat, last["scale"], chain.size)
             before, after = shown(chain, x_hat)[0], shown(chain, p.x_hat)[0]
             change = after.astype(float) - before
             rows.append(

@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 
 from ddpm.likelihood import to_unit
+from ddpm.machine import has_fast_bf16
 from ddpm.model import DDPM, ModelError, load_model, read_card, shipped_models, strict_fp32
 
 from . import alpha, lossless, progressive
@@ -159,13 +160,15 @@ class Codec:
         *,
         seed: int = 0,
         channel: str = "trellis",
+        fp32: bool = False,
         max_pixels: int = MAX_PIXELS,
         progress=None,
     ) -> list[Encoded]:
         """Encode pictures of one size and colour (uint8 (H, W, 3), or (H, W) for grey, or PIL) as one batch.
 
         Transparency, one more channel, is for lossless files. The default channel writes files; ``ideal`` only computes
-        what true samples would cost (``data`` is empty).
+        what true samples would cost (``data`` is empty). Where that is much faster, lossy files are made in bfloat16 if
+        the network is fit for it, unless ``fp32``; they say so, and other machines do the same in float32.
         """
         start = time.monotonic()
         images = [Image.fromarray(im) if isinstance(im, np.ndarray) else im for im in images]
@@ -181,7 +184,8 @@ class Codec:
         blank = Header(self.model.fingerprint[0], height, width, MEAN, 0, grey, seed)
         overhead = len(blank.pack(self.native)) + TRAILER
         budget = target.payload_bits(plan.dims, height * width, overhead)
-        sent = Sender(self.model, plan, x, grey, seed, channel, progress).send(target, budget)
+        bf16 = self.model.knows_bf16 and has_fast_bf16(self.model.device) and not (fp32 or target.lossless)
+        sent = Sender(self.model, plan, x, grey, seed, channel, bf16, progress).send(target, budget)
         if target.mse is not None and (worst := max(s.mse for s in sent)) > target.mse:
             raise CodecError(f"this model's lossy code ends at {psnr(worst):.2f} dB for this picture")
         out = []
@@ -190,7 +194,9 @@ class Codec:
             pixels = lossless.Pixels(self.model, (height, width), plan.gammas[-1], grey, seed)
         for s, array, clear in zip(sent, arrays, alphas):
             by = s.allotment
-            mode = "lossy" if not target.lossless else "lossless" if clear is None else "lossless, with alpha"
+            mode = "lossy, bf16" if bf16 else "lossy"
+            if target.lossless:
+                mode = "lossless" if clear is None else "lossless, with alpha"
             header = Header(blank.model, height, width, by.profile, by.steps, grey, seed, mode).pack(self.native)
             payload = pack_corrections(header, by.corrections) + np.packbits(s.stream.bits).tobytes()
             if pixels:
@@ -218,6 +224,8 @@ class Codec:
             raise UnknownModel(f"the file was not made with model {self.model.name}")
         if header.height * header.width > max_pixels:
             raise CodecError(f"{header.width}x{header.height} pixels; at most {max_pixels} (see --max-pixels)")
+        if header.bf16 and not self.model.knows_bf16:
+            raise DamagedFile("the header promises an arithmetic that its model does not know")
         plan = self.plan(header.height, header.width, header.grey)
         if header.steps > plan.steps:
             raise DamagedFile("the header promises more steps than its model has")
@@ -279,13 +287,13 @@ class Codec:
             reach = file.allotment.reach(len(bits))
             if (scale := reduction(h.height, h.width, max_size)) > 1:
                 reach, exact = min(reach, progressive.steps_for(file.allotment.plan, scale)), False
-            group = (h.height, h.width, h.grey, h.seed, reach, exact)
+            group = (h.height, h.width, h.grey, h.seed, h.bf16, reach, exact)
             groups.setdefault(group, []).append(len(payloads) - 1)
         out: list[Decoded | None] = [None] * len(files)
-        for (height, width, grey, seed, reach, exact), members in groups.items():
+        for (height, width, grey, seed, bf16, reach, exact), members in groups.items():
             size, allotments = (height, width), [opened[i].allotment for i in members]
             plan, bits = allotments[0].plan, [payloads[i] for i in members]
-            chain = progressive.decode(self.model, plan, bits, allotments, reach, size, grey, seed, progress)
+            chain = progressive.decode(self.model, plan, bits, allotments, reach, size, grey, seed, bf16, progress)
             if exact:
                 pixels = lossless.Pixels(self.model, size, plan.gammas[-1], grey, seed)
                 coded = [files[i][slice(*opened[i].parts["pixels"])] for i in members]
@@ -307,7 +315,15 @@ class Codec:
         info, allotment = file.info, file.allotment
         h, bits = info.header, np.unpackbits(np.frombuffer(file.messages, np.uint8))
         pictures = progressive.stages(
-            self.model, allotment.plan, bits, allotment, info.steps, (h.height, h.width), h.grey, h.seed
+            self.model,
+            allotment.plan,
+            bits,
+            allotment,
+            info.steps,
+            (h.height, h.width),
+            h.grey,
+            h.seed,
+            h.bf16,
         )
         for k, array in enumerate(pictures):
             yield Stage(info.side_bytes + -(-sum(allotment.sizes[:k]) // 8), array[..., 0] if h.grey else array)

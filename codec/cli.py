@@ -83,6 +83,7 @@ cli.add_command(sample)
     default="trellis",
     help="ideal: only say what true samples would cost, write nothing; by default all steps.",
 )
+@click.option("--fp32", is_flag=True, help="Never compute in bfloat16, which is faster on some machines.")
 @options(device_option, pixels_option, force_option, *common)
 def encode(
     images,
@@ -96,6 +97,7 @@ def encode(
     seed,
     drop_alpha,
     channel,
+    fp32,
     device,
     max_pixels,
     force,
@@ -137,7 +139,13 @@ def encode(
                 if given[0].psnr is None:  # then a picture goes through the chain several times
                     bar.total = codec.plan(*arrays[0].shape[:2], split(arrays[0])[0].ndim == 2).steps
                 files = codec.encode(
-                    arrays, given[0], seed=seed, channel=channel, max_pixels=max_pixels, progress=bar.update
+                    arrays,
+                    given[0],
+                    seed=seed,
+                    channel=channel,
+                    fp32=fp32,
+                    max_pixels=max_pixels,
+                    progress=bar.update,
                 )
         except CodecError as e:
             return [report.error(f"{name}: {e}") for name in names]
@@ -282,7 +290,7 @@ def info(file, model, as_json):
     fields = {
         "file": file,
         "mode": h.mode,
-        "precision": "fp32",
+        "precision": "bf16" if h.bf16 else "fp32",
         "model": i.model,
         "width": h.width,
         "height": h.height,

@@ -16,8 +16,8 @@ MAGIC = 0xDC
 VERSION = 1
 TRAILER = 2  # bytes of payload checksum at the end of a whole file
 
-# Modes, and what their files have behind the messages, which are plain bits in fp32 arithmetic.
-PARTS = {"lossy": (), "lossless": ("pixels",), "lossless, with alpha": ("alpha", "pixels")}
+# Modes, and what their files have behind the messages, which are plain bits.
+PARTS = {"lossy": (), "lossless": ("pixels",), "lossless, with alpha": ("alpha", "pixels"), "lossy, bf16": ()}
 MODES = {mode: i for i, mode in enumerate(PARTS)}
 
 
@@ -33,6 +33,11 @@ class Header:
     grey: bool = False
     seed: int = 0
     mode: str = "lossy"
+
+    @property
+    def bf16(self) -> bool:
+        """Whether the encoder's network computed in bfloat16; else in float32."""
+        return self.mode == "lossy, bf16"
 
     def pack(self, native: int | None = None) -> bytes:
         """The header's bytes, checksum included. ``native``: the side of the square that needs no size."""

@@ -24,6 +24,7 @@ import torch
 
 from ddpm.gaussian import Step, kl_nats
 from ddpm.likelihood import LN2, to_levels
+from ddpm.machine import cpu_count
 from ddpm.model import DDPM
 
 from . import trellis
@@ -47,10 +48,13 @@ class Prediction:
 
 
 class Chain:
-    """B images of one size on their way from noise; ``z`` is (B, 3, H, W) float32 at level ``k`` of the plan."""
+    """B images of one size on their way from noise; ``z`` is (B, 3, H, W) float32 at level ``k`` of the plan.
 
-    def __init__(self, model: DDPM, plan: Plan, size: tuple[int, int], batch: int, grey=False, seed=0):
-        self.model, self.plan, self.grey, self.seed, self.k = model, plan, grey, seed, 0
+    bf16: the network computes in bfloat16, see denoise.py.
+    """
+
+    def __init__(self, model: DDPM, plan: Plan, size: tuple[int, int], batch: int, grey=False, seed=0, bf16=False):
+        self.model, self.plan, self.grey, self.seed, self.bf16, self.k = model, plan, grey, seed, bf16, 0
         self.size, self.device, self.basis = size, model.device, basis_for(model.coding, size, grey)
         noise = filling(seed, CHROMA - 1, 3 * size[0] * size[1]).view(1, 3, *size)
         self.z = noise.to(self.device).repeat(batch, 1, 1, 1)
@@ -69,7 +73,7 @@ class Chain:
 
     def denoise(self):
         """eps_hat, x_hat and m where the chain stands."""
-        return denoise(self.model, self.level, self.gamma, self.z)
+        return denoise(self.model, self.level, self.gamma, self.z, self.bf16)
 
     def mean(self, x_hat: torch.Tensor | None = None) -> torch.Tensor:
         """The best guess at x where the chain stands; ``x_hat`` if that is known already.
@@ -80,7 +84,7 @@ class Chain:
         x_hat = self.denoise()[1] if x_hat is None else x_hat
         if not self.model.coding.get("mirrored") or math.isinf(self.gamma):
             return x_hat
-        return x_hat_at(self.model, self.level, self.gamma, self.z.flip(3)).flip(3).add_(x_hat).div_(2)
+        return x_hat_at(self.model, self.level, self.gamma, self.z.flip(3), self.bf16).flip(3).add_(x_hat).div_(2)
 
     def predict(self) -> Prediction:
         """p(z_s | z_t) for the step that comes next."""
@@ -174,6 +178,7 @@ def encode(
     seed=0,
     channel="trellis",
     mse: float | None = None,
+    bf16=False,
     progress=None,
 ) -> list[Stream]:
     """Send B images x (B, 3, H, W) on [-1, 1], image i with the bits that ``spending[i]`` gives each step.
@@ -183,7 +188,7 @@ def encode(
     channel "ideal" draws z_s from q itself (nothing decodable is made): the limit that the trellis is measured by.
     """
     x = x.to(model.device)
-    chain = Chain(model, plan, x.shape[2:], len(x), grey, seed)
+    chain = Chain(model, plan, x.shape[2:], len(x), grey, seed, bf16)
     streams = [Stream() for _ in x]
     active = list(range(len(x)))
     satisfied = [plan.steps] * len(x)  # where an image is as close as ``mse`` asks
@@ -199,7 +204,7 @@ def encode(
     def ended(i):
         return chain.k == min(spending[i].steps, satisfied[i])
 
-    with ThreadPoolExecutor(trellis.cpu_count()) as pool:
+    with ThreadPoolExecutor(cpu_count()) as pool:
         while active:
             if all(map(ended, active)):
                 look(chain.mean())
@@ -252,10 +257,11 @@ def decode(
     size: tuple[int, int],
     grey=False,
     seed=0,
+    bf16=False,
     progress=None,
 ) -> Chain:
     """Where B payloads, whole or cut, lead the chain; all images go ``steps`` steps (``Allotment.reach``)."""
-    chain = Chain(model, plan, size, len(bits), grey, seed)
+    chain = Chain(model, plan, size, len(bits), grey, seed, bf16)
     for _ in follow(chain, bits, allotments, steps):
         if progress:
             progress(1)
@@ -264,10 +270,18 @@ def decode(
 
 @torch.inference_mode()
 def stages(
-    model: DDPM, plan: Plan, bits: np.ndarray, allotment: Allotment, steps: int, size: tuple[int, int], grey, seed
+    model: DDPM,
+    plan: Plan,
+    bits: np.ndarray,
+    allotment: Allotment,
+    steps: int,
+    size: tuple[int, int],
+    grey=False,
+    seed=0,
+    bf16=False,
 ) -> Iterator[np.ndarray]:
     """The ``mean`` picture (H, W, 3) after 0, 1, ..., ``steps`` steps of one payload, in one pass."""
-    chain = Chain(model, plan, size, 1, grey, seed)
+    chain = Chain(model, plan, size, 1, grey, seed, bf16)
     for p in follow(chain, [bits], [allotment], steps):
         yield shown(chain, chain.mean(p.x_hat))[0]
     yield shown(chain, reconstruct(chain, "mean"))[0]
@@ -311,7 +325,7 @@ def show_small(chain: Chain, scale: int) -> np.ndarray:
     """The ``mean`` pictures ``scale`` times smaller, (B, ceil(H / scale), ceil(W / scale), 3) uint8."""
     if math.isinf(chain.gamma):
         return shown(chain, chain.denoise()[1][..., ::scale, ::scale])
-    return shown(chain, seen_at(chain.model, scale, chain.gamma, chain.z)[1])
+    return shown(chain, seen_at(chain.model, scale, chain.gamma, chain.z, chain.bf16)[1])
 
 
 def reconstruct(chain: Chain, recon: str, seed=0) -> torch.Tensor:

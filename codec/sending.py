@@ -55,10 +55,11 @@ class Sender:
         grey: bool,
         seed: int,
         channel: str,
+        bf16: bool,
         progress: Callable[[int], object] | None,
     ):
         self.model, self.plan, self.x, self.grey, self.seed = model, plan, x, grey, seed
-        self.channel, self.progress = channel, progress
+        self.channel, self.bf16, self.progress = channel, bf16, progress
         self.cost = probe(model, plan, x, grey)
 
     def send(self, target: Target, budget: float) -> list[Sent]:
@@ -95,6 +96,7 @@ class Sender:
             self.seed,
             self.channel,
             mse,
+            self.bf16,
             self.progress,
         )
         out = {}

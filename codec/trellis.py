@@ -26,13 +26,14 @@ et al. 2003.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numpy as np
 import torch
+
+from ddpm.machine import cpu_count, has_fast_bf16
 
 from .randomness import labels, sphere_labels
 
@@ -155,16 +156,6 @@ def _features(memory: int, on_sphere: bool, device: torch.device) -> torch.Tenso
     return out
 
 
-@cache
-def has_fast_bf16(device: torch.device) -> bool:
-    """Whether matrix units of the device make bf16 products several times faster than fp32 ones."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):  # libraries may be told to do with less
-        return False
-    return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-
-
 def _tail_biting(trellis: Trellis, metrics: _Metrics) -> np.ndarray:
     """The bits of the stages, (S,) uint8, along the best path from any of the likeliest registers back to itself."""
     M, S = trellis.memory, trellis.bits
@@ -281,8 +272,3 @@ def decode(trellis: Trellis, message: np.ndarray, filling: torch.Tensor) -> torc
         known = torch.arange(trellis.dims, device=filling.device) % S < n - M
         zeta = torch.where(known, zeta, filling)
     return zeta
-
-
-def cpu_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

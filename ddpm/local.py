@@ -14,9 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .arithmetic import Exact, Rounded
 from .rows import Rolling, Whole
 from .unet import gamma_embedding
 
+EXACT = Exact()
 AT_ONCE = 1 << 16  # pixels; larger batches are evaluated in strips of about so many
 
 
@@ -50,11 +52,11 @@ class Block(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, x, emb, rows):
+    def forward(self, x, emb, rows, arithmetic):
         scale, shift = self.emb(emb)[:, None, None].chunk(2, -1)
         h = torch.addcmul(shift, F.layer_norm(x, x.shape[-1:]), 1 + scale)
-        h = F.silu(rows.conv3(self.conv1, h), inplace=True)
-        return rows.add(self, x, rows.conv3(self.conv2, h))
+        h = F.silu(rows.conv3(self.conv1, h, arithmetic), inplace=True)
+        return rows.add(self, x, rows.conv3(self.conv2, h, arithmetic))
 
 
 def fold(x: torch.Tensor, p: int) -> torch.Tensor:
@@ -84,19 +86,24 @@ class Level(nn.Module):
             self.grow = nn.Linear(wide, 4 * c, bias=False)
         self.up = nn.ModuleList(Block(c, c_emb) for _ in range(config.up[i]))
 
-    def forward(self, x, emb, rows):
+    def forward(self, x, emb, rows, coarse, arithmetic=EXACT):
+        """Coarser levels compute in the arithmetic ``coarse``."""
         for block in self.down:
-            x = block(x, emb, rows)
+            x = block(x, emb, rows, arithmetic)
         if self.coarser:
-            h = self.coarser(self.shrink(fold(rows.pairs(self, x), 2)), emb, rows)
+            h = self.coarser(self.shrink(fold(rows.pairs(self, x), 2)), emb, rows, coarse, coarse)
             x = rows.add(self, x, unfold(self.grow(h), 2))
         for block in self.up:
-            x = block(x, emb, rows)
+            x = block(x, emb, rows, arithmetic)
         return x
 
 
 class LocalNet(nn.Module):
-    """(B, C, H, W), gamma (B,) -> h_eps, h_m, both (B, C, H, W). H and W are multiples of ``config.stride``."""
+    """(B, C, H, W), gamma (B,) -> h_eps, h_m, both (B, C, H, W). H and W are multiples of ``config.stride``.
+
+    bf16: the blocks of all levels but the finest compute as ``Rounded`` does. The finest level's take less than half of
+    the work, and what they make of a pixel's last digits shows.
+    """
 
     def __init__(self, config: LocalConfig):
         super().__init__()
@@ -115,22 +122,23 @@ class LocalNet(nn.Module):
         waves = [wave(2.0**n * math.pi * z) for n in self.config.fourier for wave in (torch.sin, torch.cos)]
         return fold(torch.cat([z * scale, *waves], -1), self.config.patch)
 
-    def forward(self, z, gamma, scale):
+    def forward(self, z, gamma, scale, bf16=False):
         emb = self.embed(gamma_embedding(gamma, self.config.embedding, z.dtype))
         height, row = z.shape[2], len(z) * z.shape[3]
+        coarse = Rounded(z.device) if bf16 else EXACT
         if torch.is_grad_enabled() or row * height <= AT_ONCE:
-            return self.maps(z, emb, scale, Whole()).chunk(2, 1)
+            return self.maps(z, emb, scale, Whole(), coarse).chunk(2, 1)
         strip = max(1, AT_ONCE // (row * self.config.stride)) * self.config.stride
         rows, out, done = Rolling(), z.new_empty(len(z), 2 * z.shape[1], *z.shape[2:]), 0
         for top in range(0, height, strip):
             rows.last = top + strip >= height
-            maps = self.maps(z[:, :, top : top + strip], emb, scale, rows)
+            maps = self.maps(z[:, :, top : top + strip], emb, scale, rows, coarse)
             out[:, :, done : done + maps.shape[2]] = maps
             done += maps.shape[2]
         return out.chunk(2, 1)
 
-    def maps(self, z, emb, scale, rows):
+    def maps(self, z, emb, scale, rows, coarse):
         """h_eps and h_m in one, (B, 2 C, H, W)."""
-        x = rows.conv3(self.first, self.features(z, scale))
-        x = rows.conv3(self.last, self.levels(x, emb, rows))
+        x = rows.conv3(self.first, self.features(z, scale), EXACT)
+        x = rows.conv3(self.last, self.levels(x, emb, rows, coarse), EXACT)
         return unfold(x.to(z.dtype), self.config.patch).permute(0, 3, 1, 2)

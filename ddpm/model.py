@@ -46,16 +46,21 @@ class DDPM(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    def forward(self, z: torch.Tensor, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    @property
+    def knows_bf16(self) -> bool:
+        """Whether the network can be evaluated with ``bf16``, to nearly the same result on all machines."""
+        return isinstance(self.net, LocalNet)
+
+    def forward(self, z: torch.Tensor, gamma: torch.Tensor, bf16=False) -> tuple[torch.Tensor, torch.Tensor]:
         """z (B, C, H, W), gamma (B,) -> eps_hat, log m, both like z. Any H, W >= 1. z has the dtype of the weights."""
         height, width = z.shape[2:]
         stride = self.net.config.stride
         if height % stride or width % stride:
             rows = mirror(height, -height % stride + height, z.device)
             columns = mirror(width, -width % stride + width, z.device)
-            h_eps, h_m = (h[:, :, :height, :width] for h in self._net(z[:, :, rows][..., columns], gamma))
+            h_eps, h_m = (h[:, :, :height, :width] for h in self._net(z[:, :, rows][..., columns], gamma, bf16))
         else:
-            h_eps, h_m = self._net(z, gamma)
+            h_eps, h_m = self._net(z, gamma, bf16)
         gamma = gamma.to(z.dtype)[:, None, None, None]
         alpha2, sigma2 = torch.sigmoid(-gamma), torch.sigmoid(gamma)
         power = alpha2 * DATA_STD**2 + sigma2
@@ -64,9 +69,10 @@ class DDPM(nn.Module):
         c_out2 = alpha2 * DATA_STD**2 / power
         return c_skip * z + c_out2.sqrt() * h_eps, c_out2.log() + h_m.clamp(-12, 6)
 
-    def _net(self, z, gamma):
+    def _net(self, z, gamma, bf16):
         g = gamma.to(z.dtype)[:, None, None, None]
-        return self.net(z, gamma, (torch.sigmoid(-g) * DATA_STD**2 + torch.sigmoid(g)).rsqrt())
+        scale = (torch.sigmoid(-g) * DATA_STD**2 + torch.sigmoid(g)).rsqrt()
+        return self.net(z, gamma, scale, bf16) if bf16 else self.net(z, gamma, scale)
 
 
 def network_from_config(config: dict) -> nn.Module:

@@ -8,16 +8,17 @@ hand: ``conv3``, a 3x3 convolution; ``pairs``, whole pairs of rows; ``add``, two
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+
+from .arithmetic import Exact
 
 
 class Whole:
     """All rows at once. Maps are (B, H, W, C)."""
 
-    def conv3(self, layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    def conv3(self, layer: nn.Conv2d, x: torch.Tensor, arithmetic: Exact) -> torch.Tensor:
         """The convolution (3x3, padding 1) of x."""
-        return layer(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return arithmetic.conv(layer, x, 1)
 
     def pairs(self, key, x: torch.Tensor) -> torch.Tensor:
         """x, in whole pairs of rows."""
@@ -39,13 +40,14 @@ class Rolling(Whole):
         self.kept: dict[object, torch.Tensor] = {}
         self.last = False
 
-    def conv3(self, layer, x):
+    def conv3(self, layer, x, arithmetic):
+        x = arithmetic.round(x)
         edge = x.new_zeros(len(x), 1, *x.shape[2:])
         x = torch.cat([self.kept.get(layer, edge), x, *[edge] * self.last], 1)
         self.kept[layer] = x[:, -2:].clone()
         if x.shape[1] < 3:
             return x.new_zeros(len(x), 0, x.shape[2], layer.out_channels)
-        return F.conv2d(x.permute(0, 3, 1, 2), layer.weight, layer.bias, padding=(0, 1)).permute(0, 2, 3, 1)
+        return arithmetic.conv(layer, x, (0, 1))
 
     def pairs(self, key, x):
         x = self._with_kept((key, "odd"), x)
