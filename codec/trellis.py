@@ -26,9 +26,12 @@ et al. 2003.
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import chain
 
 import numpy as np
 import torch
@@ -39,12 +42,18 @@ from .randomness import labels, sphere_labels
 
 MAX_ROWS = 128  # labels have so many dimensions; longer stages are folded
 SPHERE_ROWS = 64  # to so many, where labels on a sphere are used for them
+TILE = 64  # products of matrices whose sides are no multiples of it can take three times as long
 BLOCK = 512  # stages whose branch metrics are held at once
 WINDOW = 6  # registers of stages on each side that decide on the seam
 EFFORT = 2**16  # states times starting registers that the encoder tries
-STRETCH = 2048  # stages of a long message that are decided on together
-LANES = 8  # stretches that are walked at once, or one for each core if it has more
-OVERLAP = 128  # stages on each side of a stretch that are looked at as well
+STRETCH = 1024  # stages of a long message that are decided on together
+LANES = 8  # stretches that a thread walks at once
+OVERLAP = 128  # stages on each side of a cut between stretches that decide where the path passes it
+
+# Values of states are int16. They lie within some 60 standard deviations of a metric and grow by 5 in a stage at most.
+UNIT = 200  # a standard deviation
+EVERY = 8  # stages; so often the largest is set to 0
+NEVER = -(2**14)  # of states where a path must not begin
 
 
 @dataclass(frozen=True)
@@ -108,41 +117,41 @@ def encode(trellis: Trellis, a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
 
 
 class _Metrics:
-    """stages (slice or indices) -> their branch metrics, (stages, 2^(M + 1)), valid until the next call.
+    """stages (slice or indices) -> their branch metrics, (stages, 2^(M + 1)) int16, valid until the next call of
+    this copy.
 
-    In float32, or in bf16 as uint16, to be widened where they are used: most of the time goes into moving them.
+    Small integers, since most of the time goes into moving them: UNIT of them are the standard deviation of the metrics
+    of that stage where they vary most. Rounding them costs no measurable efficiency.
 
     Branches 0, 2, 4, ... come first, then 1, 3, 5, ...: 2w and 2w + 1 meet in state w.
     """
 
     def __init__(self, trellis: Trellis, a: torch.Tensor, b: torch.Tensor):
         self.features = _features(trellis.memory, trellis.on_sphere, a.device)
-        width = 2 * trellis.rows + -2 * trellis.rows % 64  # other widths can be three times slower
+        width = 2 * trellis.rows + -2 * trellis.rows % TILE
         self.features = self.features[:width]
+        a, b = trellis.fold(a), trellis.fold(b)
+        widest = float((a.square().sum(1) + 2 * b.square().sum(1)).max().sqrt())
+        scale = UNIT * max(1, trellis.max_memory / trellis.bits) / max(widest, 1e-30)
         self.weights = self.features.new_zeros(trellis.bits, width)
         for i, values in enumerate((a, b)):
-            self.weights[:, i : 2 * trellis.rows : 2] = trellis.fold(values)
+            self.weights[:, i : 2 * trellis.rows : 2] = scale * values
         self.product = self.weights.new_empty(0)
 
     def __call__(self, stages) -> np.ndarray:
         weights = self.weights[stages]
+        count = len(weights)
+        weights = torch.nn.functional.pad(weights, (0, 0, 0, -count % TILE))
         if len(self.product) < len(weights):  # fresh memory costs as much as the product itself
             self.product = weights.new_empty(len(weights), self.features.shape[1])
-        product = torch.mm(weights, self.features, out=self.product[: len(weights)]).cpu()
-        return product.view(torch.uint16).numpy() if product.dtype == torch.bfloat16 else product.numpy()
-
-
-def _widened(metrics: np.ndarray, room: np.ndarray) -> np.ndarray:
-    """float32 metrics, in ``room`` if they have to be made from bf16 ones, which are the upper halves of float32."""
-    if metrics.dtype == np.float32:
-        return metrics
-    np.left_shift(metrics, 16, out=room.view(np.uint32), dtype=np.uint32)
-    return room
+            self.rounded = torch.empty_like(self.product, dtype=torch.int16)
+        torch.mm(weights, self.features, out=self.product[: len(weights)])
+        return self.rounded[:count].copy_(self.product[:count]).cpu().numpy()
 
 
 @lru_cache(maxsize=8)
 def _features(memory: int, on_sphere: bool, device: torch.device) -> torch.Tensor:
-    """(2 rows, 2^(M + 1)): label entry j and its square in rows 2j and 2j + 1, for as many entries as there can be.
+    """(2 rows, 2^(M + 1)): label entry j and its square less 1 in rows 2j and 2j + 1, for as many as there can be.
 
     In bf16 where that is fast: only the encoder computes metrics, so their rounding is no matter of agreement, and it
     costs no measurable efficiency.
@@ -152,7 +161,7 @@ def _features(memory: int, on_sphere: bool, device: torch.device) -> torch.Tenso
     out = torch.empty(2 * len(table), table.shape[1], dtype=dtype, device=device)
     for j, row in enumerate(table.to(device)):
         row = torch.cat([row[0::2], row[1::2]])
-        out[2 * j], out[2 * j + 1] = row, row**2
+        out[2 * j], out[2 * j + 1] = row, row**2 - 1
     return out
 
 
@@ -165,51 +174,63 @@ def _tail_biting(trellis: Trellis, metrics: _Metrics) -> np.ndarray:
 
     # The likeliest starting registers, by the stages on both sides of the seam; then the best path from each to itself.
     window = min(S, WINDOW * M)
-    before, after = np.zeros((1, 2**M), np.float32), np.zeros(2**M, np.float32)
+    before, after = _Paths(np.zeros((1, 2**M), np.int16)), np.zeros(2**M, np.int16)
     for block in blocks(S - window, S):
-        before, _ = _forward(before, metrics(block))
+        before.extend(metrics(block))
     for block in reversed(blocks(0, window)):
         after = _backward(after, metrics(block))
-    seams = np.argpartition(before[0] + after, -trellis.seams)[-trellis.seams :]
-    value = np.full((len(seams), 2**M), -np.inf, np.float32)
-    value[np.arange(len(seams)), seams] = 0
-    decisions = []
-    for block in blocks(0, S):
-        value, chosen = _forward(value, metrics(block))
-        decisions.append(chosen)
-    best = int(value[np.arange(len(seams)), seams].argmax())
+    seams = np.argpartition(before.value[0].astype(int) + after, -trellis.seams)[-trellis.seams :]
+    paths = _Paths(_only(seams, M))
+    decisions = [paths.extend(metrics(block)) for block in blocks(0, S)]
+    best = int((paths.off + paths.value[np.arange(len(seams)), seams]).argmax())
     return _trace(np.concatenate([d[:, best] for d in decisions]), int(seams[best]), M)
 
 
 def _in_stretches(trellis: Trellis, metrics: _Metrics) -> np.ndarray:
     """The bits of the stages of a long closed path, cut into stretches that are walked side by side.
 
-    Some tens of stages beyond its ends a stretch no longer feels where it began, so neighbours agree at the cut (and if
-    they did not, a few stages would be less than optimal). The result does not depend on the number of threads.
+    In which state the path is at a cut is decided first, by the stages on both sides of it: some tens of them, and what
+    is further away hardly matters. The result does not depend on the number of threads.
     """
-    M, S = trellis.memory, trellis.bits
-    ends = np.linspace(0, S, -(-S // STRETCH) + 1).astype(int)
-    length = int(np.diff(ends).max()) + 2 * OVERLAP
-    path = []
-    stretches = np.arange(len(ends) - 1)
-    for group in np.array_split(stretches, -(-len(stretches) // max(LANES, cpu_count()))):
-        lanes = (ends[group, None] - OVERLAP + np.arange(length)) % S
-        parts = np.array_split(np.arange(len(lanes)), min(len(lanes), cpu_count()))  # a thread's lanes
-        values, decisions = [np.zeros((len(part), 2**M), np.float32) for part in parts], [[] for _ in parts]
-        step = -(-BLOCK // len(lanes))
-        for j in range(0, length, step):
-            stages = lanes[:, j : j + step]
-            branches = metrics(stages.ravel()).reshape(*stages.shape, -1).transpose(1, 0, 2)
-            shares = [branches[:, part[0] : part[-1] + 1] for part in parts]
-            for k, done in enumerate(_threads().map(_forward, values, shares)):
-                values[k] = done[0]
-                decisions[k].append(done[1])
-        for value, chosen, part in zip(values, decisions, parts):
-            chosen = np.concatenate(chosen)
-            for k, i in enumerate(group[part]):
-                whole = _trace(chosen[:, k], int(value[k].argmax()), M)
-                path.append(whole[OVERLAP : OVERLAP + ends[i + 1] - ends[i]])
+    M, cuts = trellis.memory, np.linspace(0, trellis.bits, -(-trellis.bits // STRETCH) + 1).astype(int)
+    begins, lengths = cuts[:-1], np.diff(cuts)
+    cores = min(cpu_count(), len(begins))
+    groups = np.array_split(np.arange(len(begins)), cores * -(-len(begins) // (LANES * cores)))
+
+    def around(group):
+        anywhere = np.zeros((len(group), 2**M), np.int16)
+        decisions, value = _walk(metrics, M, begins[group] - OVERLAP, 2 * OVERLAP, anywhere)
+        paths = [_trace(decisions[:, k], int(v.argmax()), M) for k, v in enumerate(value)]
+        return [int(path[OVERLAP - M : OVERLAP] @ 2 ** np.arange(M)) for path in paths]
+
+    def between(group):
+        decisions, _ = _walk(metrics, M, begins[group], lengths[group].max(), _only(states[group], M))
+        return [_trace(decisions[: lengths[i], k], states[(i + 1) % len(states)], M) for k, i in enumerate(group)]
+
+    threads = torch.get_num_threads()
+    states = np.array(list(chain.from_iterable(_threads().map(around, groups))))
+    path = list(chain.from_iterable(_threads().map(between, groups)))
+    torch.set_num_threads(threads)
     return np.concatenate(path)
+
+
+def _walk(metrics: _Metrics, M: int, begins: np.ndarray, length: int, value: np.ndarray):
+    """Viterbi's recursion, ``length`` stages from K places with values (K, 2^M): decisions and values at the end."""
+    torch.set_num_threads(1)  # other stretches are walked by the other cores
+    K, stages = len(begins), (begins + np.arange(length)[:, None]) % len(metrics.weights)
+    metrics, paths = copy(metrics), _Paths(value)
+    decisions = [
+        paths.extend(metrics(some.ravel()).reshape(len(some), K, -1))
+        for some in (stages[i : i + BLOCK // K] for i in range(0, length, BLOCK // K))
+    ]
+    return np.concatenate(decisions), paths.value
+
+
+def _only(states: np.ndarray, M: int) -> np.ndarray:
+    """Values (K, 2^M) for paths that begin in these states."""
+    value = np.full((len(states), 2**M), NEVER, np.int16)
+    value[np.arange(len(states)), states] = 0
+    return value
 
 
 @cache
@@ -217,37 +238,58 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(cpu_count())
 
 
-def _forward(value, block):
-    """Viterbi's recursion over s stages, from K sets of values (K, 2^M), each of its own path.
+class _Paths:
+    """The best paths into all states, from K sets of values (K, 2^M) int16, each of its own path: Viterbi's recursion.
 
-    block: the metrics, (s, 2^(M + 1)) of all, or (s, K, 2^(M + 1)) of each. Returns the new values and the decisions,
-    which of the branches 2w and 2w + 1 won: (s, K, 2^M / 8) bytes of packed bits.
+    Operations are few and large, for threads wait for each other between them, and their room is kept.
     """
-    K, states = value.shape
-    decisions = np.empty((len(block), K, -(-states // 8)), np.uint8)
-    won = np.empty((K, states), bool)
-    value, even, odd = value.copy(), np.empty_like(value), np.empty_like(value)
-    # Branch L starts in state L mod 2^M: even ones in even states, twice over (or all in the only state).
-    origins = [value.reshape(K, 1, -1, 2)[..., h] if states > 1 else value[:, None] for h in (0, 1)]
-    ends = [e.reshape(K, min(states, 2), -1) for e in (even, odd)]
-    halves = block.reshape(len(block), -1, 2, *ends[0].shape[1:])
-    room = np.empty(halves.shape[1:], np.float32)
-    for s, metric in enumerate(halves):
-        metric = _widened(metric, room)
-        for half, (origin, end) in enumerate(zip(origins, ends)):
-            np.add(np.ascontiguousarray(origin), metric[:, half], out=end)
-        np.greater(odd, even, out=won)
-        decisions[s] = np.packbits(won, 1, bitorder="little")
-        np.maximum(even, odd, out=value)
-    return value, decisions
+
+    def __init__(self, value: np.ndarray):
+        K, states = value.shape
+        half = max(states // 2, 1)
+        self.value, self.off = value.copy(), np.zeros(K, int)  # ``off`` is what was taken off the values, (K,)
+        # Branch L starts in state L mod 2^M: even ones in even states, twice over (or all in the only state).
+        self.origin = np.empty((2, K, 1, half), np.int16)
+        self.ends = np.empty((2, K, states // half, half), np.int16)
+        self.won = np.empty((0, K, states), bool)
+
+    def extend(self, block: np.ndarray) -> np.ndarray:
+        """By s stages with metrics (s, 2^(M + 1)), or (s, K, 2^(M + 1)) of each path.
+
+        Returns which of the branches 2w and 2w + 1 won: (s, K, 2^M / 8) bytes of packed bits.
+        """
+        if len(self.won) < len(block):
+            self.won = np.empty((len(block), *self.value.shape), bool)
+        even, odd = self.ends.reshape(2, *self.value.shape)
+        for s, metric in enumerate(block.reshape(len(block), -1, *self.ends.shape[:1], *self.ends.shape[2:])):
+            self._split()
+            np.add(self.origin, metric.swapaxes(0, 1), out=self.ends)
+            np.greater(odd, even, out=self.won[s])
+            np.maximum(even, odd, out=self.value)
+            if s % EVERY == 0:
+                top = self.value.max(1)
+                np.subtract(self.value, top[:, None], out=self.value)
+                self.off += top
+        return np.packbits(self.won[: len(block)], -1, bitorder="little")
+
+    def _split(self):
+        """Values of even and of odd states -> ``origin``."""
+        if self.value.shape[1] == 1:
+            self.origin[:, :, 0] = self.value
+        elif sys.byteorder == "little":  # several times faster, by pairs of values
+            pairs = self.value.view(np.int32)
+            np.copyto(self.origin[0, :, 0], pairs, casting="unsafe")
+            np.right_shift(pairs, 16, out=self.origin[1, :, 0], casting="unsafe")
+        else:
+            self.origin[:, :, 0] = self.value.reshape(*self.origin.shape[1::2], 2).transpose(2, 0, 1)
 
 
 def _backward(value, block):
     """value (2^M,): the largest metric of any path that begins in each state before the stages of this block."""
-    room = np.empty(block.shape[1:], np.float32)
     for branch in block[::-1]:
-        ahead = _widened(branch, room).reshape(2, -1) + value  # of branches 2w and 2w + 1
+        ahead = branch.reshape(2, -1) + value  # of branches 2w and 2w + 1
         value = ahead.reshape(2, 2, -1).max(1).T.flatten() if len(value) > 1 else ahead.max(0)
+        value -= value.max()
     return value
 
 

@@ -19,7 +19,7 @@ from .rows import Rolling, Whole
 from .unet import gamma_embedding
 
 EXACT = Exact()
-AT_ONCE = 1 << 16  # pixels; larger batches are evaluated in strips of about so many
+AT_ONCE = 1 << 18  # pixels; larger batches are evaluated in strips of about so many
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,11 @@ class Block(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x, emb, rows, arithmetic):
-        scale, shift = self.emb(emb)[:, None, None].chunk(2, -1)
-        h = torch.addcmul(shift, F.layer_norm(x, x.shape[-1:]), 1 + scale)
+        scale, shift = self.emb(emb).chunk(2, -1)
+        if len(emb) == 1:
+            h = F.layer_norm(x, x.shape[-1:], 1 + scale[0], shift[0])
+        else:
+            h = torch.addcmul(shift[:, None, None], F.layer_norm(x, x.shape[-1:]), 1 + scale[:, None, None])
         h = F.silu(rows.conv3(self.conv1, h, arithmetic), inplace=True)
         return rows.add(self, x, rows.conv3(self.conv2, h, arithmetic))
 
