@@ -80,7 +80,7 @@ def tiles(x: torch.Tensor, scale: int) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def probe(model: DDPM, plan: Plan, x: torch.Tensor, grey: bool) -> np.ndarray:
+def probe(model: DDPM, plan: Plan, x: torch.Tensor, grey: bool, bf16=False) -> np.ndarray:
     """(B, steps + 1): an estimate of each picture's cumulative KL along the plan, in bits.
 
     At a few levels z_t is drawn from q(z_t | x), which an ideal channel would hand on, and the next step's KL is
@@ -97,7 +97,7 @@ def probe(model: DDPM, plan: Plan, x: torch.Tensor, grey: bool) -> np.ndarray:
         flat = parts.flatten(0, 1)
         basis = basis_for(model.coding, tuple(flat.shape[2:]), grey)
         z = step.alpha_t * flat + step.sigma_t * torch.randn(flat.shape, generator=generator).to(flat.device)
-        _, x_hat, m = denoise(model, level, step.gamma_t, z)
+        _, x_hat, m = denoise(model, level, step.gamma_t, z, bf16)
         r = basis.extra_variance(level, step, m)
         kl = kl_nats(basis.coordinates(step.delta(flat, x_hat)) ** 2, r)
         kl = kl.mean(1).view(b, n).mean(1) / LN2 * plan.dims

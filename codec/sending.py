@@ -60,7 +60,7 @@ class Sender:
     ):
         self.model, self.plan, self.x, self.grey, self.seed = model, plan, x, grey, seed
         self.channel, self.bf16, self.progress = channel, bf16, progress
-        self.cost = probe(model, plan, x, grey)
+        self.cost = probe(model, plan, x, grey, bf16)
 
     def send(self, target: Target, budget: float) -> list[Sent]:
         """All pictures, each with at most ``budget`` bits of payload, or as far as the target's PSNR or steps."""
