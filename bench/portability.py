@@ -1,9 +1,11 @@
-"""Lossless files across arithmetics: written under each of several, read under each of the others.
+"""Files across arithmetics: written under each of several, read under each of the others.
 
-    python -m bench.portability DATA [--tile 32] [--images 40] [--crop 32] [--model cifar10] -o portability.json
+    python -m bench.portability DATA [--tile 32] [--images 40] [--crop 32] [--model cifar10] [--rate R] -o OUT.json
 
 What stands in for other machines are settings that make libraries take other instructions; each runs in a process of
-its own. A cell says how many files came back exactly.
+its own. A cell says how many lossless files came back exactly. With --rate the files are lossy, and a cell says how far
+their pictures are from those that the writer itself decodes: the largest difference, the root of the mean square, and
+the change of PSNR where that is largest.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ import click
 import numpy as np
 
 from codec import Codec, CodecError, Target
+from codec.api import psnr
 
+from .demo import mse
 from .pick import alike, draw
 
 OLD = {"ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "default"}
@@ -42,21 +46,42 @@ def work(model: str, folder: Path) -> None:
 
         torch.backends.mkldnn.enabled = False
     codec, name = Codec(model, "cpu"), os.environ["DDPM_BENCH_NAME"]
+    rate = float(os.environ["DDPM_BENCH_RATE"])
     pictures = [np.load(f) for f in sorted(folder.glob("*.npy"))]
     if os.environ["DDPM_BENCH_TASK"] == "encode":
+        target = Target(bits_per_dim=rate) if rate else Target(lossless=True)
         (folder / name).mkdir()
         for _, members in alike(pictures):
-            for i, file in zip(members, codec.encode([pictures[i] for i in members], Target(lossless=True))):
-                (folder / name / f"{i}.ddpm").write_bytes(file.data)
+            files = [file.data for file in codec.encode([pictures[i] for i in members], target)]
+            for i, data, shown in zip(members, files, codec.decode(files) if rate else files):
+                (folder / name / f"{i}.ddpm").write_bytes(data)
+                if rate:
+                    np.save(folder / name / f"{i}.npy", shown.array)
         return
     for sub in sorted(p for p in folder.iterdir() if p.is_dir()):
-        good = 0
+        shown: list[np.ndarray | None] = [None] * len(pictures)
         for _, members in alike(pictures):
-            files = [(sub / f"{i}.ddpm").read_bytes() for i in members]
-            for i, shown in zip(members, decoded(codec, files)):
-                if shown is not None:
-                    good += np.array_equal(np.broadcast_to(shown.T, pictures[i].T.shape).T, pictures[i])
-        print(json.dumps({"written": sub.name, "read": name, "exact": int(good)}), flush=True)
+            for i, array in zip(members, decoded(codec, [(sub / f"{i}.ddpm").read_bytes() for i in members])):
+                shown[i] = None if array is None else np.broadcast_to(array.T, pictures[i].T.shape).T
+        theirs = [np.load(sub / f"{i}.npy") for i in range(len(pictures))] if rate else pictures
+        cell = distances(pictures, theirs, shown) if rate else {"exact": exact(pictures, shown)}
+        print(json.dumps({"written": sub.name, "read": name, **cell}), flush=True)
+
+
+def exact(pictures: list[np.ndarray], shown: list[np.ndarray | None]) -> int:
+    """How many came back."""
+    return sum(s is not None and np.array_equal(p, s) for p, s in zip(pictures, shown))
+
+
+def distances(pictures, theirs, shown) -> dict:
+    """Of pictures as they are shown here from those that the writer shows; grey levels, and dB."""
+    pairs = [(p, np.broadcast_to(t.T, p.T.shape).T, s) for p, t, s in zip(pictures, theirs, shown)]
+    change = [psnr(mse(p, s)) - psnr(mse(p, t)) for p, t, s in pairs]
+    return {
+        "largest": max(int(np.abs(t.astype(int) - s).max()) for _, t, s in pairs),
+        "rms": float(np.mean([mse(t, s) for _, t, s in pairs]) ** 0.5),
+        "psnr": max(change, key=abs),
+    }
 
 
 def decoded(codec: Codec, files: list[bytes]) -> list[np.ndarray | None]:
@@ -67,18 +92,20 @@ def decoded(codec: Codec, files: list[bytes]) -> list[np.ndarray | None]:
         return [decoded(codec, [f])[0] for f in files] if len(files) > 1 else [None]
 
 
-def measure(model: str, pictures, machines: list[str]) -> dict:
+def measure(model: str, pictures, machines: list[str], rate: float = 0.0) -> dict:
+    """``rate`` in bits/dim; 0: lossless."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for i, picture in enumerate(pictures):
             np.save(Path(folder) / f"{i:05d}.npy", picture)
         for task in ("encode", "decode"):
             for name in machines:
-                extra = {**MACHINES[name], "DDPM_BENCH_NAME": name, "DDPM_BENCH_TASK": task}
+                extra = {"DDPM_BENCH_NAME": name, "DDPM_BENCH_TASK": task, "DDPM_BENCH_RATE": str(rate)}
+                extra |= MACHINES[name]
                 command = [sys.executable, "-m", "bench.portability", "--work", folder, "--model", model]
                 done = subprocess.run(command, env={**os.environ, **extra}, capture_output=True, text=True, check=True)
                 rows += [json.loads(line) for line in done.stdout.splitlines()]
-        sizes = [f.stat().st_size for f in Path(folder, machines[0]).iterdir()]
+        sizes = [f.stat().st_size for f in Path(folder, machines[0]).glob("*.ddpm")]
     return {"images": len(pictures), "bits_per_dim": 8 * sum(sizes) / sum(p.size for p in pictures), "cells": rows}
 
 
@@ -89,22 +116,28 @@ def measure(model: str, pictures, machines: list[str]) -> dict:
 @click.option("--crop", default=32, show_default=True)
 @click.option("--model", default="cifar10", show_default=True)
 @click.option("--machine", "machines", multiple=True, type=click.Choice(list(MACHINES)), help="Default: all.")
+@click.option("--rate", default=0.0, help="Lossy files of so many bits/dim; by default lossless ones.")
 @click.option("--work", "folder", type=Path, hidden=True)
 @click.option("-o", "--output", type=Path)
-def main(data, tile, images, crop, model, machines, folder, output):
-    """Measure which files come back exactly where."""
+def main(data, tile, images, crop, model, machines, rate, folder, output):
+    """Measure which files come back exactly where, or how nearly."""
     if folder:
         return work(model, folder)
     pictures = draw(data, tile, images, crop)
     machines = list(machines) or list(MACHINES)
-    result = measure(model, pictures, machines)
+    result = measure(model, pictures, machines, rate)
     if output:
         output.write_text(json.dumps(result, indent=1))
-    print(f"{result['images']} files of {result['bits_per_dim']:.4f} bits/dim; exact by who wrote (down) and read")
-    print(" " * 12 + "".join(f"{m:>12}" for m in machines))
+    what = "largest difference, rms, change in dB" if rate else "exact"
+    print(f"{result['images']} files of {result['bits_per_dim']:.4f} bits/dim; {what}, by who wrote (down) and read")
+    print(" " * 12 + "".join(f"{m:>20}" for m in machines))
     for m in machines:
-        print(f"{m:12}" + "".join(f"{c['exact']:12}" for c in result["cells"] if c["written"] == m))
+        print(f"{m:12}" + "".join(f"{said(c):>20}" for c in result["cells"] if c["written"] == m))
     return None
+
+
+def said(cell: dict) -> str:
+    return str(cell["exact"]) if "exact" in cell else f"{cell['largest']}, {cell['rms']:.3f}, {cell['psnr']:+.3f}"
 
 
 if __name__ == "__main__":

@@ -132,3 +132,56 @@ def test_folded_stages_take_labels_from_a_sphere():
         power.append(float(zeta.square().mean()))
     assert 0.8 < np.mean(efficiency) < 0.95
     assert np.mean(power) == pytest.approx(1, abs=0.005)
+
+
+def best_closed_path(code, a, b):
+    """The largest a zeta + b zeta^2 of all messages, by an exhaustive search of the trellis in float64."""
+    M, labels = code.memory, code.table("cpu").double().numpy()
+    metrics = code.fold(a).double().numpy() @ labels + code.fold(b).double().numpy() @ labels**2
+    branch = np.arange(2 ** (M + 1))
+    best = -np.inf
+    for start in range(2**M):
+        value = np.full(2**M, -np.inf)
+        value[start] = 0
+        for metric in metrics:
+            reached = value[branch % 2**M] + metric
+            value = reached.reshape(-1, 2).max(1)
+        best = max(best, value[start])
+    return best
+
+
+@pytest.mark.parametrize("tail", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize(("dims", "bits"), [(120, 40), (2000, 25), (90, 60)])
+def test_integers_find_nearly_the_best_of_all_closed_paths(dims, bits, tail):
+    """Also where a few dimensions matter far more than others: their stages set the scale of the integers."""
+    code = Trellis(dims, bits, 5)
+    g = torch.Generator().manual_seed(dims)
+    a = torch.randn(dims, generator=g) * torch.exp(tail * torch.randn(dims, generator=g))
+    b = -0.2 * torch.rand(dims, generator=g)
+    zeta = decode(code, encode(code, a, b), torch.zeros(dims))
+    assert metric(a, b, zeta) >= best_closed_path(code, a, b) * 0.99
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e4])
+def test_the_scale_of_the_metric_does_not_matter(scale):
+    code = Trellis(600, 200, 8)
+    a, b = target(600, 7)
+    a, b = scale * a, scale * b
+    assert np.array_equal(encode(code, a, b), encode(code, *target(600, 7)))
+
+
+def test_nothing_to_say_is_said():
+    code = Trellis(600, 200, 8)
+    assert encode(code, torch.zeros(600), torch.zeros(600)).shape == (200,)
+
+
+def test_stretches_do_not_depend_on_the_number_of_threads(monkeypatch):
+    from codec import trellis as module
+
+    code, (a, b) = Trellis(9000, 5000, 6), target(9000, 3)
+    messages = []
+    for cores in (1, 2, 5):
+        monkeypatch.setattr(module, "cpu_count", lambda cores=cores: cores)
+        messages.append(encode(code, a, b))
+    assert np.array_equal(messages[0], messages[1])
+    assert np.array_equal(messages[0], messages[2])
