@@ -27,8 +27,9 @@ et al. 2003.
 from __future__ import annotations
 
 import sys
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from copy import copy
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import chain
@@ -48,6 +49,7 @@ WINDOW = 6  # registers of stages on each side that decide on the seam
 EFFORT = 2**16  # states times starting registers that the encoder tries
 STRETCH = 1024  # stages of a long message that are decided on together
 LANES = 8  # stretches that a thread walks at once
+MOST_THREADS = 8  # each has a block of its own
 OVERLAP = 128  # stages on each side of a cut between stretches that decide where the path passes it
 
 # Values of states are int16. They lie within some 60 standard deviations of a metric and grow by 5 in a stage at most.
@@ -117,11 +119,10 @@ def encode(trellis: Trellis, a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
 
 
 class _Metrics:
-    """stages (slice or indices) -> their branch metrics, (stages, 2^(M + 1)) int16, valid until the next call of
-    this copy.
+    """stages (n, K) -> their branch metrics, a few stages after the other: blocks (s, K, 2^(M + 1)) int16.
 
-    Small integers, since most of the time goes into moving them: UNIT of them are the standard deviation of the metrics
-    of that stage where they vary most. Rounding them costs no measurable efficiency.
+    A block is valid until the next. Small integers, since most of the time goes into moving them: UNIT of them are the
+    standard deviation of the metrics of that stage where they vary most. Rounding them costs no measurable efficiency.
 
     Branches 0, 2, 4, ... come first, then 1, 3, 5, ...: 2w and 2w + 1 meet in state w.
     """
@@ -136,17 +137,32 @@ class _Metrics:
         self.weights = self.features.new_zeros(trellis.bits, width)
         for i, values in enumerate((a, b)):
             self.weights[:, i : 2 * trellis.rows : 2] = scale * values
-        self.product = self.weights.new_empty(0)
 
-    def __call__(self, stages) -> np.ndarray:
-        weights = self.weights[stages]
-        count = len(weights)
-        weights = torch.nn.functional.pad(weights, (0, 0, 0, -count % TILE))
-        if len(self.product) < len(weights):  # fresh memory costs as much as the product itself
-            self.product = weights.new_empty(len(weights), self.features.shape[1])
-            self.rounded = torch.empty_like(self.product, dtype=torch.int16)
-        torch.mm(weights, self.features, out=self.product[: len(weights)])
-        return self.rounded[:count].copy_(self.product[:count]).cpu().numpy()
+    def __call__(self, stages: np.ndarray) -> Iterator[np.ndarray]:
+        K, stages = stages.shape[1], stages.ravel()
+        most, few = max(BLOCK // K, 1) * K, max(TILE // K, 1) * K  # at once: of a product, of a block
+        branches = self.features.shape[1]
+        product = _room("product", most + -most % TILE, branches, self.weights)
+        rounded = _room("rounded", few, branches, self.weights.new_empty(0, dtype=torch.int16))
+        for i in range(0, len(stages), most):
+            weights = self.weights[stages[i : i + most]]
+            count = len(weights)
+            weights = torch.nn.functional.pad(weights, (0, 0, 0, -count % TILE))
+            torch.mm(weights, self.features, out=product[: len(weights)])
+            for part in product[:count].split(few):
+                yield rounded[: len(part)].copy_(part).cpu().numpy().reshape(-1, K, branches)
+
+
+_kept = threading.local()
+
+
+def _room(name: str, rows: int, columns: int, like: torch.Tensor) -> torch.Tensor:
+    """Memory that this thread has used before, if it can: fresh memory costs as much as the work that is done in it."""
+    room = getattr(_kept, name, None)
+    if room is None or room.dtype != like.dtype or room.device != like.device or room.numel() < rows * columns:
+        room = like.new_empty(rows * columns)
+        setattr(_kept, name, room)
+    return room[: rows * columns].view(rows, columns)
 
 
 @lru_cache(maxsize=8)
@@ -169,19 +185,17 @@ def _tail_biting(trellis: Trellis, metrics: _Metrics) -> np.ndarray:
     """The bits of the stages, (S,) uint8, along the best path from any of the likeliest registers back to itself."""
     M, S = trellis.memory, trellis.bits
 
-    def blocks(first, last):
-        return [slice(i, min(i + BLOCK, last)) for i in range(first, last, BLOCK)]
-
+    stages = np.arange(S)[:, None]
     # The likeliest starting registers, by the stages on both sides of the seam; then the best path from each to itself.
     window = min(S, WINDOW * M)
     before, after = _Paths(np.zeros((1, 2**M), np.int16)), np.zeros(2**M, np.int16)
-    for block in blocks(S - window, S):
-        before.extend(metrics(block))
-    for block in reversed(blocks(0, window)):
-        after = _backward(after, metrics(block))
+    for block in metrics(stages[S - window :]):
+        before.extend(block)
+    for block in metrics(stages[:window][::-1]):
+        after = _backward(after, block)
     seams = np.argpartition(before.value[0].astype(int) + after, -trellis.seams)[-trellis.seams :]
     paths = _Paths(_only(seams, M))
-    decisions = [paths.extend(metrics(block)) for block in blocks(0, S)]
+    decisions = [paths.extend(block) for block in metrics(stages)]
     best = int((paths.off + paths.value[np.arange(len(seams)), seams]).argmax())
     return _trace(np.concatenate([d[:, best] for d in decisions]), int(seams[best]), M)
 
@@ -192,9 +206,10 @@ def _in_stretches(trellis: Trellis, metrics: _Metrics) -> np.ndarray:
     In which state the path is at a cut is decided first, by the stages on both sides of it: some tens of them, and what
     is further away hardly matters. The result does not depend on the number of threads.
     """
-    M, cuts = trellis.memory, np.linspace(0, trellis.bits, -(-trellis.bits // STRETCH) + 1).astype(int)
+    pairs = -(-trellis.bits // (2 * STRETCH))  # an even number shares out better
+    M, cuts = trellis.memory, np.linspace(0, trellis.bits, 2 * pairs + 1).astype(int)
     begins, lengths = cuts[:-1], np.diff(cuts)
-    cores = min(cpu_count(), len(begins))
+    cores = min(cpu_count(), MOST_THREADS, len(begins))
     groups = np.array_split(np.arange(len(begins)), cores * -(-len(begins) // (LANES * cores)))
 
     def around(group):
@@ -217,13 +232,9 @@ def _in_stretches(trellis: Trellis, metrics: _Metrics) -> np.ndarray:
 def _walk(metrics: _Metrics, M: int, begins: np.ndarray, length: int, value: np.ndarray):
     """Viterbi's recursion, ``length`` stages from K places with values (K, 2^M): decisions and values at the end."""
     torch.set_num_threads(1)  # other stretches are walked by the other cores
-    K, stages = len(begins), (begins + np.arange(length)[:, None]) % len(metrics.weights)
-    metrics, paths = copy(metrics), _Paths(value)
-    decisions = [
-        paths.extend(metrics(some.ravel()).reshape(len(some), K, -1))
-        for some in (stages[i : i + BLOCK // K] for i in range(0, length, BLOCK // K))
-    ]
-    return np.concatenate(decisions), paths.value
+    paths = _Paths(value)
+    stages = (begins + np.arange(length)[:, None]) % len(metrics.weights)
+    return np.concatenate([paths.extend(block) for block in metrics(stages)]), paths.value
 
 
 def _only(states: np.ndarray, M: int) -> np.ndarray:
@@ -235,7 +246,7 @@ def _only(states: np.ndarray, M: int) -> np.ndarray:
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(cpu_count())
+    return ThreadPoolExecutor(min(cpu_count(), MOST_THREADS))
 
 
 class _Paths:
@@ -254,14 +265,14 @@ class _Paths:
         self.won = np.empty((0, K, states), bool)
 
     def extend(self, block: np.ndarray) -> np.ndarray:
-        """By s stages with metrics (s, 2^(M + 1)), or (s, K, 2^(M + 1)) of each path.
+        """By s stages with metrics (s, K, 2^(M + 1)), or (s, 1, 2^(M + 1)) where they are the same for all.
 
         Returns which of the branches 2w and 2w + 1 won: (s, K, 2^M / 8) bytes of packed bits.
         """
         if len(self.won) < len(block):
             self.won = np.empty((len(block), *self.value.shape), bool)
         even, odd = self.ends.reshape(2, *self.value.shape)
-        for s, metric in enumerate(block.reshape(len(block), -1, *self.ends.shape[:1], *self.ends.shape[2:])):
+        for s, metric in enumerate(block.reshape(*block.shape[:2], 2, *self.ends.shape[2:])):
             self._split()
             np.add(self.origin, metric.swapaxes(0, 1), out=self.ends)
             np.greater(odd, even, out=self.won[s])
@@ -285,8 +296,11 @@ class _Paths:
 
 
 def _backward(value, block):
-    """value (2^M,): the largest metric of any path that begins in each state before the stages of this block."""
-    for branch in block[::-1]:
+    """value (2^M,): the largest metric of any path that begins in each state before the stages of this block.
+
+    The last stage comes first in it.
+    """
+    for branch in block:
         ahead = branch.reshape(2, -1) + value  # of branches 2w and 2w + 1
         value = ahead.reshape(2, 2, -1).max(1).T.flatten() if len(value) > 1 else ahead.max(0)
         value -= value.max()

@@ -19,7 +19,7 @@ from .rows import Rolling, Whole
 from .unet import gamma_embedding
 
 EXACT = Exact()
-AT_ONCE = 1 << 19  # pixels; larger batches are evaluated in strips of about so many
+AT_ONCE = 1 << 18  # pixels; larger batches are evaluated in strips of about so many
 
 
 @dataclass(frozen=True)
