@@ -44,7 +44,7 @@ from .randomness import labels, sphere_labels
 MAX_ROWS = 128  # labels have so many dimensions; longer stages are folded
 SPHERE_ROWS = 64  # to so many, where labels on a sphere are used for them
 TILE = 64  # products of matrices whose sides are no multiples of it can take three times as long
-BLOCK = 512  # stages whose branch metrics are held at once
+BLOCK = 256  # stages whose branch metrics are held at once
 WINDOW = 6  # registers of stages on each side that decide on the seam
 EFFORT = 2**16  # states times starting registers that the encoder tries
 STRETCH = 1024  # stages of a long message that are decided on together

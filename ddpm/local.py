@@ -19,7 +19,7 @@ from .rows import Rolling, Whole
 from .unet import gamma_embedding
 
 EXACT = Exact()
-AT_ONCE = 1 << 19  # pixels; larger batches are evaluated in strips of a quarter of that
+AT_ONCE = 1 << 19  # pixels; larger batches are evaluated in strips of an eighth of that
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class LocalNet(nn.Module):
         coarse = Rounded(z.device) if bf16 else EXACT
         if torch.is_grad_enabled() or row * height <= AT_ONCE:
             return self.maps(z, emb, scale, Whole(), coarse).chunk(2, 1)
-        strip = max(1, AT_ONCE // (4 * row * self.config.stride)) * self.config.stride
+        strip = max(1, AT_ONCE // (8 * row * self.config.stride)) * self.config.stride
         rows, out, done = Rolling(), z.new_empty(len(z), 2 * z.shape[1], *z.shape[2:]), 0
         for top in range(0, height, strip):
             rows.last = top + strip >= height
