@@ -234,8 +234,9 @@ def encode(
                     trellis_for(model.coding, plan, spending[i].bits(k, float(kl[j]))) for j, i in enumerate(active)
                 ]
                 mixed = scramble(seed, k, plan.dims)
-                jobs = [pool.submit(encode_step, *row, mixed) for row in zip(a, p.r, trellises)]
-                sent = [job.result() for job in jobs]
+                with trellis.all_threads():
+                    jobs = [pool.submit(encode_step, *row, mixed) for row in zip(a, p.r, trellises)]
+                    sent = [job.result() for job in jobs]
                 del a, jobs
                 zeta = torch.stack([decode_step(m, t, mixed, (seed, k)) for m, t in zip(sent, trellises)])
                 zeta, mixed = zeta.to(chain.device), None

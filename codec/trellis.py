@@ -26,6 +26,7 @@ et al. 2003.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections.abc import Iterator
@@ -222,11 +223,19 @@ def _in_stretches(trellis: Trellis, metrics: _Metrics) -> np.ndarray:
         decisions, _ = _walk(metrics, M, begins[group], lengths[group].max(), _only(states[group], M))
         return [_trace(decisions[: lengths[i], k], states[(i + 1) % len(states)], M) for k, i in enumerate(group)]
 
+    with all_threads():
+        states = np.array(list(chain.from_iterable(_threads().map(around, groups))))
+        return np.concatenate(list(chain.from_iterable(_threads().map(between, groups))))
+
+
+@contextlib.contextmanager
+def all_threads():
+    """In the end libraries use as many threads as before: some take it from all what one of them asks for itself."""
     threads = torch.get_num_threads()
-    states = np.array(list(chain.from_iterable(_threads().map(around, groups))))
-    path = list(chain.from_iterable(_threads().map(between, groups)))
-    torch.set_num_threads(threads)
-    return np.concatenate(path)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _walk(metrics: _Metrics, M: int, begins: np.ndarray, length: int, value: np.ndarray):
@@ -252,7 +261,7 @@ def _threads() -> ThreadPoolExecutor:
 class _Paths:
     """The best paths into all states, from K sets of values (K, 2^M) int16, each of its own path: Viterbi's recursion.
 
-    Operations are few and large, for threads wait for each other between them, and their room is kept.
+    Operations are few and large, for threads wait for each other between them.
     """
 
     def __init__(self, value: np.ndarray):

@@ -185,3 +185,19 @@ def test_stretches_do_not_depend_on_the_number_of_threads(monkeypatch):
         messages.append(encode(code, a, b))
     assert np.array_equal(messages[0], messages[1])
     assert np.array_equal(messages[0], messages[2])
+
+
+def test_libraries_keep_their_threads(monkeypatch):
+    from codec import trellis as module
+
+    threads, (a, b) = torch.get_num_threads(), target(9000, 3)
+    try:
+        torch.set_num_threads(3)
+        encode(Trellis(9000, 5000, 6), a, b)
+        assert torch.get_num_threads() == 3
+        monkeypatch.setattr(module, "_only", None)
+        with pytest.raises(TypeError):
+            encode(Trellis(9000, 5000, 6), a, b)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
