@@ -185,7 +185,6 @@ def _features(memory: int, on_sphere: bool, device: torch.device) -> torch.Tenso
 def _tail_biting(trellis: Trellis, metrics: _Metrics) -> np.ndarray:
     """The bits of the stages, (S,) uint8, along the best path from any of the likeliest registers back to itself."""
     M, S = trellis.memory, trellis.bits
-
     stages = np.arange(S)[:, None]
     # The likeliest starting registers, by the stages on both sides of the seam; then the best path from each to itself.
     window = min(S, WINDOW * M)
@@ -210,7 +209,7 @@ def _in_stretches(trellis: Trellis, metrics: _Metrics) -> np.ndarray:
     pairs = -(-trellis.bits // (2 * STRETCH))  # an even number shares out better
     M, cuts = trellis.memory, np.linspace(0, trellis.bits, 2 * pairs + 1).astype(int)
     begins, lengths = cuts[:-1], np.diff(cuts)
-    cores = min(cpu_count(), MOST_THREADS, len(begins))
+    cores = min(_cores(), len(begins))
     groups = np.array_split(np.arange(len(begins)), cores * -(-len(begins) // (LANES * cores)))
 
     def around(group):
@@ -255,7 +254,11 @@ def _only(states: np.ndarray, M: int) -> np.ndarray:
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(cpu_count(), MOST_THREADS))
+    return ThreadPoolExecutor(_cores())
+
+
+def _cores() -> int:
+    return min(cpu_count(), MOST_THREADS)
 
 
 class _Paths:

@@ -70,3 +70,10 @@ def test_a_file_does_not_depend_on_how_its_picture_is_cut(monkeypatch):
     assert np.array_equal(codec.decode([file.data])[0].array, pictures[0])
     monkeypatch.setattr(local, "AT_ONCE", at_once)
     assert np.array_equal(codec.decode([file.data])[0].array, pictures[0])
+
+
+def test_one_picture_under_autocast_is_treated_as_several(model):
+    z, gamma = torch.randn(2, 3, 16, 24, generator=torch.Generator().manual_seed(0)), torch.zeros(2)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        both, one = (model(z[:n], gamma[:n])[0].float() for n in (2, 1))
+    assert torch.allclose(both[:1], one, atol=0.05)
