@@ -6,7 +6,8 @@
 whole file over all pictures, with its table and the first pictures that are files of their own. All colours count, of
 grey pictures too. The coder alone is looked at with one batch: ``coder`` is what it adds to the log-densities of the
 very latents and pixels; ``coder_ns`` the time of pop and push together, for one value and step, to code and to decode.
---growth: archives of the first 1, 2, 4, ... pictures, beside one file for each.
+--growth: archives of the first 1, 2, 4, ... pictures, beside one file for each. --keep FOLDER: what is done is
+kept there, and the same command goes on from it.
 """
 
 from __future__ import annotations
@@ -14,19 +15,21 @@ from __future__ import annotations
 import json
 import math
 import time
+import zlib
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from codec import Codec, Target
 from codec.api import pick_device
-from codec.archive import chains_of, create, extract, gaussians_for
+from codec.archive import chains_of, create, extract, gaussians_for, looks
 from codec.console import Steps
 from codec.contents import contents
 from codec.likelihood import Coded
-from codec.patches import CODE, batches
+from codec.patches import CODE, batches, kinds
 from codec.pictures import MAX_PIXELS, is_grey
 from codec.plan import plan_for
 from ddpm.bound import bound, chain_for
@@ -34,6 +37,7 @@ from ddpm.model import load_model
 from ddpm.reverse import Reverse
 
 from .ledger import Clock, Ledger
+from .parts import Parts
 from .peers import lossless
 from .pick import alike, draw
 
@@ -44,19 +48,21 @@ def patches(pictures, kind, where) -> np.ndarray:
     return np.stack([pictures[i][top : top + height, left : left + width] for i, top, left in where])
 
 
-def bound_of(model, pictures, together, steps, draws) -> float:
+def bound_of(model, pictures, together, steps, draws, parts) -> float:
     """Bits of all patches: all terms, mean over draws of z."""
     bits = 0
-    for kind, where in together:
+    for number, (kind, where) in enumerate(tqdm(together, "bound", disable=None)):
         x = torch.from_numpy(patches(pictures, kind, where).transpose(0, 3, 1, 2))
         size, grey = kind[:2], kind[2] == 1
         if steps == CODE:
             chain = Coded(model, plan_for(model.coding, math.prod(kind), grey, every_level=True), size, grey)
         else:
             chain = chain_for(Reverse(model), steps)
-        bits += (
-            sum(bound(chain, [x], seed=s, quiet=True).total for s in range(draws)) / draws * len(x) * math.prod(kind)
-        )
+        means = [
+            parts(f"bound {number}, draw {s}", lambda x=x, c=chain, s=s: float(bound(c, [x], seed=s, quiet=True).total))
+            for s in range(draws)
+        ]
+        bits += sum(means) / draws * len(x) * math.prod(kind)
     return bits
 
 
@@ -100,18 +106,30 @@ def named_pictures(pictures):
     return [(f"{i:06d}.png", p[..., 0] if is_grey(p) else p) for i, p in enumerate(pictures)]
 
 
-def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bool) -> dict:
+def extraction(data: bytes, model, named, work: int) -> float:
+    """Seconds to have all pictures back, compared with what went in."""
+    start, rest = time.monotonic(), dict(named)
+    with tqdm(total=work, desc="extract", disable=None) as bar:
+        for name, picture in extract(data, model, max_pixels=1 << 32, progress=bar.update):
+            if not np.array_equal(picture, rest.pop(name)):
+                raise RuntimeError(f"{name} came back as another picture")
+    if rest:
+        raise RuntimeError(f"{len(rest)} pictures did not come back")
+    return time.monotonic() - start
+
+
+def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bool, keep: Path | None = None) -> dict:
     """Means over the values of all pictures."""
     named = named_pictures(pictures)
-    start = time.monotonic()
-    data = create(named, model, steps, max_pixels=max(MAX_PIXELS, *(p.shape[0] * p.shape[1] for p in pictures)))
-    seconds = [time.monotonic() - start, None]
-    if check:
-        start = time.monotonic()
-        back = dict(extract(data, model, max_pixels=1 << 32))
-        seconds[1] = time.monotonic() - start
-        if not all(np.array_equal(picture, back[name]) for name, picture in named):
-            raise RuntimeError("a picture did not come back")
+    crc = zlib.crc32(b"".join(p.tobytes() for p in pictures))
+    parts = Parts(keep, {"model": model.fingerprint.hex(), "steps": steps, "pictures": len(pictures), "crc": crc})
+    most = max(MAX_PIXELS, *(p.shape[0] * p.shape[1] for p in pictures))
+    work = looks(model, kinds([p.shape[:2] for p in pictures], [is_grey(p) for p in pictures], steps), steps)
+    with tqdm(total=work, desc="create", disable=None) as bar:
+        data, create_s = parts.data(
+            "archive.ddpma", lambda: create(named, model, steps, max_pixels=most, progress=bar.update)
+        )
+    extract_s = parts("extract", lambda: extraction(data, model, named, work)) if check else None
     c = contents(data)
     together = [(kind, where) for entry, kind, where in batches(c.kinds, c.plan) if entry > 0]
     values = sum(p.size for p in pictures)
@@ -121,7 +139,7 @@ def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bo
     if coded:
         result["net"] = (32 * c.count - 8 * files) / coded
         if draws:
-            result["bound"] = bound_of(model, pictures, together, steps, draws) / coded
+            result["bound"] = bound_of(model, pictures, together, steps, draws, parts) / coded
             result["over"] = result["net"] - result["bound"]
         kind, where = max(together, key=lambda batch: len(batch[1]) * math.prod(batch[0]))
         x = patches(pictures, kind, where)[..., : kind[2]]
@@ -132,7 +150,7 @@ def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bo
     result["table"] = 8 * c.start / values
     peers = [lossless(p) for p in pictures]
     result |= {name: 8 * sum(p[name] for p in peers) / values for name in peers[0]}
-    result |= {"create_s": seconds[0] / len(pictures), "extract_s": check and seconds[1] / len(pictures)}
+    result |= {"create_s": create_s / len(pictures), "extract_s": check and extract_s / len(pictures)}
     return result | {"made_on": c.made_on, "threads": c.threads}
 
 
@@ -146,8 +164,9 @@ def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bo
 @click.option("--check/--no-check", default=True, show_default=True, help="Extract and compare all pictures.")
 @click.option("--growth", "also_growth", is_flag=True, help="Of 1, 2, 4, ... pictures, instead.")
 @click.option("--device", default="auto", show_default=True)
+@click.option("--keep", type=Path, help="Folder for what is done; the same command goes on from it.")
 @click.option("-o", "--output", type=Path)
-def main(data, tile, images, model, steps, draws, check, also_growth, device, output):
+def main(data, tile, images, model, steps, draws, check, also_growth, device, keep, output):
     """Measure archives."""
     model = load_model(model, pick_device(device))
     pictures = [np.ascontiguousarray(p) for p in draw(data, tile, images)]
@@ -155,7 +174,7 @@ def main(data, tile, images, model, steps, draws, check, also_growth, device, ou
     if also_growth:
         result = {"model": model.name, "steps": steps, "growth": growth(model, pictures, levels)}
     else:
-        result = measure(model, pictures, levels, draws, check)
+        result = measure(model, pictures, levels, draws, check, keep)
     if output:
         output.write_text(json.dumps(result, indent=1))
     print("\n".join(f"{k:12} {v:.4f}" if isinstance(v, float) else f"{k:12} {v}" for k, v in result.items()))

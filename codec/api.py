@@ -41,8 +41,8 @@ from .container import (
 from .errors import CodecError, DamagedFile, UnknownModel
 from .pictures import MAX_PIXELS, to_array
 from .plan import MEAN, Allotment, Plan, plan_for
-from .ratecontrol import Target
 from .sending import Sender
+from .target import Target
 
 
 @dataclass(frozen=True)

@@ -243,7 +243,7 @@ def numerics(chains, stack: Stack, together) -> int:
 def store(x: np.ndarray, model: DDPM) -> bytes:
     """A patch (h, w, channels) as a file of its own: ours or PNG, whichever is smaller."""
     from .api import Codec
-    from .ratecontrol import Target
+    from .target import Target
 
     x = np.ascontiguousarray(x[..., 0]) if is_grey(x) else x
     files = [png_bytes(x)]

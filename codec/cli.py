@@ -34,7 +34,7 @@ from .console import (
 from .errors import CodecError
 from .pictures import png_bytes, read_picture
 from .plan import MAX_STEPS
-from .ratecontrol import Target
+from .target import Target
 
 SUFFIX = ".ddpm"
 

@@ -6,14 +6,16 @@ import ctypes
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from tqdm import tqdm
 
-from ddpm.distributed import Workers
-
 from .errors import CodecError
 from .pictures import MAX_PIXELS, write_whole
+
+if TYPE_CHECKING:
+    from ddpm.distributed import Workers
 
 BATCH_PIXELS = 1 << 18  # pictures of one size run through the network together, up to so many pixels
 

@@ -13,7 +13,8 @@ from ddpm.model import DDPM
 from . import progressive
 from .plan import Allotment, Plan
 from .progressive import Stream
-from .ratecontrol import Target, probe, side_bits, spending_for
+from .ratecontrol import probe, side_bits, spending_for
+from .target import Target
 
 STARVED = 1.3  # KL along the chain over bits sent, beyond which a picture is coded again
 TRIALS = 3  # files made on the way to the smallest that reaches a PSNR

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
-from .train import TrainConfig
+if TYPE_CHECKING:
+    from .train import TrainConfig
 
 PAPER = {"base": 128, "groups": 32, "fourier": [], "embedding": 128, "scale_shift": False}
 LONG_RUN = {
@@ -80,6 +82,8 @@ PRESETS = {
 
 def preset_config(name: str, data: list[str], changes: dict | None = None) -> TrainConfig:
     """The preset with ``changes`` (setting -> value) on top; ValueError for a setting that does not exist."""
+    from .train import TrainConfig
+
     settings = {**PRESETS[name], "data": data, **(changes or {})}
     known = {f.name for f in fields(TrainConfig)}
     if unknown := set(settings) - known:

@@ -47,3 +47,23 @@ def test_portability_tells_how_far_pictures_are_apart():
     assert cell["psnr"] == pytest.approx(-10 * math.log10((47 * 4 + 25) / (48 * 4)))
     assert said(cell).startswith("3, 0.306, -0.4")
     assert exact([picture] * 3, [picture, None, here]) == 1
+
+
+def test_a_long_measurement_goes_on_where_it_stopped(model, tmp_path, monkeypatch):
+    from bench import archive
+
+    pictures = [smooth_picture(16, 16, s) for s in range(40)]
+    asked = (model, pictures, 6, 2, True)
+    whole = archive.measure(*asked)
+    with monkeypatch.context() as m, pytest.raises(ZeroDivisionError):
+        m.setattr(archive, "bound", lambda *_, **__: 1 / 0)
+        archive.measure(*asked, keep=tmp_path)
+    with monkeypatch.context() as m:
+        m.setattr(archive, "create", lambda *_, **__: 1 / 0)
+        m.setattr(archive, "extract", lambda *_, **__: 1 / 0)
+        parted = archive.measure(*asked, keep=tmp_path)
+    for name in ("net", "bound", "archive", "coder"):
+        assert parted[name] == pytest.approx(whole[name], abs=1e-6)
+    assert parted["extract_s"] > 0
+    with pytest.raises(ValueError, match="another measurement"):
+        archive.measure(model, pictures[:-1], 6, 2, True, keep=tmp_path)

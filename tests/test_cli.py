@@ -178,3 +178,9 @@ def test_train_calibrate_encode(run, picture, tmp_path):
     run("encode", "a.png", "--bytes", "120", "--model", "own-1", "-o", "own.ddpm")
     run("decode", "own.ddpm", "--model", "own-1.safetensors", "-o", "own.png")
     assert Image.open(tmp_path / "own.png").size == (24, 16)
+
+
+def test_help_does_not_wait_for_torch():
+    asked = "import sys, codec.cli; print('torch' in sys.modules, codec.Codec.__name__, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "Codec", "True"]
