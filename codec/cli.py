@@ -15,6 +15,7 @@ from ddpm.presets import PRESETS
 from .alpha import split
 from .cli_archive import archive
 from .cli_bpd import bpd
+from .cli_plot import plot
 from .cli_sample import sample
 from .console import (
     BATCH_PIXELS,
@@ -63,6 +64,7 @@ def cli():
 
 cli.add_command(archive)
 cli.add_command(bpd)
+cli.add_command(plot)
 cli.add_command(sample)
 
 

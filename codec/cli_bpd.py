@@ -9,6 +9,7 @@ import click
 import numpy as np
 
 from .console import Steps, common, device_option, make_folder, options, write_output
+from .diagrams import Axis, Diagram, Series, draw
 from .errors import CodecError, UnknownModel
 from .pictures import is_grey
 
@@ -68,6 +69,8 @@ def bpd(
 
     if plot and not terms:
         raise CodecError("--plot shows the terms; give --terms too")
+    if plot and Path(plot).suffix not in (".png", ".svg"):
+        raise CodecError(f"{plot}: the picture is .png or .svg")
     if ode and (terms or steps or variance or bf16):
         raise CodecError("--ode knows no steps, terms or variances, and no bf16")
     workers = join(pick_device(device))
@@ -93,10 +96,12 @@ def bpd(
             "seed": seed,
         }
         figures["seconds"] = round(time.monotonic() - start, 1)
+        if terms:
+            figures["diagrams"] = [diagram_of(found).to_json()]
         report(found.to_json() | figures, quiet, as_json)
         if plot:
             make_folder(plot)
-            write_output(plot, picture_of(found, Path(plot).suffix))
+            write_output(plot, draw([diagram_of(found)], Path(plot).suffix[1:]))
 
 
 def reverse_process(name: str, variance: str | None, clip: bool | None, bf16: bool, device: str):
@@ -219,26 +224,11 @@ def report(figures: dict, quiet: bool, as_json: bool) -> None:
         print(f"{term['term']:>7} {term['bits_per_dim']:.6g}")
 
 
-def picture_of(found, suffix: str) -> bytes:
+def diagram_of(found) -> Diagram:
     """The terms, and what has been sent before each of them, over t."""
-    import io
-
-    from matplotlib.figure import Figure
-
-    values = np.array([t["bits_per_dim"] for t in found.named_terms()])
-    t = np.arange(len(values))[::-1]
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axis = figure.add_subplot()
-    axis.semilogy(t[1:-1], values[1:-1], color="C0", label="L_{t-1}, one term")
-    axis.semilogy(t[:-1], np.cumsum(values)[:-1], color="C1", label="sum so far: the rate")
-    axis.invert_xaxis()
-    axis.set(
-        xlabel="t",
-        ylabel="bits/dim",
-        title=f"{found.total:.3f} bits/dim: {found.rate:.3f} rate, {found.distortion:.3f} distortion",
-    )
-    axis.grid(alpha=0.3)
-    axis.legend()
-    data = io.BytesIO()
-    figure.savefig(data, format=(suffix or ".png")[1:], dpi=120)
-    return data.getvalue()
+    values = [t["bits_per_dim"] for t in found.named_terms()]
+    t = list(range(len(values)))[::-1]
+    sums = np.cumsum(values).tolist()
+    title = f"{found.total:.3f} bits/dim: {found.rate:.3f} rate, {found.distortion:.3f} distortion"
+    series = [Series("L_{t-1}, one term", t[1:-1], values[1:-1]), Series("sum so far: the rate", t[:-1], sums[:-1])]
+    return Diagram(title, Axis("t", range=(t[0], 0)), Axis("bits/dim", "log"), series)

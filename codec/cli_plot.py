@@ -1,0 +1,50 @@
+"""``ddpm-codec plot``: the diagrams of measurements, drawn from their JSON alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from .console import force_option, make_folder, options, write_output
+from .diagrams import Diagram, draw, merged
+from .errors import CodecError
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True)
+@click.option("-o", "--output", required=True, help="PNG or SVG file.")
+@options(force_option)
+def plot(files, output, force):
+    """Draw the diagrams in FILES, the JSON of measurements (bench, or bpd --terms --json).
+
+    Diagrams of one title and the same axes are drawn as one, so several measurements can be compared.
+    """
+    kind = Path(output).suffix.lower()[1:]
+    if kind not in ("png", "svg"):
+        raise CodecError(f"{output}: the picture is .png or .svg")
+    if Path(output).exists() and not force:
+        raise CodecError(f"{output} exists; --force replaces it")
+    found = merged((Path(name).stem, read_diagrams(name)) for name in files)
+    if not found:
+        raise CodecError("there is no diagram in these files")
+    make_folder(output)
+    write_output(output, draw(found, kind))
+
+
+def read_diagrams(name: str) -> list[Diagram]:
+    """Those that the JSON of a measurement holds; CodecError for anything else."""
+    try:
+        result = json.loads(Path(name).read_bytes())
+    except OSError as e:
+        raise CodecError(f"{name}: {e.strerror or e}") from None
+    except (ValueError, RecursionError):
+        raise CodecError(f"{name}: not JSON") from None
+    listed = result.get("diagrams", []) if isinstance(result, dict) else []
+    if not isinstance(listed, list):
+        raise CodecError(f"{name}: not the JSON of a measurement")
+    try:
+        return [Diagram.from_json(value) for value in listed]
+    except CodecError as e:
+        raise CodecError(f"{name}: {e}") from None
