@@ -3,8 +3,8 @@
     python -m bench.results FILE.json ... [-o MERGED.json] [-p OUT.png]     # shown again, from the rows alone
 
 What was measured is in ``rows``, each for itself, so that results of one kind can be merged. A module of bench has
-``present(result) -> (diagrams, tables)``, which looks at nothing but the JSON. ``ddpm-codec plot`` draws the diagrams of
-several results together; ``python -m bench.readme`` puts the tables into the README.
+``present(result) -> (diagrams, tables)``, which looks at nothing but the JSON. ``ddpm-codec plot`` draws the diagrams
+of several results together; ``python -m bench.readme`` puts the tables into the README.
 """
 
 from __future__ import annotations
