@@ -1,18 +1,17 @@
-"""Archives beside the model's bound on the same pictures and levels, and beside PNG and WebP; bits per value.
+"""Archives beside the model's bound on the same pictures and levels, and beside classical codecs; bits per value.
 
     python -m bench.archive DATA [--tile 32] [--images 256] [--steps codec] [--model cifar10] [--growth] -o archive.json
 
-``net`` is what the pictures coded by bits-back add to the stack, ``bound`` the same pictures' bound, ``archive`` the
-whole file over all pictures, with its table and the first pictures that are files of their own. All colours count, of
-grey pictures too. The coder alone is looked at with one batch: ``coder`` is what it adds to the log-densities of the
-very latents and pixels; ``coder_ns`` the time of pop and push together, for one value and step, to code and to decode.
---growth: archives of the first 1, 2, 4, ... pictures, beside one file for each. --keep FOLDER: what is done is
-kept there, and the same command goes on from it.
+Rows as in lengths.py. ``net`` is what the pictures coded by bits-back add to the stack, ``bound`` the same pictures'
+bound, ``bits_per_dim`` the whole file over all pictures, with its table and the first pictures that are files of their
+own. All colours count, of grey pictures too. The coder alone is looked at with one batch: ``coder`` is what it adds to
+the log-densities of the very latents and pixels; ``coder_ns`` the time of pop and push together, for one value and
+step, to code and to decode. --growth: archives of the first 1, 2, 4, ... pictures, beside one file for each. --keep
+FOLDER: what is done is kept there, and the same command goes on from it.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import zlib
@@ -37,9 +36,11 @@ from ddpm.model import load_model
 from ddpm.reverse import Reverse
 
 from .ledger import Clock, Ledger
+from .lengths import ARCHIVE, GROWTH, published_option
 from .parts import Parts
-from .peers import lossless
+from .peers import lossless_rows
 from .pick import alike, draw
+from .results import Run, output_options, save, show
 
 
 def patches(pictures, kind, where) -> np.ndarray:
@@ -98,7 +99,10 @@ def growth(model, pictures: list[np.ndarray], steps: int) -> list[dict]:
     """Bytes of archives of the first 1, 2, 4, ... pictures, beside those of files of their own."""
     alone, counts = np.cumsum(singles(model, pictures)), [2**k for k in range(len(pictures).bit_length())]
     named = named_pictures(pictures)
-    return [{"images": n, "archive": len(create(named[:n], model, steps)), "single": int(alone[n - 1])} for n in counts]
+    return [
+        {"code": GROWTH, "images": n, "archive": len(create(named[:n], model, steps)), "single": int(alone[n - 1])}
+        for n in tqdm(counts, "archives", disable=None)
+    ]
 
 
 def named_pictures(pictures):
@@ -135,23 +139,19 @@ def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bo
     values = sum(p.size for p in pictures)
     coded = sum(3 * kind[0] * kind[1] * len(where) for kind, where in together)
     files = -sum(n for n in c.plan if n < 0)
-    result = {"model": model.name, "steps": steps or "codec", "images": len(pictures), "stored": c.stored}
+    row = {"code": ARCHIVE, "steps": steps or "codec", "images": len(pictures)}
+    row |= {"looks": work // len(pictures), "bits_per_dim": 8 * len(data) / values, "stored": c.stored}
     if coded:
-        result["net"] = (32 * c.count - 8 * files) / coded
+        row["net"] = (32 * c.count - 8 * files) / coded
         if draws:
-            result["bound"] = bound_of(model, pictures, together, steps, draws, parts) / coded
-            result["over"] = result["net"] - result["bound"]
+            row["bound"] = bound_of(model, pictures, together, steps, draws, parts) / coded
         kind, where = max(together, key=lambda batch: len(batch[1]) * math.prod(batch[0]))
         x = patches(pictures, kind, where)[..., : kind[2]]
-        result |= coder(model, x.transpose(0, 3, 1, 2), steps)
+        row |= coder(model, x.transpose(0, 3, 1, 2), steps)
     if c.stored:
-        result["stored_bits"] = 8 * files / (values - coded)
-    result["archive"] = 8 * len(data) / values
-    result["table"] = 8 * c.start / values
-    peers = [lossless(p) for p in pictures]
-    result |= {name: 8 * sum(p[name] for p in peers) / values for name in peers[0]}
-    result |= {"create_s": create_s / len(pictures), "extract_s": check and extract_s / len(pictures)}
-    return result | {"made_on": c.made_on, "threads": c.threads}
+        row["stored_bits"] = 8 * files / (values - coded)
+    row |= {"table": 8 * c.start / values, "made_on": c.made_on, "threads": c.threads}
+    return row | {"encode_s": create_s / len(pictures), "decode_s": check and extract_s / len(pictures)}
 
 
 @click.command()
@@ -165,19 +165,21 @@ def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bo
 @click.option("--growth", "also_growth", is_flag=True, help="Of 1, 2, 4, ... pictures, instead.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--keep", type=Path, help="Folder for what is done; the same command goes on from it.")
-@click.option("-o", "--output", type=Path)
-def main(data, tile, images, model, steps, draws, check, also_growth, device, keep, output):
+@published_option
+@output_options
+def main(data, tile, images, model, steps, draws, check, also_growth, device, keep, published, output, plot):
     """Measure archives."""
     model = load_model(model, pick_device(device))
     pictures = [np.ascontiguousarray(p) for p in draw(data, tile, images)]
     levels = CODE if steps == "codec" else steps
+    run = Run("lengths", model, data=data, tile=tile, images=images, published=published)
     if also_growth:
-        result = {"model": model.name, "steps": steps, "growth": growth(model, pictures, levels)}
+        rows = growth(model, pictures, levels)
     else:
-        result = measure(model, pictures, levels, draws, check, keep)
-    if output:
-        output.write_text(json.dumps(result, indent=1))
-    print("\n".join(f"{k:12} {v:.4f}" if isinstance(v, float) else f"{k:12} {v}" for k, v in result.items()))
+        rows = [measure(model, pictures, levels, draws, check, keep), *lossless_rows(pictures)]
+    result = run.result(rows)
+    save(result, output, plot)
+    show(result)
 
 
 if __name__ == "__main__":

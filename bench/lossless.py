@@ -1,17 +1,15 @@
-"""Lossless single files beside the model's bound, PNG and WebP: whole files, bits per value of the pictures.
+"""Lossless single files beside the model's bound and classical codecs: whole files, bits per value of the pictures.
 
     python -m bench.lossless DATA [--tile 32] [--crop 256] [--images 1000] [--model cifar10] -o lossless.json
 
-The bound is that of the codec's own steps (ideal channel) and of p(x | z_0), on the same pictures. Of grey pictures one
-channel is coded; here all count as they are in the data, with three.
+Rows as in lengths.py, where archives join them. The bound is that of the codec's own steps (ideal channel) and of
+p(x | z_0), on the same pictures. Of grey pictures one channel is coded; here all count as they are in the data.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from pathlib import Path
 
 import click
 import numpy as np
@@ -25,8 +23,10 @@ from codec.lossless import HALF, Pixels, planes
 from ddpm.bound import bound
 from ddpm.likelihood import discretized_gaussian_nats
 
-from .peers import lossless
+from .lengths import SINGLE, published_option
+from .peers import lossless_rows
 from .pick import alike, draw
+from .results import Run, output_options, save, show
 
 BATCH_PIXELS = 1 << 16
 
@@ -63,8 +63,8 @@ def portability(codec: Codec, files: list[bytes], pictures: list[np.ndarray]) ->
 
 
 def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> dict:
-    """Means over pictures of bits per value."""
-    rows, seconds, price = [], np.zeros(2), None
+    """One row: means over pictures of bits per value; ``looks`` those at the largest ones."""
+    rows, seconds, price, looks = [], np.zeros(2), None, 0
     with tqdm(total=len(pictures), disable=None) as bar:
         for grey, part in batches(pictures):
             shown = [p[..., 0] if grey else p for p in part]
@@ -81,21 +81,22 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> dict:
                 price = portability(codec, [f.data for f in files], shown)
             x = torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2)
             size = tuple(x.shape[2:])
-            ideal = bound(Coded(codec.model, codec.plan(*size, grey), size, grey), [x], quiet=True).per_image
+            plan = codec.plan(*size, grey)
+            looks = max(looks, plan.steps)
+            ideal = bound(Coded(codec.model, plan, size, grey), [x], quiet=True).per_image
             for p, f, b in zip(part, files, ideal):
                 rows.append(
                     {
-                        "ddpm-codec": 8 * len(f.data) / p.size,
+                        "bits_per_dim": 8 * len(f.data) / p.size,
                         "payload": f.payload_bits / p.size,
                         "bound": b * f.dims / p.size,
                     }
-                    | {name: 8 * size / p.size for name, size in lossless(p).items()}
                 )
             bar.update(len(part))
     mean = {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}
-    n = len(rows)
-    speed = {"encode_s": seconds[0] / n, "decode_s": seconds[1] / n}
-    return {"model": codec.model.name, "images": n, **mean, "portability": price, **speed}
+    n, row = len(rows), {"code": SINGLE, "steps": "codec", "images": len(rows), "looks": looks}
+    speed = {"encode_s": seconds[0] / n, "decode_s": seconds[1] / n if check else None}
+    return row | mean | {"portability": price} | speed
 
 
 @click.command()
@@ -106,13 +107,15 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> dict:
 @click.option("--model", default="cifar10", show_default=True)
 @click.option("--check/--no-check", default=True, show_default=True, help="Decode all files.")
 @click.option("--device", default="auto", show_default=True)
-@click.option("-o", "--output", type=Path)
-def main(data, tile, images, crop, model, check, device, output):
+@published_option
+@output_options
+def main(data, tile, images, crop, model, check, device, published, output, plot):
     """Measure lossless files."""
-    result = measure(Codec(model, device), draw(data, tile, images, crop), check)
-    if output:
-        output.write_text(json.dumps(result, indent=1))
-    print("\n".join(f"{k:12} {v:.4f}" if isinstance(v, float) else f"{k:12} {v}" for k, v in result.items()))
+    codec, pictures = Codec(model, device), draw(data, tile, images, crop)
+    run = Run("lengths", codec.model, data=data, tile=tile, images=images, crop=crop, published=published)
+    result = run.result([measure(codec, pictures, check), *lossless_rows(pictures)])
+    save(result, output, plot)
+    show(result)
 
 
 if __name__ == "__main__":

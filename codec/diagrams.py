@@ -109,7 +109,12 @@ def plain(words: str) -> str:
 
 
 def draw(diagrams: list[Diagram], kind: str = "png") -> bytes:
-    """A picture of them side by side, at most two in a row; png or svg. A name has one colour throughout."""
+    """A picture of them side by side, at most two in a row; png or svg. A name has one colour throughout.
+
+    ValueError if there are none.
+    """
+    if not diagrams:
+        raise ValueError("there is no diagram to draw")
     import matplotlib
     from matplotlib.figure import Figure
 
