@@ -9,20 +9,22 @@ interpolated in the logarithm of both.
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 
 import click
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from codec import progressive
 from codec.api import Codec
+from codec.diagrams import OURS, Axis, Diagram, Series
 from codec.plan import Plan
 from codec.ratecontrol import probe, spending_for
 from ddpm.data import load_images
 from ddpm.likelihood import to_unit
+
+from .results import Run, Table, output_options, save, show
 
 RATES = (0.1, 0.2, 0.4, 0.8, 1.2)
 
@@ -39,8 +41,8 @@ def pick(source: str, tile: int | None, images: int, crop: int, seed: int = 0) -
 def curve(codec: Codec, plan: Plan, x: torch.Tensor, channel: str, batch: int) -> dict:
     """Mean bits/dim sent before each level and the RMSE of `mean` there, both over all of x."""
     rate, mse, ideal = [], [], []
-    for part in x.split(batch):
-        part = to_unit(part)
+    for part in tqdm(x.split(batch), f"{channel}, {plan.steps} steps", disable=None):
+        part = to_unit(part.to(codec.model.device))
         cost = probe(codec.model, plan, part, False)
         surplus = codec.model.coding["surplus"]
         spending = [spending_for(plan, c, math.inf, surplus) for c in cost]
@@ -98,7 +100,8 @@ def cut(coding: dict, gamma: float) -> dict:
     return {**coding, **short, "tables": [table[: n + 1] for table in coding["tables"]]}
 
 
-def measure(codec: Codec, x: torch.Tensor, fine: int, batch: int, until: float = -math.inf) -> dict:
+def measure(codec: Codec, x: torch.Tensor, fine: int, batch: int, until: float = -math.inf) -> list[dict]:
+    """Rows of the curves, and of the overheads at RATES as far as the chain reaches."""
     coding = codec.model.coding
     try:
         codec.model.coding = short = cut(coding, until)
@@ -108,16 +111,37 @@ def measure(codec: Codec, x: torch.Tensor, fine: int, batch: int, until: float =
         curves[f"ideal {fine} steps"] = curve(codec, codec.plan(*x.shape[2:], False), x, "ideal", batch)
     finally:
         codec.model.coding = coding
-    rows = []
+    rows, about = [], {"images": len(x), "size": list(x.shape[2:]), "steps": plan.steps, "fine": fine}
     for rate in RATES:
         if rate > curves["trellis"]["bits_per_dim"][-1]:
             break
         rmse = rmse_at(curves["trellis"], rate)
         same, limit = rate_at(curves["ideal"], rmse), rate_at(curves[f"ideal {fine} steps"], rmse)
-        rows.append(
-            {"bits_per_dim": rate, "rmse": rmse, "over_same_steps": rate / same - 1, "over_fine": rate / limit - 1}
-        )
-    return {"model": codec.model.name, "images": len(x), "steps": plan.steps, "curves": curves, "overhead": rows}
+        over = {"bits_per_dim": rate, "rmse": rmse, "over_same_steps": rate / same - 1, "over_fine": rate / limit - 1}
+        rows.append(about | {"what": "overhead"} | over)
+    return rows + [about | {"what": "curve", "name": name} | points for name, points in curves.items()]
+
+
+def present(result: dict) -> tuple[list[Diagram], list[Table]]:
+    """The curves of bits/dim and RMSE, and what the code costs over the ideal ones at equal RMSE."""
+    curves = [r for r in result["rows"] if r["what"] == "curve"]
+    over = [r for r in result["rows"] if r["what"] == "overhead"]
+    series = []
+    for c in curves:
+        kept = [(b, e) for b, e in zip(c["bits_per_dim"], c["rmse"]) if b > 0]
+        how = (f"{OURS}, trellis", "line") if c["name"] == "trellis" else (c["name"], "ideal")
+        series.append(Series(how[0], *map(list, zip(*kept)), how[1]))
+    fine = over[0]["fine"] if over else ""
+    table = Table(
+        "overhead",
+        ["bits/dim", "RMSE", "over the ideal, same steps", f"over the ideal, {fine} steps"],
+        [
+            [f"{r['bits_per_dim']:g}", f"{r['rmse']:.2f}", f"{r['over_same_steps']:.1%}", f"{r['over_fine']:.1%}"]
+            for r in over
+        ],
+    )
+    title = f"the chain over an ideal channel, {len(curves) and curves[0]['images']} pictures"
+    return [Diagram(title, Axis("bits/dim, payload", "log"), Axis("RMSE", "log"), series)], [table]
 
 
 @click.command()
@@ -129,16 +153,15 @@ def measure(codec: Codec, x: torch.Tensor, fine: int, batch: int, until: float =
 @click.option("--fine", default=250, show_default=True, help="Steps of the finer ideal chain.")
 @click.option("--batch", default=48, show_default=True)
 @click.option("--until", default=-math.inf, help="Cut the chain where gamma (-log SNR) is below; saves time.")
-@click.option("-o", "--output", type=Path)
-def main(data, tile, images, crop, model, fine, batch, until, output):
+@click.option("--device", default="auto", show_default=True)
+@output_options
+def main(data, tile, images, crop, model, fine, batch, until, device, output, plot):
     """Measure the overhead of the coded chain over the ideal channel."""
-    result = measure(Codec(model), pick(data, tile, images, crop), fine, batch, until)
-    if output:
-        output.write_text(json.dumps(result, indent=1))
-    print(f"{result['model']}, {result['images']} pictures, {result['steps']} steps; payload only, at equal RMSE")
-    print("bits/dim   RMSE   over ideal, same steps   over ideal, fine")
-    for row in result["overhead"]:
-        print(f"{row['bits_per_dim']:8.2f} {row['rmse']:6.2f} {row['over_same_steps']:15.1%} {row['over_fine']:20.1%}")
+    codec, x = Codec(model, device), pick(data, tile, images, crop)
+    run = Run("chain", codec.model, data=data, tile=tile, crop=crop, until=until if math.isfinite(until) else None)
+    result = run.result(measure(codec, x, fine, batch, until))
+    save(result, output, plot)
+    show(result)
 
 
 if __name__ == "__main__":

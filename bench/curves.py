@@ -26,7 +26,7 @@ from codec.api import psnr
 from codec.pictures import read_picture
 
 from .bd import bd_rate
-from .kodak import judge, judge_file
+from .judge import judge, judge_file
 from .peers import PEERS, modern
 
 OURS = "ddpm-codec"

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from bench.msssim import ms_ssim, ssim_parts
 from bench.peers import PEERS, at_least
@@ -68,3 +69,18 @@ def test_a_long_measurement_goes_on_where_it_stopped(model, tmp_path, monkeypatc
     assert parted["decode_s"] > 0
     with pytest.raises(ValueError, match="another measurement"):
         archive.measure(model, pictures[:-1], 6, 2, True, keep=tmp_path)
+
+
+def test_the_chain_over_an_ideal_channel(codec):
+    from bench import chain, results
+
+    x = torch.from_numpy(np.stack([smooth_picture(16, 16, s) for s in range(2)])).permute(0, 3, 1, 2)
+    rows = chain.measure(codec, x, fine=40, batch=2)
+    found = results.Run("chain", codec.model).result(rows)
+    [table] = results.tables_of(found)
+    assert len(table.rows) == sum(r["what"] == "overhead" for r in rows) > 0
+    for r in rows:
+        if r["what"] == "overhead":
+            assert -0.2 < r["over_same_steps"] < r["over_fine"] + 0.3 < 5
+    names = [s["name"] for s in found["diagrams"][0]["series"]]
+    assert names == ["ddpm-codec, trellis", "ideal", "ideal 40 steps"]
