@@ -8,19 +8,18 @@ The first walks: every z_s is drawn from q given the z_t before it, as over an i
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import click
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from codec import Codec, Target
+from codec.diagrams import Diagram
 from codec.likelihood import Coded
 from ddpm.bound import Bound, bound
 
 from .pick import alike, draw
+from .results import Run, Table, output_options, save, show
 
 
 def measure(codec: Codec, pictures: list[np.ndarray], batch: int) -> dict:
@@ -40,13 +39,27 @@ def measure(codec: Codec, pictures: list[np.ndarray], batch: int) -> dict:
     found, walked = Bound.merge(drawn), np.array(walked)
     gap = walked - found.parts[:, :2].sum(1)
     return {
-        "model": codec.model.name,
         "images": len(walked),
         "walked_bits_per_dim": float(walked.mean()),
         "bound_bits_per_dim": found.rate,
         "difference": float(gap.mean() / found.rate),
         "stderr": float(gap.std(ddof=1) / len(gap) ** 0.5 / found.rate),
     }
+
+
+def present(result: dict) -> tuple[list[Diagram], list[Table]]:
+    """One table."""
+    columns = ["pictures", "bits/dim over an ideal channel", "bound of the same steps", "difference"]
+    lines = [
+        [
+            str(r["images"]),
+            f"{r['walked_bits_per_dim']:.4f}",
+            f"{r['bound_bits_per_dim']:.4f}",
+            f"{r['difference']:+.2%} +- {r['stderr']:.2%}",
+        ]
+        for r in result["rows"]
+    ]
+    return [], [Table("agreement", columns, lines)]
 
 
 @click.command()
@@ -56,15 +69,14 @@ def measure(codec: Codec, pictures: list[np.ndarray], batch: int) -> dict:
 @click.option("--batch", default=50, show_default=True)
 @click.option("--model", default="cifar10", show_default=True)
 @click.option("--device", default="auto", show_default=True)
-@click.option("-o", "--output", type=Path)
-def main(data, tile, images, batch, model, device, output):
+@output_options
+def main(data, tile, images, batch, model, device, output, plot):
     """Measure the agreement on pictures of one size, drawn at random."""
-    result = measure(Codec(model, device), draw(data, tile, images), batch)
-    if output:
-        output.write_text(json.dumps(result, indent=1))
-    print(f"{result['model']}, {result['images']} pictures, bits/dim of all steps")
-    print(f"ideal channel {result['walked_bits_per_dim']:.4f}, bound {result['bound_bits_per_dim']:.4f}")
-    print(f"difference {result['difference']:+.2%} +- {result['stderr']:.2%}")
+    codec = Codec(model, device)
+    run = Run("agreement", codec.model, data=data, tile=tile)
+    result = run.result([measure(codec, draw(data, tile, images), batch)])
+    save(result, output, plot)
+    show(result)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ what it is where only a cell of the finer one does; 1 if no border of the coarse
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -19,10 +18,12 @@ import torch
 
 from codec import Codec, Target
 from codec.denoise import enlarge, scale_at, seen_at
+from codec.diagrams import Diagram
 from codec.pictures import read_picture
 from codec.progressive import Chain, follow, shown
 
 from .demo import mse
+from .results import Run, Table, save, show
 
 AMPLIFIED = 8
 
@@ -95,25 +96,39 @@ def draw(rows: list[dict], path: Path) -> None:
     figure.savefig(path, dpi=90)
 
 
+def present(result: dict) -> tuple[list[Diagram], list[Table]]:
+    """One table; what is to be seen are pictures, which ``draw`` makes."""
+    columns = ["gamma", "size", "RMSE of the change", "of the step before", "seam"]
+    lines = [
+        [
+            f"{r['gamma']:.2f}",
+            f"1/{r['from']} to 1/{r['to']}",
+            f"{r['rmse']:.2f}",
+            f"{r['rmse_of_the_step_before']:.2f}",
+            f"{r['seam']:.3f}",
+        ]
+        for r in result["rows"]
+    ]
+    return [], [Table("boundaries", columns, lines)]
+
+
 @click.command()
 @click.argument("picture", type=Path)
 @click.option("--rate", default=0.3, show_default=True, help="Bits/dim.")
 @click.option("--model", default="photo", show_default=True)
-@click.option("-o", "--output", type=Path)
-@click.option("-p", "--plot", type=Path)
-def main(picture, rate, model, output, plot):
+@click.option("--device", default="auto", show_default=True)
+@click.option("-o", "--output", type=Path, help="JSON.")
+@click.option("-p", "--plot", type=Path, help="The pictures.")
+def main(picture, rate, model, device, output, plot):
     """Follow a file of PICTURE."""
-    codec = Codec(model)
+    codec = Codec(model, device)
+    run = Run("boundaries", codec.model, picture=picture, rate=rate)
     [file] = codec.encode([read_picture(picture)], Target(bits_per_dim=rate))
     rows = boundaries(codec, file.data)
     figures = [{k: v for k, v in r.items() if k not in ("before", "after")} for r in rows]
-    for r in figures:
-        print(
-            f"gamma {r['gamma']:6.2f}  1/{r['from']} -> 1/{r['to']}  RMSE {r['rmse']:.2f} "
-            f"(the step before {r['rmse_of_the_step_before']:.2f})  seam {r['seam']:.3f}"
-        )
-    if output:
-        output.write_text(json.dumps({"model": model, "rate": rate, "rows": figures}, indent=1))
+    result = run.result(figures)
+    save(result, output)
+    show(result)
     if plot and rows:
         draw(rows, plot)
 
