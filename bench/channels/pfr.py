@@ -1,0 +1,113 @@
+"""Poisson functional representation: a true sample of q by the index of one candidate (Li & El Gamal 2018).
+
+Candidates Z_1, Z_2, ... from p arrive at the times T_1 < T_2 < ... of a Poisson process of rate 1. Their theorem 1:
+
+    K = argmin_i T_i / w(Z_i),   w = q/p,    then Z_K ~ q and E log2 K <= KL + log2(e) / e + 1
+
+K is coded under the Zipf distribution of their proof, pmf(k) = k^-lambda / zeta(lambda) with
+lambda = 1 + 1 / (KL + log2(e) / e + 1). The number of candidates to look at grows faster than 2^KL, so the dimensions
+are cut into chunks of a few bits of KL; an arithmetic coder writes all indices as one message (lengths are ideal, and
+its end is counted).
+
+The textbook stops where T_i / max w exceeds the smallest ratio S so far, but w has no maximum where q and p are equally
+wide. What is bounded is the chance that any later candidate wins. Of those after time T, as many as
+
+    int_T^inf P_p(w > t / S) dt  =  S E_p (w - T / S)_+  <=  S c_u (T / S)^-u E_p w^(1 + u),    c_u = u^u / (1 + u)^(1 + u)
+
+are expected to have a smaller ratio, for every u > 0; the Gaussian moments are known. The search ends where the least of
+these over a few u is below ``tolerance``: a chunk's distribution is then within that total variation of q.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import xlogy, zeta
+
+from .gaussian import ARRIVALS, CANDIDATES, constant, join, linear_and_square, random, split, whole
+
+BLOCK = 512  # candidates that are made at once
+POWERS = np.geomspace(0.1, 16, 32)  # u
+
+
+@dataclass(frozen=True, eq=False)
+class PFR:
+    """D = len(r) dimensions and a KL of ``bits`` bits, in chunks of about ``chunk`` bits; both sides know all of these.
+
+    A chunk's search is given up after ``limit`` candidates, and the best so far is sent: it is then no true sample.
+    """
+
+    r: np.ndarray
+    bits: float
+    chunk: float = 4
+    seed: int = 0
+    tolerance: float = 2.0**-10
+    limit: int = 1 << 18
+
+    @property
+    def chunks(self) -> int:
+        return min(math.ceil(self.bits / self.chunk), len(self.r))
+
+    def search(self, delta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The indices K, (n,) int64 from 1, and how many later winners are expected at most, (n,)."""
+        parts = zip(split(delta, self.r, self.chunks), split(self.r, self.r, self.chunks))
+        found = [self._first_arrival(i, *part) for i, part in enumerate(parts)]
+        return np.array([k for k, _ in found]), np.array([missed for _, missed in found])
+
+    def encode(self, delta: np.ndarray) -> np.ndarray:
+        """The indices K, (n,) int64 from 1."""
+        return self.search(delta)[0]
+
+    def decode(self, indices: np.ndarray) -> np.ndarray:
+        dims = map(len, split(self.r, self.r, self.chunks))
+        blocks = [(*divmod(int(k) - 1, BLOCK), d) for k, d in zip(indices, dims)]
+        return join([self._candidates(i, block, d)[row] for i, (block, row, d) in enumerate(blocks)], self.r)
+
+    def length(self, indices: np.ndarray) -> int:
+        return whole(zipf_bits(indices, self.bits / self.chunks).sum())
+
+    def _candidates(self, chunk: int, block: int, dims: int) -> np.ndarray:
+        """(BLOCK, dims) float32 from p: a block of a chunk's candidates."""
+        return random(CANDIDATES, self.seed, chunk << 32 | block).standard_normal((BLOCK, dims), np.float32)
+
+    def _first_arrival(self, chunk: int, delta: np.ndarray, r: np.ndarray) -> tuple[int, float]:
+        """K and the later winners expected at most, of one chunk."""
+        (a, b), at_zero, moments = linear_and_square(delta, r), constant(delta, r), log_moments(delta, r)
+        a, b = a.astype(np.float32), b.astype(np.float32)
+        arrivals = random(ARRIVALS, self.seed, chunk)
+        now, least, K, missed = 0.0, math.inf, 0, math.inf  # least: ln S
+        for block in range(-(-self.limit // BLOCK)):
+            times = now + arrivals.standard_exponential(BLOCK).cumsum()
+            candidates = self._candidates(chunk, block, len(delta))
+            log_w = at_zero + candidates @ a
+            if b.any():
+                log_w += candidates**2 @ b
+            ratios = np.log(times) - log_w
+            best, now = int(ratios.argmin()), times[-1]
+            if ratios[best] < least:
+                least, K = float(ratios[best]), 1 + block * BLOCK + best
+            missed = later_winners(math.log(now), least, moments)
+            if missed < self.tolerance:
+                break
+        return K, missed
+
+
+def log_moments(delta: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """ln E_p w^(1 + u) for every u of POWERS, in closed form: each dimension is a Gaussian integral."""
+    v = 1 + POWERS[:, None]
+    spread = 1 + v * r
+    return (v * (np.log1p(r) - delta**2) - np.log(spread) + v**2 * (1 + r) * delta**2 / spread).sum(1) / 2
+
+
+def later_winners(log_time: float, log_least: float, moments: np.ndarray) -> float:
+    """How many candidates after the time T are expected at most to have a smaller ratio than S."""
+    c = xlogy(POWERS, POWERS) - xlogy(1 + POWERS, 1 + POWERS)
+    return math.exp(min(0.0, float((log_least + c - POWERS * (log_time - log_least) + moments).min())))
+
+
+def zipf_bits(k: np.ndarray, kl: float) -> np.ndarray:
+    """-log2 of the Zipf pmf of integers k >= 1, for indices whose KL is ``kl`` bits."""
+    power = 1 + 1 / (kl + math.log2(math.e) / math.e + 1)
+    return power * np.log2(k) + math.log2(zeta(power))
