@@ -48,31 +48,37 @@ def _sum(rows: list[dict]) -> dict:
 
 
 def named(scheme: str, parameters: dict) -> str:
-    return " ".join([scheme, *(f"{k} {v}" for k, v in parameters.items())])
+    return " ".join([scheme, *(f"{k} {v:g}" for k, v in parameters.items())])
 
 
 def show(rows: list[dict]) -> None:
-    """The table, and the trellis against the others."""
     print(
         "                         KL  bits/KL  efficiency      along  std along  across  given up  encode s  decode s"
     )
     for r in rows:
         error, std = (f"{r[k]:.3f}" if r[k] is not None else "" for k in ("efficiency_stderr", "std_along"))
+        efficiency = f"{r['efficiency']:.3f} {'+- ' * bool(error)}{error}"
         print(
-            f"{named(r['scheme'], r['parameters']):20} {r['kl']:6.0f} {r['bits_over_kl']:8.3f}  {r['efficiency']:.3f}"
-            f" {'+- ' + error if error else '':8} {r['mean_along_over_target']:6.3f} {std:>10} {r['variance_across']:7.3f}"
+            f"{named(r['scheme'], r['parameters']):20} {r['kl']:6.0f} {r['bits_over_kl']:8.3f}  {efficiency:14}"
+            f" {r['mean_along_over_target']:6.3f} {std:>10} {r['variance_across']:7.3f}"
             f" {r['given_up']:9.1%} {r['encode_seconds']:9.4f} {r['decode_seconds']:9.4f}"
         )
-    for other in ("best-of-n", "pfr"):
-        for p in at_equal_bits(rows, other):
+
+
+def show_comparisons(rows: list[dict], other: str) -> None:
+    """Of the largest trellis with another scheme, in the order of bits."""
+    most = max((r["parameters"]["memory"] for r in rows if r["scheme"] == "trellis"), default=0)
+    for p in at_equal_bits(rows, other):
+        if p["memory"] == most:
             print(
-                f"at {p['bits']:.0f} bits the trellis of memory {p['memory']} has efficiency {p['efficiency']:.3f},"
-                f" {named(other, p['other'])} {p['other_efficiency']:.3f}: {p['saved']:.0%} fewer bits for the same"
+                f"{p['bits']:6.0f} bits: trellis {p['efficiency']:.3f}, {named(other, p['other'])}"
+                f" {p['other_efficiency']:.3f}; {p['saved']:.0%} fewer bits for the same"
             )
-        for p in in_equal_time(rows, other):
+    for p in in_equal_time(rows, other):
+        if p["memory"] == most:
             print(
-                f"at KL {p['kl']:.0f} the trellis of memory {p['memory']} has efficiency {p['efficiency']:.3f},"
-                f" {named(other, p['other'])} {p['other_efficiency']:.3f} in {p['times']:.2g} times its time"
+                f"{p['kl']:6.0f} bits of KL: trellis {p['efficiency']:.3f}, {named(other, p['other'])}"
+                f" {p['other_efficiency']:.3f} in {p['times']:.2g} times its time"
             )
 
 
@@ -86,7 +92,7 @@ def show(rows: list[dict]) -> None:
     "--pfr-chunk", default="2,4", show_default=True, help="Of pfr, bits of KL; time grows by 4 a bit or more."
 )
 @click.option("--draws", default=60, show_default=True, help="Of a row; with --chain, of each step.")
-@click.option("--seconds", default=1.5, show_default=True, help="For a row; with --chain, for each step.")
+@click.option("--seconds", default=3.0, show_default=True, help="For a row; with --chain, for each step.")
 @click.option("--chain", is_flag=True, help="Channels of a small photograph's chain, not random directions.")
 @click.option("--model", default="cifar10", show_default=True, help="For --chain.")
 @click.option("--threads", default=1, show_default=True)
@@ -107,7 +113,10 @@ def main(dims, bits, schemes, memory, chunk, pfr_chunk, draws, seconds, chain, m
         rows += [({"step": k} if chain else {}) | measure(setting, cases, seconds) for setting in chosen]
         if output:
             output.write_text(json.dumps(rows, indent=1))
-    show(over_steps(rows) if chain else rows)
+    rows = over_steps(rows) if chain else rows
+    show(rows)
+    for other in ("best-of-n", "pfr"):
+        show_comparisons(rows, other)
 
 
 if __name__ == "__main__":

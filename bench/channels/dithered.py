@@ -10,9 +10,9 @@ Given u, k is coded under p = N(0, v) convolved with that uniform, v = E delta^2
 
     P(k | u) = Phi((y + w/2) / sqrt(v)) - Phi((y - w/2) / sqrt(v))
 
-On average that takes I(delta; delta + w U) bits, ``expected_bits``. For small v it falls as sqrt(v), as only deltas that
-carry the error over an edge tell anything, whereas the Gaussian channel's KL falls as v: the smaller a dimension's share
-of the bits, the more of them are lost. At rates of many bits it loses log2(2 pi e / 12) / 2 = 0.25 bits per dimension.
+On average that takes I(delta; delta + w U) bits, ``expected_bits``. For small v it falls as sqrt(v), for a delta only
+tells something where it carries the error over an edge, while the Gaussian channel's KL falls as v: the smaller a
+dimension's share of the bits, the more of them are lost. For large v the loss is log2(2 pi e / 12) / 2 = 0.25 bits.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class PFR:
     bits: float
     chunk: float = 4
     seed: int = 0
-    tolerance: float = 2.0**-10
+    tolerance: float = 2.0**-8
     limit: int = 1 << 18
 
     @property
@@ -102,7 +102,8 @@ class Later:
         S (Phi(d - c) - T / S Phi(-c)),    c = (ln(T / S) + d^2 / 2) / d
 
     Otherwise, for every u > 0, (w - x)_+ <= c_u x^-u w^(1 + u) with c_u = u^u / (1 + u)^(1 + u), and the moments of w
-    under p are Gaussian integrals; the least of the bounds by a few u is taken. It costs some three times the candidates.
+    under p are Gaussian integrals; the least of the bounds by a few u is taken, at the
+    price of some three times the candidates.
     """
 
     def __init__(self, delta: np.ndarray, r: np.ndarray):
