@@ -23,6 +23,7 @@ from codec import Codec
 from .channels.cases import directions, walk
 from .channels.compare import at_equal_bits, in_equal_time
 from .channels.measure import measure, settings
+from .channels.pfr import LIMIT
 from .method import small_picture
 
 SCHEMES = "trellis,sampled,best-of-n,pfr,dithered"
@@ -91,17 +92,18 @@ def show_comparisons(rows: list[dict], other: str) -> None:
 @click.option(
     "--pfr-chunk", default="2,4", show_default=True, help="Of pfr, bits of KL; time grows by 4 a bit or more."
 )
+@click.option("--pfr-limit", default=LIMIT, show_default=True, help="log2 of the candidates of a chunk of pfr.")
 @click.option("--draws", default=60, show_default=True, help="Of a row; with --chain, of each step.")
 @click.option("--seconds", default=3.0, show_default=True, help="For a row; with --chain, for each step.")
 @click.option("--chain", is_flag=True, help="Channels of a small photograph's chain, not random directions.")
 @click.option("--model", default="cifar10", show_default=True, help="For --chain.")
 @click.option("--threads", default=1, show_default=True)
 @click.option("-o", "--output", type=Path)
-def main(dims, bits, schemes, memory, chunk, pfr_chunk, draws, seconds, chain, model, threads, output):
+def main(dims, bits, schemes, memory, chunk, pfr_chunk, pfr_limit, draws, seconds, chain, model, threads, output):
     """Efficiency of the trellis and its peers, by message length or over a chain."""
     torch.set_num_threads(threads)
     memories, chunks = ([int(v) for v in text.split(",")] for text in (memory, chunk))
-    chosen = settings(memories, chunks, [float(v) for v in pfr_chunk.split(",")])
+    chosen = settings(memories, chunks, [float(v) for v in pfr_chunk.split(",")], pfr_limit)
     chosen = [s for s in chosen if s.scheme in schemes.split(",")]
     if chain:
         steps = walk(Codec(model, "cpu"), small_picture())

@@ -8,11 +8,11 @@ import numpy as np
 
 from codec.randomness import generator
 
-CANDIDATES, ARRIVALS, CHOICE, DITHER, PICTURE = range(65, 70)  # purposes that the codec does not use
+CANDIDATES, ARRIVALS, CHOICE, DITHER = range(65, 69)  # purposes that the codec does not use
 
 
 def random(purpose: int, seed: int, stream: int) -> np.random.Generator:
-    """The numbers of the stream named by (purpose, seed, stream); the same for a version of NumPy."""
+    """The stream named by (purpose, seed, stream). Versions of NumPy may draw Gaussians from it differently."""
     return np.random.Generator(generator(purpose, seed, stream))
 
 

@@ -18,7 +18,7 @@ from .best_of_n import BestOfN
 from .cases import Case
 from .dithered import Dithered
 from .gaussian import linear_and_square
-from .pfr import PFR
+from .pfr import LIMIT, PFR
 from .trellis import TrellisScheme
 
 LEAST_DRAWS = 2
@@ -33,18 +33,25 @@ class Setting:
     make: Callable[[Case, int], object]
 
 
-def settings(memories: list[int], chunks: list[int], pfr_chunks: list[float]) -> list[Setting]:
-    """Of all schemes; paths are drawn in the largest trellis. Messages of a fixed length have a bit for each of KL."""
+def settings(memories: list[int], chunks: list[int], pfr_chunks: list[float], limit: int = LIMIT) -> list[Setting]:
+    """Of all schemes; paths are drawn in the largest trellis. Messages of a fixed length have a bit for each of KL.
+
+    ``limit`` is the log2 of the candidates that PFR looks at for a chunk.
+    """
 
     def trellis(memory, sampled=False):
         name = "sampled" if sampled else "trellis"
         return Setting(name, {"memory": memory}, lambda c, seed: TrellisScheme(c.r, c.bits, memory, sampled, seed))
 
+    def pfr(chunk):
+        make = lambda c, seed: PFR(c.r, c.kl, chunk, seed, limit=1 << limit)  # noqa: E731
+        return Setting("pfr", {"chunk": chunk, "limit": limit}, make)
+
     return [
         *(trellis(m) for m in memories),
         trellis(max(memories), sampled=True),
         *(Setting("best-of-n", {"chunk": n}, lambda c, seed, n=n: BestOfN(c.r, c.bits, n)) for n in chunks),
-        *(Setting("pfr", {"chunk": n}, lambda c, seed, n=n: PFR(c.r, c.kl, n, seed)) for n in pfr_chunks),
+        *(pfr(n) for n in pfr_chunks),
         Setting("dithered", {}, lambda c, seed: Dithered(c.r, c.v, seed)),
     ]
 

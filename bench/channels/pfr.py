@@ -29,6 +29,7 @@ from scipy.special import ndtr, xlogy, zeta
 from .gaussian import ARRIVALS, CANDIDATES, constant, join, linear_and_square, random, split, whole
 
 BLOCK = 512  # candidates that are made at once
+LIMIT = 18  # log2 of the candidates of a chunk
 POWERS = np.geomspace(0.1, 16, 32)  # u
 
 
@@ -44,7 +45,7 @@ class PFR:
     chunk: float = 4
     seed: int = 0
     tolerance: float = 2.0**-8
-    limit: int = 1 << 18
+    limit: int = 1 << LIMIT
 
     @property
     def chunks(self) -> int:
