@@ -54,13 +54,13 @@ def named(scheme: str, parameters: dict) -> str:
 
 def show(rows: list[dict]) -> None:
     print(
-        "                         KL  bits/KL  efficiency      along  std along  across  given up  encode s  decode s"
+        "                         KL draws  bits/KL  efficiency      along  std along  across  given up  encode s  decode s"
     )
     for r in rows:
         error, std = (f"{r[k]:.3f}" if r[k] is not None else "" for k in ("efficiency_stderr", "std_along"))
         efficiency = f"{r['efficiency']:.3f} {'+- ' * bool(error)}{error}"
         print(
-            f"{named(r['scheme'], r['parameters']):20} {r['kl']:6.0f} {r['bits_over_kl']:8.3f}  {efficiency:14}"
+            f"{named(r['scheme'], r['parameters']):20} {r['kl']:6.0f} {r['draws']:5} {r['bits_over_kl']:8.3f}  {efficiency:14}"
             f" {r['mean_along_over_target']:6.3f} {std:>10} {r['variance_across']:7.3f}"
             f" {r['given_up']:9.1%} {r['encode_seconds']:9.4f} {r['decode_seconds']:9.4f}"
         )

@@ -2,7 +2,7 @@
 
 Both sides draw N candidates from p; the index of one is sent, log2 N bits. Minimal random coding (Havasi et al. 2019,
 algorithm 1) draws it in proportion to q/p; the largest weight instead is what ordered random coding is without its
-ordering (Theis & Yosri 2022, section 3). Work and memory grow as N, so a message is cut into chunks of a few bits, each
+ordering (Theis & Yosri 2022). Work and memory grow as N, so a message is cut into chunks of a few bits, each
 for its share of the dimensions. As with the labels of the trellis, one table of candidates serves all chunks.
 """
 
