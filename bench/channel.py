@@ -53,15 +53,14 @@ def named(scheme: str, parameters: dict) -> str:
 
 
 def show(rows: list[dict]) -> None:
-    print(
-        "                         KL draws  bits/KL  efficiency      along  std along  across  given up  encode s  decode s"
-    )
+    """The table; its columns are those of ``measure``."""
+    print(f"{'KL':>27} draws bits/KL  efficiency      along std along  across  given up  encode s  decode s")
     for r in rows:
         error, std = (f"{r[k]:.3f}" if r[k] is not None else "" for k in ("efficiency_stderr", "std_along"))
         efficiency = f"{r['efficiency']:.3f} {'+- ' * bool(error)}{error}"
         print(
-            f"{named(r['scheme'], r['parameters']):20} {r['kl']:6.0f} {r['draws']:5} {r['bits_over_kl']:8.3f}  {efficiency:14}"
-            f" {r['mean_along_over_target']:6.3f} {std:>10} {r['variance_across']:7.3f}"
+            f"{named(r['scheme'], r['parameters']):20} {r['kl']:6.0f} {r['draws']:5} {r['bits_over_kl']:7.3f}"
+            f"  {efficiency:14} {r['mean_along_over_target']:6.3f} {std:>9} {r['variance_across']:7.3f}"
             f" {r['given_up']:9.1%} {r['encode_seconds']:9.4f} {r['decode_seconds']:9.4f}"
         )
 

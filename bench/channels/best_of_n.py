@@ -1,8 +1,8 @@
 """The best of N = 2^bits shared candidates: minimal random coding with the largest weight in place of a drawn one.
 
 Both sides draw N candidates from p; the index of one is sent, log2 N bits. Minimal random coding (Havasi et al. 2019,
-algorithm 1) draws it in proportion to q/p; the largest weight instead is what ordered random coding is without its
-ordering (Theis & Yosri 2022). Work and memory grow as N, so a message is cut into chunks of a few bits, each
+algorithm 1) draws it in proportion to q/p (Theis & Yosri 2022 compare the kinds). The largest weight instead reaches
+farther along delta for the same bits. Work and memory grow as N, so a message is cut into chunks of a few bits, each
 for its share of the dimensions. As with the labels of the trellis, one table of candidates serves all chunks.
 """
 

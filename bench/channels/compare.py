@@ -49,6 +49,5 @@ def _settings(rows: list[dict], scheme: str) -> list[dict]:
 
 
 def _pair(ours: dict, setting: dict, efficiency: float) -> dict:
-    return {"memory": ours["parameters"]["memory"], "efficiency": ours["efficiency"], "other": setting} | {
-        "other_efficiency": efficiency
-    }
+    own = {"memory": ours["parameters"]["memory"], "efficiency": ours["efficiency"]}
+    return own | {"other": setting, "other_efficiency": efficiency}

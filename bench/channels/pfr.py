@@ -103,8 +103,8 @@ class Later:
         S (Phi(d - c) - T / S Phi(-c)),    c = (ln(T / S) + d^2 / 2) / d
 
     Otherwise, for every u > 0, (w - x)_+ <= c_u x^-u w^(1 + u) with c_u = u^u / (1 + u)^(1 + u), and the moments of w
-    under p are Gaussian integrals; the least of the bounds by a few u is taken, at the
-    price of some three times the candidates.
+    under p are Gaussian integrals. The least of the bounds by a few u is taken; it costs two to four times as many
+    candidates as the mean itself would.
     """
 
     def __init__(self, delta: np.ndarray, r: np.ndarray):
