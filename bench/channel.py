@@ -1,73 +1,123 @@
-"""The channel simulation alone: efficiency, sample bias and time, by message length; all bits counted.
+"""The channel simulation alone, the codec's trellis beside its peers: bits, efficiency, sample bias and time.
 
-    python -m bench.channel [--dims 3072] [--bits 32,64,128,256,512] [--memory 14] [--draws 60] -o channel.json
+    python -m bench.channel [--dims 3072] [--bits 32,64,128,256,512] [--memory 10,14] [--schemes trellis,pfr] [-o FILE]
+    python -m bench.channel --chain [--model cifar10] [-o FILE]    # the channels of a real picture's chain
 
-Efficiency e = (E<delta, zeta>/|delta|)^2 / (2 ln 2 bits); 1 is the information-theoretic limit. Bias: a draw from q has
-the mean |delta| along delta and variance 1 across; the table shows what zeta has where KL = bits.
+All schemes get the same deltas, and all bits that a decoder needs are counted, of whole messages whose end is known;
+both sides know the KL of a channel, as the codec's tables tell it. A row has --draws draws or as many as --seconds
+allow, two at least. Tables of labels and candidates are made before the clock starts. What the columns mean:
+channels/measure.py; with --chain they are sums over steps, bits and seconds, and means weighted by KL.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import time
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
 
-from codec.trellis import Trellis, decode, encode
+from codec import Codec
+
+from .channels.cases import directions, walk
+from .channels.compare import at_equal_bits, in_equal_time
+from .channels.measure import measure, settings
+from .channels.pfr import LIMIT
+from .method import small_picture
+
+SCHEMES = "trellis,sampled,best-of-n,pfr,dithered"
 
 
-def measure(dims: int, bits: int, memory: int, draws: int, seed: int = 0) -> dict:
-    """Figures over ``draws`` random directions of delta."""
-    generator = torch.Generator().manual_seed(seed)
-    code, zeros = Trellis(dims, bits, memory), torch.zeros(dims)
-    length = math.sqrt(2 * math.log(2) * bits)
-    along, across, seconds = [], [], []
-    encode(code, torch.randn(dims, generator=generator), zeros)  # makes the labels
-    for _ in range(draws):
-        delta = torch.randn(dims, generator=generator)
-        delta *= length / delta.norm()
-        start = time.perf_counter()
-        message = encode(code, delta, zeros)
-        seconds.append(time.perf_counter() - start)
-        zeta = decode(code, message, zeros)
-        along.append(float(delta @ zeta) / length)
-        across.append(float(zeta @ zeta - along[-1] ** 2) / (dims - 1))
-    e = np.mean(along) ** 2 / (2 * math.log(2) * bits)
-    return {
-        "dims": dims,
-        "bits": bits,
-        "memory": code.memory,
-        "efficiency": float(e),
-        "efficiency_stderr": float(2 * e * np.std(along) / np.mean(along) / math.sqrt(draws)),
-        "mean_along_over_target": float(np.mean(along) / length),
-        "variance_across": float(np.mean(across)),
-        "seconds": float(np.median(seconds)),
+def over_steps(rows: list[dict]) -> list[dict]:
+    """One row for each scheme and setting, of a whole chain."""
+    groups = {}
+    for row in rows:
+        groups.setdefault((row["scheme"], *row["parameters"].items()), []).append(row)
+    return [_sum(group) for group in groups.values()]
+
+
+def _sum(rows: list[dict]) -> dict:
+    kl = np.array([r["kl"] for r in rows])
+    total = {key: sum(r[key] for r in rows) for key in ("kl", "bits", "encode_seconds", "decode_seconds")}
+    means = {
+        key: float(np.average([r[key] for r in rows], weights=kl))
+        for key in ("mean_along_over_target", "variance_across", "given_up")
     }
+    e = sum(r["efficiency"] * r["bits"] for r in rows) / total["bits"]
+    return rows[0] | total | means | {"bits_over_kl": total["bits"] / total["kl"], "efficiency": e}
+
+
+def named(scheme: str, parameters: dict) -> str:
+    return " ".join([scheme, *(f"{k} {v:g}" for k, v in parameters.items())])
+
+
+def show(rows: list[dict]) -> None:
+    """The table; its columns are those of ``measure``."""
+    print(f"{'KL':>27} draws bits/KL  efficiency      along std along  across  given up  encode s  decode s")
+    for r in rows:
+        error, std = (f"{r[k]:.3f}" if r[k] is not None else "" for k in ("efficiency_stderr", "std_along"))
+        efficiency = f"{r['efficiency']:.3f} {'+- ' * bool(error)}{error}"
+        print(
+            f"{named(r['scheme'], r['parameters']):20} {r['kl']:6.0f} {r['draws']:5} {r['bits_over_kl']:7.3f}"
+            f"  {efficiency:14} {r['mean_along_over_target']:6.3f} {std:>9} {r['variance_across']:7.3f}"
+            f" {r['given_up']:9.1%} {r['encode_seconds']:9.4f} {r['decode_seconds']:9.4f}"
+        )
+
+
+def show_comparisons(rows: list[dict], other: str) -> None:
+    """Of the largest trellis with another scheme, in the order of bits."""
+    most = max((r["parameters"]["memory"] for r in rows if r["scheme"] == "trellis"), default=0)
+    for p in at_equal_bits(rows, other):
+        if p["memory"] == most:
+            print(
+                f"{p['bits']:6.0f} bits: trellis {p['efficiency']:.3f}, {named(other, p['other'])}"
+                f" {p['other_efficiency']:.3f}; {p['saved']:.0%} fewer bits for the same"
+            )
+    for p in in_equal_time(rows, other):
+        if p["memory"] == most:
+            print(
+                f"{p['kl']:6.0f} bits of KL: trellis {p['efficiency']:.3f}, {named(other, p['other'])}"
+                f" {p['other_efficiency']:.3f} in {p['times']:.2g} times its time"
+            )
 
 
 @click.command()
 @click.option("--dims", default=3072, show_default=True)
-@click.option("--bits", default="32,64,128,256,512", show_default=True)
-@click.option("--memory", default=14, show_default=True)
-@click.option("--draws", default=60, show_default=True)
+@click.option("--bits", default="32,64,128,256,512", show_default=True, help="KL of a channel.")
+@click.option("--schemes", default=SCHEMES, show_default=True)
+@click.option("--memory", default="10,14", show_default=True, help="Of the trellis, bits.")
+@click.option("--chunk", default="8,12", show_default=True, help="Of best-of-n, bits.")
+@click.option(
+    "--pfr-chunk", default="2,4", show_default=True, help="Of pfr, bits of KL; time grows by 4 a bit or more."
+)
+@click.option("--pfr-limit", default=LIMIT, show_default=True, help="log2 of the candidates of a chunk of pfr.")
+@click.option("--draws", default=60, show_default=True, help="Of a row; with --chain, of each step.")
+@click.option("--seconds", default=3.0, show_default=True, help="For a row; with --chain, for each step.")
+@click.option("--chain", is_flag=True, help="Channels of a small photograph's chain, not random directions.")
+@click.option("--model", default="cifar10", show_default=True, help="For --chain.")
 @click.option("--threads", default=1, show_default=True)
 @click.option("-o", "--output", type=Path)
-def main(dims, bits, memory, draws, threads, output):
-    """Efficiency of the trellis by message length."""
+def main(dims, bits, schemes, memory, chunk, pfr_chunk, pfr_limit, draws, seconds, chain, model, threads, output):
+    """Efficiency of the trellis and its peers, by message length or over a chain."""
     torch.set_num_threads(threads)
-    rows = [measure(dims, int(b), memory, draws) for b in bits.split(",")]
-    if output:
-        output.write_text(json.dumps(rows, indent=1))
-    print("bits    M   efficiency        mean along / target   variance across   seconds")
-    for r in rows:
-        print(
-            f"{r['bits']:4} {r['memory']:4}   {r['efficiency']:.3f} +- {r['efficiency_stderr']:.3f}"
-            f" {r['mean_along_over_target']:20.3f} {r['variance_across']:17.3f} {r['seconds']:9.3f}"
-        )
+    memories, chunks = ([int(v) for v in text.split(",")] for text in (memory, chunk))
+    chosen = settings(memories, chunks, [float(v) for v in pfr_chunk.split(",")], pfr_limit)
+    chosen = [s for s in chosen if s.scheme in schemes.split(",")]
+    if chain:
+        steps = walk(Codec(model, "cpu"), small_picture())
+        groups = [[step.scrambled(seed, k) for seed in range(draws)] for k, step in enumerate(steps)]
+    else:
+        groups = [directions(dims, float(b), draws) for b in bits.split(",")]
+    rows = []
+    for k, cases in enumerate(groups):
+        rows += [({"step": k} if chain else {}) | measure(setting, cases, seconds) for setting in chosen]
+        if output:
+            output.write_text(json.dumps(rows, indent=1))
+    rows = over_steps(rows) if chain else rows
+    show(rows)
+    for other in ("best-of-n", "pfr"):
+        show_comparisons(rows, other)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,63 @@
+"""Channels to simulate: random directions of delta, and those that the chain of a real picture asks for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from codec import Codec, Target
+from codec.progressive import Chain, follow
+from codec.randomness import scramble
+from ddpm.gaussian import kl_nats
+from ddpm.likelihood import LN2, to_unit
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One channel to simulate: delta, r and E delta^2 (a number or (D,)), of which the encoder alone knows delta."""
+
+    delta: np.ndarray
+    r: np.ndarray
+    v: np.ndarray | float
+
+    @property
+    def kl(self) -> float:
+        """KL(q || p) in bits."""
+        return float(kl_nats(self.delta.astype(np.float64) ** 2, self.r.astype(np.float64)).sum()) / LN2
+
+    @property
+    def bits(self) -> int:
+        """Of a message with a bit for each bit of KL."""
+        return max(round(self.kl), 1)
+
+    def scrambled(self, seed: int, step: int) -> Case:
+        """Permuted and with random signs, as the codec does; r, which here is E delta^2, along with it."""
+        order, signs = (t.numpy() for t in scramble(seed, step, len(self.delta)))
+        r = self.r[order]
+        return Case(self.delta[order] * signs, r, r)
+
+
+def directions(dims: int, kl: float, draws: int) -> list[Case]:
+    """Random directions of a delta whose KL is so many bits at r = 0."""
+    length = math.sqrt(2 * math.log(2) * kl)
+    deltas = torch.randn(draws, dims, generator=torch.Generator().manual_seed(0))
+    deltas *= length / deltas.norm(dim=1, keepdim=True)
+    return [Case(delta, np.zeros(dims, np.float32), length**2 / dims) for delta in deltas.numpy()]
+
+
+@torch.inference_mode()
+def walk(codec: Codec, picture: np.ndarray) -> list[Case]:
+    """The channel of each step of a picture (H, W, 3) uint8, coded whole with the trellis; see ``Chain.delta``."""
+    [coded] = codec.encode([picture], Target(steps=codec.plan(*picture.shape[:2], False).steps))
+    file = codec.open(coded.data)
+    bits = np.unpackbits(np.frombuffer(file.messages, np.uint8))[: file.allotment.total]
+    chain = Chain(codec.model, file.allotment.plan, picture.shape[:2], 1, seed=file.info.header.seed)
+    x = to_unit(torch.from_numpy(picture).permute(2, 0, 1)[None]).to(codec.model.device)
+    cases = []
+    for p in follow(chain, [bits], [file.allotment], file.allotment.steps):
+        delta, r = (t[0].cpu().numpy().astype(np.float32) for t in (chain.delta(p, x), p.r))
+        cases.append(Case(delta, r, r))
+    return cases

@@ -1,0 +1,93 @@
+"""The codec's trellis as a scheme: its best path, or a path drawn in proportion to q/p.
+
+The drawn path is minimal random coding (Havasi et al. 2019) over 2^S candidates in time linear in S: weights of paths
+are summed forwards, states are drawn backwards (forward filtering, backward sampling: Fruehwirth-Schnatter 1994). The
+register where the closed path begins and ends is drawn first, by the stages on both sides of it, as the codec does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from codec.trellis import WINDOW, Trellis, decode, encode
+
+from .gaussian import CHOICE, linear_and_square, random
+
+BLOCK = 64  # stages whose weights are held at once
+
+
+@dataclass(frozen=True, eq=False)
+class TrellisScheme:
+    """A message of ``bits`` bits for D = len(r) dimensions; with ``sampled``, of a path drawn, else of the best."""
+
+    r: np.ndarray
+    bits: int
+    memory: int = 14
+    sampled: bool = False
+    seed: int = 0
+
+    @property
+    def code(self) -> Trellis:
+        return Trellis(len(self.r), self.bits, self.memory)
+
+    def encode(self, delta: np.ndarray) -> np.ndarray:
+        """The message, (bits,) uint8 of 0 and 1."""
+        a, b = (torch.from_numpy(v.astype(np.float32)) for v in linear_and_square(delta, self.r))
+        return sample(self.code, a, b, self.seed) if self.sampled else encode(self.code, a, b)
+
+    def decode(self, message: np.ndarray) -> np.ndarray:
+        return decode(self.code, message, torch.zeros(len(self.r))).numpy()
+
+    def length(self, message: np.ndarray) -> int:
+        return len(message)
+
+
+def sample(trellis: Trellis, a: torch.Tensor, b: torch.Tensor, seed: int) -> np.ndarray:
+    """The message, (bits,) uint8, of a path drawn with probabilities in proportion to exp(a zeta + b zeta^2).
+
+    Exact but for the seam, which ``WINDOW`` registers of stages on each side decide on.
+    """
+    M, S, rng = trellis.memory, trellis.bits, random(CHOICE, seed, 0)
+    stages, window = np.arange(S), min(S, WINDOW * trellis.memory)
+    before = np.ones(2**M)
+    for weight in _weights(trellis, a, b, stages[S - window :]):
+        before = _forward(before, weight)[0]
+    after = np.ones(2**M)
+    for weight in _weights(trellis, a, b, stages[:window][::-1]):
+        after = (weight * np.repeat(after, 2)).reshape(2, -1).sum(0)
+        after /= after.max()
+    seam = int(rng.choice(2**M, p=before * after / (before @ after)))
+    value = np.zeros(2**M)
+    value[seam] = 1
+    odd = np.empty((S, 2**M), np.float32)
+    for s, weight in enumerate(_weights(trellis, a, b, stages)):
+        value, odd[s] = _forward(value, weight)
+    path, state = np.empty(S, np.uint8), seam
+    for s in range(S - 1, -1, -1):
+        branch = 2 * state + int(rng.random() < odd[s, state])
+        path[s], state = branch >> M, branch & (2**M - 1)
+    return np.concatenate([path[S - M :], path[: S - M]])
+
+
+def _weights(trellis: Trellis, a: torch.Tensor, b: torch.Tensor, stages: np.ndarray) -> Iterator[np.ndarray]:
+    """q/p of all branches of these stages, one stage after the other, (2^(M + 1),) with 1 for the likeliest."""
+    table, a, b = trellis.table(a.device), trellis.fold(a), trellis.fold(b)
+    squares = table**2 if b.any() else None
+    for i in range(0, len(stages), BLOCK):
+        part = stages[i : i + BLOCK].copy()
+        metrics = a[part] @ table
+        if squares is not None:
+            metrics += b[part] @ squares
+        yield from (metrics - metrics.amax(1, keepdim=True)).exp_().numpy()
+
+
+def _forward(value: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over paths into each state, (2^M,), scaled; and what part of them came along branch 2w + 1 into w."""
+    ends = (weight.reshape(2, -1) * value).reshape(-1, 2)
+    total = ends.sum(1)
+    odd = np.divide(ends[:, 1], total, out=np.zeros_like(total), where=total > 0)
+    return total / total.max(), odd
