@@ -1,7 +1,7 @@
 """The channel simulation alone, the codec's trellis beside its peers: bits, efficiency, sample bias and time.
 
-    python -m bench.channel [--dims 3072] [--bits 32,64,128,256,512] [--memory 10,14] [--schemes trellis,pfr] [-o FILE]
-    python -m bench.channel --chain [--model cifar10] [-o FILE]    # the channels of a real picture's chain
+    python -m bench.channel [--dims 3072] [--bits 32,64,128,256,512] [--memory 10,14] [--schemes trellis,pfr] -o FILE
+    python -m bench.channel --chain [--model cifar10] -o FILE    # the channels of a real picture's chain
 
 All schemes get the same deltas, and all bits that a decoder needs are counted, of whole messages whose end is known;
 both sides know the KL of a channel, as the codec's tables tell it. A row has --draws draws or as many as --seconds
@@ -11,20 +11,20 @@ channels/measure.py; with --chain they are sums over steps, bits and seconds, an
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import click
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from codec import Codec
+from codec.diagrams import OURS, Axis, Diagram, Series
 
 from .channels.cases import directions, walk
 from .channels.compare import at_equal_bits, in_equal_time
 from .channels.measure import measure, settings
 from .channels.pfr import LIMIT
 from .method import small_picture
+from .results import Run, Table, output_options, save, show
 
 SCHEMES = "trellis,sampled,best-of-n,pfr,dithered"
 
@@ -52,34 +52,71 @@ def named(scheme: str, parameters: dict) -> str:
     return " ".join([scheme, *(f"{k} {v:g}" for k, v in parameters.items())])
 
 
-def show(rows: list[dict]) -> None:
-    """The table; its columns are those of ``measure``."""
-    print(f"{'KL':>27} draws bits/KL  efficiency      along std along  across  given up  encode s  decode s")
-    for r in rows:
-        error, std = (f"{r[k]:.3f}" if r[k] is not None else "" for k in ("efficiency_stderr", "std_along"))
-        efficiency = f"{r['efficiency']:.3f} {'+- ' * bool(error)}{error}"
-        print(
-            f"{named(r['scheme'], r['parameters']):20} {r['kl']:6.0f} {r['draws']:5} {r['bits_over_kl']:7.3f}"
-            f"  {efficiency:14} {r['mean_along_over_target']:6.3f} {std:>9} {r['variance_across']:7.3f}"
-            f" {r['given_up']:9.1%} {r['encode_seconds']:9.4f} {r['decode_seconds']:9.4f}"
-        )
+def present(result: dict) -> tuple[list[Diagram], list[Table]]:
+    """The table, whose columns are those of ``measure``; efficiency over KL; the largest trellis beside the others."""
+    rows = result["rows"]
+    rows = over_steps(rows) if any("step" in r for r in rows) else rows
+    columns = ["", "KL", "bits / KL", "efficiency", "along / target", "variance across", "given up", "s", "s to decode"]
+    lines = [
+        [
+            named(r["scheme"], r["parameters"]),
+            f"{r['kl']:.0f}",
+            f"{r['bits_over_kl']:.3f}",
+            f"{r['efficiency']:.3f}" + (f" +- {e:.3f}" if (e := r["efficiency_stderr"]) is not None else ""),
+            f"{r['mean_along_over_target']:.3f}",
+            f"{r['variance_across']:.3f}",
+            f"{r['given_up']:.1%}",
+            f"{r['encode_seconds']:.3f}",
+            f"{r['decode_seconds']:.4f}",
+        ]
+        for r in rows
+    ]
+    tables = [Table("channel", columns, lines)]
+    for other in ("best-of-n", "pfr"):
+        tables += [t for t in comparisons(rows, other) if t.rows]
+    return [over_kl(rows)], tables
 
 
-def show_comparisons(rows: list[dict], other: str) -> None:
+def comparisons(rows: list[dict], other: str) -> list[Table]:
     """Of the largest trellis with another scheme, in the order of bits."""
     most = max((r["parameters"]["memory"] for r in rows if r["scheme"] == "trellis"), default=0)
-    for p in at_equal_bits(rows, other):
-        if p["memory"] == most:
-            print(
-                f"{p['bits']:6.0f} bits: trellis {p['efficiency']:.3f}, {named(other, p['other'])}"
-                f" {p['other_efficiency']:.3f}; {p['saved']:.0%} fewer bits for the same"
-            )
-    for p in in_equal_time(rows, other):
-        if p["memory"] == most:
-            print(
-                f"{p['kl']:6.0f} bits of KL: trellis {p['efficiency']:.3f}, {named(other, p['other'])}"
-                f" {p['other_efficiency']:.3f} in {p['times']:.2g} times its time"
-            )
+    equal = [
+        [
+            f"{p['bits']:.0f}",
+            f"{p['efficiency']:.3f}",
+            named(other, p["other"]),
+            f"{p['other_efficiency']:.3f}",
+            f"{p['saved']:.0%}",
+        ]
+        for p in at_equal_bits(rows, other)
+        if p["memory"] == most
+    ]
+    timed = [
+        [
+            f"{p['kl']:.0f}",
+            f"{p['efficiency']:.3f}",
+            named(other, p["other"]),
+            f"{p['other_efficiency']:.3f}",
+            f"{p['times']:.2g}",
+        ]
+        for p in in_equal_time(rows, other)
+        if p["memory"] == most
+    ]
+    head = ["trellis, efficiency", "other", "efficiency"]
+    return [
+        Table(f"{other}, at equal bits", ["bits", *head, "fewer bits for the same"], equal),
+        Table(f"{other}, in equal time", ["KL", *head, "time / the trellis'"], timed),
+    ]
+
+
+def over_kl(rows: list[dict]) -> Diagram:
+    """Efficiency of each scheme and setting."""
+    found: dict[str, list] = {}
+    for r in rows:
+        name = f"{OURS}, " * (r["scheme"] == "trellis") + named(r["scheme"], r["parameters"])
+        found.setdefault(name, []).append((r["kl"], r["efficiency"]))
+    series = [Series(name, *map(list, zip(*sorted(points))), "files") for name, points in found.items()]
+    return Diagram("channel simulation", Axis("KL, bits", "log"), Axis("efficiency", range=(0, 1)), series)
 
 
 @click.command()
@@ -97,27 +134,26 @@ def show_comparisons(rows: list[dict], other: str) -> None:
 @click.option("--chain", is_flag=True, help="Channels of a small photograph's chain, not random directions.")
 @click.option("--model", default="cifar10", show_default=True, help="For --chain.")
 @click.option("--threads", default=1, show_default=True)
-@click.option("-o", "--output", type=Path)
-def main(dims, bits, schemes, memory, chunk, pfr_chunk, pfr_limit, draws, seconds, chain, model, threads, output):
+@output_options
+def main(dims, bits, schemes, memory, chunk, pfr_chunk, pfr_limit, draws, seconds, chain, model, threads, output, plot):
     """Efficiency of the trellis and its peers, by message length or over a chain."""
     torch.set_num_threads(threads)
     memories, chunks = ([int(v) for v in text.split(",")] for text in (memory, chunk))
     chosen = settings(memories, chunks, [float(v) for v in pfr_chunk.split(",")], pfr_limit)
     chosen = [s for s in chosen if s.scheme in schemes.split(",")]
+    codec = Codec(model, "cpu") if chain else None
+    run = Run("channel", codec and codec.model, dims=dims, seconds=seconds)
     if chain:
-        steps = walk(Codec(model, "cpu"), small_picture())
+        steps = walk(codec, small_picture())
         groups = [[step.scrambled(seed, k) for seed in range(draws)] for k, step in enumerate(steps)]
     else:
         groups = [directions(dims, float(b), draws) for b in bits.split(",")]
     rows = []
-    for k, cases in enumerate(groups):
+    for k, cases in enumerate(tqdm(groups, disable=None)):
         rows += [({"step": k} if chain else {}) | measure(setting, cases, seconds) for setting in chosen]
-        if output:
-            output.write_text(json.dumps(rows, indent=1))
-    rows = over_steps(rows) if chain else rows
-    show(rows)
-    for other in ("best-of-n", "pfr"):
-        show_comparisons(rows, other)
+    result = run.result(rows)
+    save(result, output, plot)
+    show(result)
 
 
 if __name__ == "__main__":

@@ -117,6 +117,7 @@ def draw(diagrams: list[Diagram], kind: str = "png") -> bytes:
         raise ValueError("there is no diagram to draw")
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     columns = min(2, len(diagrams))
     rows = -(-len(diagrams) // columns)
@@ -133,6 +134,11 @@ def draw(diagrams: list[Diagram], kind: str = "png") -> bytes:
             axes.plot(s.x, s.y, label=plain(s.name), color=colour[s.name], **style, **STYLES[s.style])
         axes.set(title=plain(d.title), xlabel=plain(d.x.label), ylabel=plain(d.y.label))
         axes.set(xscale=d.x.scale, yscale=d.y.scale)
+        for scale, side in ((d.x.scale, axes.xaxis), (d.y.scale, axes.yaxis)):
+            if scale == "log":
+                side.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                side.set_major_formatter("{x:g}")
+                side.set_minor_formatter("")
         axes.set_xlim(d.x.range)
         axes.set_ylim(d.y.range)
         axes.grid(alpha=0.3)

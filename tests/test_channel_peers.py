@@ -251,7 +251,7 @@ def test_walk_takes_the_channels_of_a_chain(codec):
 def test_the_bench_shows_what_it_writes(tmp_path):
     run = ["--dims", "60", "--bits", "8,16", "--memory", "4", "--chunk", "4", "--pfr-chunk", "1", "--draws", "2"]
     done = CliRunner().invoke(channel.main, [*run, "-o", str(tmp_path / "rows.json")], catch_exceptions=False)
-    rows = json.loads((tmp_path / "rows.json").read_text())
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
     assert len(rows) == 2 * 5
     assert {r["scheme"] for r in rows} == set(channel.SCHEMES.split(","))
     assert "trellis memory 4" in done.output
