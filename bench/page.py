@@ -63,6 +63,8 @@ def picture(rows: list[dict]) -> dict:
     for stage in sorted({r["stage"] for r in coded}):
         line = [original if name == ORIGINAL else at[stage, name] for name in panes]
         stages.append([[images.setdefault(source(r), len(images)), words(r)] for r in line])
+    if not stages:
+        raise ValueError("nothing but the original")
     return {
         "name": str(original["file"]),
         "width": int(original["width"]),
@@ -86,7 +88,7 @@ def words(row: dict) -> str:
     quality = psnr(row["mse"])
     end = {"smallest": "smallest file: ", "largest": "largest file: "}.get(row.get("end"), "")
     said = f"{quality:.2f} dB" if math.isfinite(quality) else "exact"
-    return f"{end}{row['bytes']:,} bytes, {row['bits_per_dim']:.3g} bits/dim, {said}"
+    return f"{end}{row['bytes']:,} bytes, {row['bits_per_dim']:#.3g} bits/dim, {said}"
 
 
 def picture_html(i: int, p: dict) -> str:
@@ -111,11 +113,11 @@ def picture_html(i: int, p: dict) -> str:
 def result_html(i: int, result: dict) -> str:
     """Where a result comes from, its diagrams and its tables."""
     name = escape(str(result.get("bench", "result")))
-    listed = result.get("diagrams", [])
-    if not isinstance(listed, list):
+    if not isinstance(values := result.get("diagrams", []), list):
         raise CodecError("not the JSON of a measurement")
-    diagrams = [Diagram.from_json(d) for d in listed]
-    drawn = f'<div class="wide paper">{inline(diagrams, f"r{i}-")}</div>\n' if diagrams else ""
+    diagrams = [Diagram.from_json(d) for d in values]
+    kind = "wide paper several" if len(diagrams) > 1 else "wide paper"
+    drawn = f'<div class="{kind}">{inline(diagrams, f"r{i}-")}</div>\n' if diagrams else ""
     tables = "".join(map(table_html, checked_tables(result)))
     return f'<section id="result-{i}"><h3>{name}</h3>\n{origin_html(result)}{drawn}{tables}</section>\n'
 
@@ -129,7 +131,10 @@ def origin_html(result: dict) -> str:
 
 def listed(value) -> str | None:
     """A dictionary in words."""
-    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) and value else None
+    if not isinstance(value, dict) or not value:
+        return None
+    plain = {k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in value.items()}
+    return ", ".join(f"{k} {v}" for k, v in plain.items())
 
 
 def checked_tables(result: dict) -> list[Table]:

@@ -27,6 +27,7 @@ from .results import Run, Table
 
 OURS, ORIGINAL = "ddpm-codec", "original"
 MOST = 16  # stages of a picture
+FIRST = 1 / 40  # of the file: with less there is little to see, and other codecs have no files so small
 QUALITY = 90  # of the WebP that shows what no browser reads
 BROWSERS = {"JPEG": "image/jpeg", "WebP": "image/webp", "AVIF": "image/avif"}  # shown as the very files
 
@@ -80,7 +81,7 @@ def measure(file: Path, codec: Codec, rate: float, peers: dict[str, Encoder]) ->
     size = {"width": picture.shape[1], "height": picture.shape[0]}
     rows = [{"codec": ORIGINAL, "source": shown(picture)} | figures(picture, picture, file.stat().st_size)]
     [coded] = codec.encode([picture], Target(bits_per_dim=rate))
-    stages = list(codec.stages(coded.data))
+    stages = [stage for stage in codec.stages(coded.data) if stage.bytes >= FIRST * len(coded.data)]
     encoders = {name: remembered(encoder, picture) for name, encoder in peers.items()}
     for i, k in enumerate(spread([s.bytes for s in stages])):
         n_bytes, array = stages[k].bytes, stages[k].array

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 from html.parser import HTMLParser
 
 import numpy as np
@@ -25,6 +26,7 @@ from codec.pictures import read_picture
 from .conftest import smooth_picture
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 HOSTILE = """</script><script>alert(1)</script><img src="https://example.com/x" onerror='alert(1)'>&"$pictures"""
 RATE = 1.5
 
@@ -57,6 +59,7 @@ def test_stages_are_what_the_codec_says(codec, made, rows):
         [file] = codec.encode([picture], Target(bits_per_dim=RATE))
         ours = [r for r in rows if (r["file"], r["codec"]) == (name, OURS)]
         assert 4 < len(ours) <= 16
+        assert ours[0]["bytes"] >= len(file.data) / 40
         for row in ours:
             error = codec.decode([file.data[: row["bytes"]]])[0].array.astype(float) - picture
             assert row["mse"] == pytest.approx(np.mean(error**2))
@@ -148,6 +151,7 @@ def wrong_progression(**changes):
     return {"bench": "progression", "rows": [row | changes, row | {"codec": OURS, "stage": 0}]}
 
 
+@pytest.mark.filterwarnings("ignore:Glyph")
 @pytest.mark.parametrize(
     "value",
     [
@@ -160,6 +164,7 @@ def wrong_progression(**changes):
         {"tables": [{"name": "a", "columns": [], "rows": [3]}]},
         {"bench": "progression"},
         {"bench": "progression", "rows": [{"file": []}]},
+        {"bench": "progression", "rows": wrong_progression()["rows"][:1]},
         wrong_progression(codec=OURS),
         wrong_progression(source="https://example.com/a.webp"),
         wrong_progression(source="data:image/svg+xml;base64,AA=="),
@@ -172,7 +177,7 @@ def test_what_is_no_result_is_refused(value):
         page([value])
 
 
-def test_a_page_of_a_whole_progression_is_made_before_wrong_ones_are_refused():
+def test_those_would_be_right_but_for_what_was_changed():
     assert "exact" in page([wrong_progression()])
 
 
@@ -210,13 +215,13 @@ def test_the_whole_file_is_in_the_table(made):
     assert float(tables[0].rows[0][2]) == pytest.approx(RATE, rel=0.1)
 
 
-def browse(file, address, *options):
+def browse(file, *options, address=""):
     """What headless Chromium prints for a page, with a profile of its own."""
-    profile = file.parent / f"profile{len(list(file.parent.iterdir()))}"
-    quiet = ("no-first-run", "disable-background-networking", "disable-component-update", "disable-sync")
-    flags = ["headless", "no-sandbox", "disable-gpu", "disable-quic", *quiet, f"user-data-dir={profile}", *options]
-    command = [BROWSER, *(f"--{flag}" for flag in flags), f"{file.as_uri()}{address}"]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    flags = ["headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
+    flags += ["disable-component-update", "disable-sync", *options]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        command = [BROWSER, *(f"--{flag}" for flag in flags), f"--user-data-dir={profile}", file.as_uri() + address]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
 def panes(dom, picture):
@@ -226,33 +231,67 @@ def panes(dom, picture):
     return shown, re.findall(r"<figcaption>.*?<span>(.*?)</span>", section)
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
-def test_the_slider_works_in_a_browser(made, rows, tmp_path):
+def mistake(dom):
+    return dict(Parsed(dom).tags[0][1]).get("data-error")
+
+
+def assert_stage(dom, rows, name, stage):
+    """The second picture's panes are those of its rows."""
+    part = [r for r in rows if r["file"] == name and r.get("stage") == stage]
+    original = next(r for r in rows if r["file"] == name and r["codec"] == ORIGINAL)
+    wanted = [part[0], original, *part[1:]]
+    shown, captions = panes(dom, 1)
+    assert [source for source, _ in shown] == [r["source"] for r in wanted]
+    for (_, alt), caption, row in zip(shown, captions, wanted, strict=True):
+        assert alt == f"{name}, {row['codec']}: {caption}"
+        assert f"{row['bytes']:,} bytes" in caption
+    assert f'aria-valuetext="{captions[0]}"' in dom
+
+
+@needs_browser
+def test_an_address_moves_the_slider(made, rows, tmp_path):
     file = tmp_path / "report.html"
     save(result(), tmp_path / "hostile.json")
     assert invoke(made, tmp_path / "hostile.json", "-o", file).exit_code == 0
     first, moved, nowhere = (
-        browse(file, address, "dump-dom") for address in ("", "#picture=1&stage=2", "#picture=7&stage=x")
+        browse(file, "dump-dom", address=a) for a in ("", "#picture=1&stage=2", "#picture=7&stage=x")
     )
-    for dom in (first, moved, nowhere):
-        assert "data-error" not in dom.partition("<head>")[0]
+    assert mistake(first) is mistake(moved) is mistake(nowhere) is None
     assert panes(first, 0) == panes(moved, 0) == panes(nowhere, 0)
     assert panes(first, 1) == panes(nowhere, 1) != panes(moved, 1)
-    part = [r for r in rows if r["file"] == "grey.png" and r.get("stage") == 2]
-    original = next(r for r in rows if r["file"] == "grey.png" and r["codec"] == ORIGINAL)
-    wanted = [part[0], original, *part[1:]]
-    shown, captions = panes(moved, 1)
-    assert [src for src, _ in shown] == [r["source"] for r in wanted]
-    for (_, alt), caption, row in zip(shown, captions, wanted, strict=True):
-        assert alt == f"grey.png, {row['codec']}: {caption}"
-        assert f"{row['bytes']:,} bytes" in caption
-    assert f'aria-valuetext="{captions[0]}"' in moved
+    assert_stage(moved, rows, "grey.png", 2)
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
-def test_the_page_is_seen(made, tmp_path):
-    file = shutil.copy(made / "report.html", tmp_path)
-    browse(tmp_path / "report.html", "", f"screenshot={tmp_path / 'a.png'}", "window-size=1200,2000")
+@needs_browser
+def test_a_hand_moves_the_slider_and_the_address(made, rows, tmp_path):
+    hand = """addEventListener("load", () => {
+      const range = document.getElementById("stage-1");
+      range.value = 3;
+      for (const kind of ["input", "change"]) range.dispatchEvent(new Event(kind));
+      document.title = location.hash;
+    });"""
+    text = (made / "report.html").read_text().replace("script-src ", "script-src 'unsafe-inline' ")
+    text = re.sub(r"'sha256-[^']+'", "", text).replace("</body>", f"<script>{hand}</script></body>")
+    (tmp_path / "report.html").write_text(text)
+    dom = browse(tmp_path / "report.html", "dump-dom")
+    assert mistake(dom) is None
+    assert_stage(dom, rows, "grey.png", 3)
+    assert "<title>#picture=1&amp;stage=3</title>" in dom
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("changed", "to", "told"),
+    [("</main>", '<img src="nowhere.png"></main>', "img-src"), ('id="data">', 'id="data">wrong', "SyntaxError")],
+)
+def test_mistakes_of_the_page_would_be_seen(made, tmp_path, changed, to, told):
+    (tmp_path / "report.html").write_text((made / "report.html").read_text().replace(changed, to))
+    assert told in mistake(browse(tmp_path / "report.html", "dump-dom"))
+
+
+@needs_browser
+def test_the_page_can_be_looked_at(made, tmp_path):
+    browse(made / "report.html", f"screenshot={tmp_path / 'a.png'}", "window-size=1200,2000")
     array = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
-    assert array.shape == (2000, 1200, 3), file
+    assert array.shape == (2000, 1200, 3)
     assert len(np.unique(array.reshape(-1, 3), axis=0)) > 1000
