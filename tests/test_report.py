@@ -221,7 +221,7 @@ def browse(file, *options, address=""):
     flags += ["disable-component-update", "disable-sync", *options]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [BROWSER, *(f"--{flag}" for flag in flags), f"--user-data-dir={profile}", file.as_uri() + address]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
 
 
 def panes(dom, picture):
