@@ -1,0 +1,161 @@
+"""Rate and distortion of progressive coding (Ho et al. 2020, figure 5 and table 4), with real files in it.
+
+    python -m bench.rate_distortion DATA [--tile 32] [--images 500] [--model cifar10] [--steps 4,7,11,16,22]
+        [--ideal 1000] [--recon mean,flow,sample] [--device auto] -o rd.json -p rd.png
+
+On pictures of one size, the first of DATA or those after --skip:
+files   ours, all pictures at the same number of steps, so that they end at the same noise level
+ideal   what the chain would take over an ideal channel, at T levels and at the codec's own steps
+peers   JPEG, JPEG 2000, WebP, AVIF and JPEG XL, each over a ladder of qualities
+Distortion is the mean squared error over all values of all pictures, rates are bits per value; grey pictures are
+counted as of three channels, too. A model without coding tables makes no files. Points that others published, in
+published/cifar10.json, are shown beside pictures of 32x32. Rows are means over so many ``images``: results for other
+pictures of the set can be merged with ``python -m bench.results``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+import click
+import numpy as np
+from tqdm import tqdm
+
+from codec import Codec, Target
+from codec.api import pick_device
+from codec.likelihood import Coded
+from ddpm.bound import chain_for
+from ddpm.data import load_images
+from ddpm.model import load_model, strict_fp32
+from ddpm.reverse import Reverse
+
+from .ideal import progressive
+from .kodak import judge_file
+from .peers import PEERS, modern, overhead, wavelet
+from .pick import alike
+from .rd_report import present  # noqa: F401  (bench.results asks this module for it)
+from .results import Run, output_options, save, show
+
+QUALITIES = (5, 15, 30, 45, 60, 75, 88, 95)
+DIFFERENT = 0.01  # of a mean squared error, between what an encoder claims and what decoded files show
+
+
+def files(
+    codec: Codec, pictures: Sequence[np.ndarray], steps: int, recon: Sequence[str], few: int, batch: int
+) -> Iterator[dict]:
+    """Rows of files (H, W, 3) -> at so many steps, one for each of ``recon``; all but ``mean`` of the first ``few``.
+
+    The first ``few`` are decoded in any case: RuntimeError if their error is not what the encoder said.
+    """
+    start, coded = time.monotonic(), [None] * len(pictures)
+    with tqdm(total=len(pictures), desc=f"{steps} steps", disable=None) as bar:
+        for grey, members in alike(pictures):
+            for i in range(0, len(members), batch):
+                part = members[i : i + batch]
+                shown = [pictures[k][..., 0] if grey else pictures[k] for k in part]
+                for k, file in zip(part, codec.encode(shown, Target(steps=steps))):
+                    coded[k] = file
+                bar.update(len(part))
+    seconds, dims = (time.monotonic() - start) / len(pictures), pictures[0].size
+    for name in dict.fromkeys(["mean", *recon]):
+        chosen = coded if name == "mean" else coded[:few]
+        seen = decoded_errors(codec, pictures, coded[:few], name)
+        if name == "mean":
+            claimed = np.mean([f.mse for f in coded[:few]])
+            if abs(np.mean(seen) - claimed) > DIFFERENT * claimed:
+                raise RuntimeError(f"decoded files have MSE {np.mean(seen)}, the encoder said {claimed}")
+            seen = [f.mse for f in coded]
+        yield {
+            "kind": "files",
+            "name": name,
+            "setting": steps,
+            "images": len(chosen),
+            "bits_per_dim": float(np.mean([8 * len(f.data) for f in chosen])) / dims,
+            "payload_bits_per_dim": float(np.mean([f.payload_bits for f in chosen])) / dims,
+            "kl_bits_per_dim": float(np.mean([f.ideal_bits for f in chosen])) / dims,
+            "mse": float(np.mean(seen)),
+            "encode_s": seconds,
+        }
+
+
+def decoded_errors(codec: Codec, pictures, coded, recon: str) -> list[float]:
+    """The mean squared error of each decoded file, in squared grey levels."""
+    arrays = [file.array for file in codec.decode([f.data for f in coded], recon=recon)]
+    whole = [a if a.ndim == 3 else a[..., None] for a in arrays]
+    return [float(np.mean((a.astype(float) - p) ** 2)) for a, p in zip(whole, pictures)]
+
+
+def peers(pictures: Sequence[np.ndarray], qualities=QUALITIES) -> Iterator[dict]:
+    """Rows of other codecs; their payload is what a file has beyond that of a single pixel."""
+    encoders = PEERS | wavelet() | modern()
+    with tqdm(total=len(encoders) * len(qualities), desc="peers", disable=None) as bar:
+        for name, encoder in encoders.items():
+            for quality in qualities:
+                found = [judge_file(p, encoder(p, quality)) for p in pictures]
+                rate = float(np.mean([f["bits_per_dim"] for f in found]))
+                yield {
+                    "kind": "peers",
+                    "name": name,
+                    "setting": quality,
+                    "images": len(found),
+                    "bits_per_dim": rate,
+                    "payload_bits_per_dim": rate - 8 * overhead(encoder, quality) / pictures[0].size,
+                    "mse": float(np.mean([f["mse"] for f in found])),
+                }
+                bar.update()
+
+
+@click.command()
+@click.argument("data")
+@click.option("--tile", type=int, help="DATA are contact sheets of squares of this side.")
+@click.option("--images", type=int, help="So many pictures; by default all on a GPU, 500 on a CPU.")
+@click.option("--skip", default=0, help="Begin after so many pictures.")
+@click.option("--model", default="cifar10", show_default=True)
+@click.option("--steps", default="4,7,11,16,22", show_default=True, help="Of the files.")
+@click.option("--ideal", default=1000, show_default=True, help="T, the levels of the ideal chain; 0: none.")
+@click.option("--ideal-images", type=int, help="Pictures for it; by default all on a GPU, 20 on a CPU.")
+@click.option("--recon", default="mean,flow,sample", show_default=True, help="Of mean, flow, sample.")
+@click.option("--recon-images", default=32, show_default=True, help="Pictures to decode.")
+@click.option("--batch", default=128, show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@output_options
+def main(data, tile, images, skip, model, steps, ideal, ideal_images, recon, recon_images, batch, device, output, plot):
+    """Measure rate and distortion of real files, of the ideal channel and of other codecs."""
+    strict_fp32()
+    model = load_model(model, pick_device(device))
+    fast = model.device.type == "cuda"
+    every = load_images(data, tile)[skip:]
+    pictures = every[: images or (len(every) if fast else 500)]
+    if len({p.shape for p in pictures}) != 1:
+        raise click.ClickException(f"{data}: the pictures are not of one size")
+    few = pictures[: ideal_images or (len(pictures) if fast else 20)]
+    settings = {"data": data, "size": pictures[0].shape[:2], "images": len(pictures), "skip": skip, "steps": steps}
+    run = Run("rate_distortion", model, **settings, ideal=ideal, ideal_images=len(few), recon=recon)
+
+    def rows() -> Iterator[dict]:
+        if model.coding:
+            codec = Codec(model)
+            for k in map(int, steps.split(",")):
+                yield from files(codec, pictures, k, recon.split(","), recon_images, batch)
+            size = pictures[0].shape[:2]
+            yield from ideal_row(Coded(model, codec.plan(*size, False), size), "own steps", pictures)
+        if ideal:
+            yield from ideal_row(chain_for(Reverse(model), ideal), "levels", few)
+        yield from peers(pictures)
+
+    def ideal_row(chain, name: str, chosen) -> Iterator[dict]:
+        found = progressive(chain, chosen, first=skip, batch=batch, name=f"ideal, {name}")
+        yield {"kind": "ideal", "name": name, "setting": len(chain.steps) + 1, "images": len(chosen)} | found
+
+    done = []
+    for row in rows():
+        done.append(row)
+        result = run.result(done)
+        save(result, output)
+    save(result, output, plot)
+    show(result)
+
+
+if __name__ == "__main__":
+    main()
