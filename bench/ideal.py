@@ -1,4 +1,4 @@
-"""Progressive coding over an ideal channel: rate and distortion at every level of a chain (Ho et al. 2020, section 4.3).
+"""Progressive coding over an ideal channel: rate and distortion at each level (Ho et al. 2020, section 4.3).
 
 One look of the network at each z_t ~ q(z_t | x), drawn by itself, gives both: the KL of the step that comes next, and
 x_hat. Nothing is sent, so these are limits.

@@ -130,7 +130,13 @@ def main(data, tile, images, skip, model, steps, ideal, ideal_images, recon, rec
     if len({p.shape for p in pictures}) != 1:
         raise click.ClickException(f"{data}: the pictures are not of one size")
     few = pictures[: ideal_images or (len(pictures) if fast else 20)]
-    settings = {"data": data, "size": pictures[0].shape[:2], "images": len(pictures), "skip": skip, "steps": steps}
+    settings = {
+        "data": data,
+        "size": list(pictures[0].shape[:2]),
+        "images": len(pictures),
+        "skip": skip,
+        "steps": steps,
+    }
     run = Run("rate_distortion", model, **settings, ideal=ideal, ideal_images=len(few), recon=recon)
 
     def rows() -> Iterator[dict]:

@@ -104,7 +104,8 @@ def diagrams(rows: list[dict], others: dict[str, Published]) -> list[Diagram]:
     for name, style in {"flow": "files", "sample": "points"}.items():
         error.append(series(f"ddpm-codec, recon {name}", rmse_points(of(rows, "files", name)), style))
     error += [series(name, zip(row["bits_per_dim"], rmse(row)), "ideal") for name, row in limits.items()]
-    error += [series(name, [(p["bits_per_dim"], p["rmse"]) for p in c.points], "published") for name, c in shown.items()]
+    for name, c in shown.items():
+        error.append(series(name, [(p["bits_per_dim"], p["rmse"]) for p in c.points], "published"))
 
     levels = [row for row in chains if row["name"] == "levels"]
     counted = {f"ddpm-codec, ideal, {label(row)}": (row["bits_per_dim"], rmse(row)) for row in levels}
@@ -135,16 +136,20 @@ def rmse_points(rows: list[dict]) -> list[tuple[float, float]]:
 
 def files_table(rows: list[dict]) -> Table:
     """Real files; PSNR of the other reconstructions is over fewer pictures."""
-    extra = {name: {r["setting"]: r for r in of(rows, "files", name)} for name in ("flow", "sample")}
+    extra = {name: dict(quality_at(of(rows, "files", name))) for name in ("flow", "sample")}
     extra = {name: found for name, found in extra.items() if found}
     columns = ["steps", "bits/dim", "of which payload", "sum of KL", "RMSE", "PSNR, dB"]
     table = Table("files", [*columns, *(f"PSNR, {name}" for name in extra), "s/picture"], [])
     for row in of(rows, "files", "mean"):
         rates = [f"{row[key]:.3f}" for key in ("bits_per_dim", "payload_bits_per_dim", "kl_bits_per_dim")]
-        drawn = [f"{psnr(found[row['setting']]['mse']):.2f}" for found in extra.values()]
+        drawn = [found.get(row["setting"], "") for found in extra.values()]
         quality = [f"{math.sqrt(row['mse']):.2f}", f"{psnr(row['mse']):.2f}", *drawn]
         table.rows.append([str(row["setting"]), *rates, *quality, f"{row['encode_s']:.2f}"])
     return table
+
+
+def quality_at(rows: list[dict]) -> list[tuple[int, str]]:
+    return [(row["setting"], f"{psnr(row['mse']):.2f}") for row in rows]
 
 
 def progressive_tables(rows: list[dict], others: dict[str, Published]) -> list[Table]:
