@@ -15,23 +15,25 @@ pictures of the set can be merged with ``python -m bench.results``.
 
 from __future__ import annotations
 
+import io
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 
 import click
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from codec import Codec, Target
 from codec.api import pick_device
 from codec.likelihood import Coded
-from ddpm.bound import chain_for
+from ddpm.bound import Chain, chain_for
 from ddpm.data import load_images
-from ddpm.model import load_model, strict_fp32
+from ddpm.model import DDPM, load_model, strict_fp32
 from ddpm.reverse import Reverse
 
 from .ideal import progressive
-from .kodak import judge_file
 from .peers import PEERS, modern, overhead, wavelet
 from .pick import alike
 from .rd_report import present  # noqa: F401  (bench.results asks this module for it)
@@ -44,9 +46,9 @@ DIFFERENT = 0.01  # of a mean squared error, between what an encoder claims and 
 def files(
     codec: Codec, pictures: Sequence[np.ndarray], steps: int, recon: Sequence[str], few: int, batch: int
 ) -> Iterator[dict]:
-    """Rows of files (H, W, 3) -> at so many steps, one for each of ``recon``; all but ``mean`` of the first ``few``.
+    """Rows of files of pictures (H, W, 3) at so many steps: ``mean`` of all, the other ``recon`` of the first ``few``.
 
-    The first ``few`` are decoded in any case: RuntimeError if their error is not what the encoder said.
+    These are decoded in any case: RuntimeError if their error is not what the encoder said.
     """
     start, coded = time.monotonic(), [None] * len(pictures)
     with tqdm(total=len(pictures), desc=f"{steps} steps", disable=None) as bar:
@@ -82,8 +84,17 @@ def files(
 def decoded_errors(codec: Codec, pictures, coded, recon: str) -> list[float]:
     """The mean squared error of each decoded file, in squared grey levels."""
     arrays = [file.array for file in codec.decode([f.data for f in coded], recon=recon)]
-    whole = [a if a.ndim == 3 else a[..., None] for a in arrays]
-    return [float(np.mean((a.astype(float) - p) ** 2)) for a, p in zip(whole, pictures)]
+    return [error(p, a if a.ndim == 3 else a[..., None]) for a, p in zip(arrays, pictures)]
+
+
+def decoded(data: bytes) -> np.ndarray:
+    """A file that Pillow reads, (H, W, 3) uint8."""
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def error(picture: np.ndarray, shown: np.ndarray) -> float:
+    """Mean squared error in squared grey levels."""
+    return float(np.mean((shown.astype(float) - picture) ** 2))
 
 
 def peers(pictures: Sequence[np.ndarray], qualities=QUALITIES) -> Iterator[dict]:
@@ -92,18 +103,40 @@ def peers(pictures: Sequence[np.ndarray], qualities=QUALITIES) -> Iterator[dict]
     with tqdm(total=len(encoders) * len(qualities), desc="peers", disable=None) as bar:
         for name, encoder in encoders.items():
             for quality in qualities:
-                found = [judge_file(p, encoder(p, quality)) for p in pictures]
-                rate = float(np.mean([f["bits_per_dim"] for f in found]))
+                made = [encoder(p, quality) for p in pictures]
+                rate = float(np.mean([8 * len(data) for data in made])) / pictures[0].size
                 yield {
                     "kind": "peers",
                     "name": name,
                     "setting": quality,
-                    "images": len(found),
+                    "images": len(made),
                     "bits_per_dim": rate,
                     "payload_bits_per_dim": rate - 8 * overhead(encoder, quality) / pictures[0].size,
-                    "mse": float(np.mean([f["mse"] for f in found])),
+                    "mse": float(np.mean([error(p, decoded(data)) for p, data in zip(pictures, made)])),
                 }
                 bar.update()
+
+
+def limit(chain: Chain, name: str, pictures: Sequence[np.ndarray], first: int, batch: int) -> Iterator[dict]:
+    """One row: a chain over an ideal channel."""
+    found = progressive(chain, pictures, first=first, batch=batch, name=f"ideal, {name}")
+    yield {"kind": "ideal", "name": name, "setting": len(chain.steps) + 1, "images": len(pictures)} | found
+
+
+def ours(
+    model: DDPM,
+    pictures: Sequence[np.ndarray],
+    steps: Sequence[int],
+    recon: Sequence[str],
+    few: int,
+    first: int,
+    batch: int,
+) -> Iterator[dict]:
+    """Rows of files at each of ``steps``, and of the codec's own steps over an ideal channel."""
+    codec, size = Codec(model), pictures[0].shape[:2]
+    for k in steps:
+        yield from files(codec, pictures, k, recon, few, batch)
+    yield from limit(Coded(model, codec.plan(*size, False), size), "own steps", pictures, first, batch)
 
 
 @click.command()
@@ -130,34 +163,15 @@ def main(data, tile, images, skip, model, steps, ideal, ideal_images, recon, rec
     if len({p.shape for p in pictures}) != 1:
         raise click.ClickException(f"{data}: the pictures are not of one size")
     few = pictures[: ideal_images or (len(pictures) if fast else 20)]
-    settings = {
-        "data": data,
-        "size": list(pictures[0].shape[:2]),
-        "images": len(pictures),
-        "skip": skip,
-        "steps": steps,
-    }
-    run = Run("rate_distortion", model, **settings, ideal=ideal, ideal_images=len(few), recon=recon)
-
-    def rows() -> Iterator[dict]:
-        if model.coding:
-            codec = Codec(model)
-            for k in map(int, steps.split(",")):
-                yield from files(codec, pictures, k, recon.split(","), recon_images, batch)
-            size = pictures[0].shape[:2]
-            yield from ideal_row(Coded(model, codec.plan(*size, False), size), "own steps", pictures)
-        if ideal:
-            yield from ideal_row(chain_for(Reverse(model), ideal), "levels", few)
-        yield from peers(pictures)
-
-    def ideal_row(chain, name: str, chosen) -> Iterator[dict]:
-        found = progressive(chain, chosen, first=skip, batch=batch, name=f"ideal, {name}")
-        yield {"kind": "ideal", "name": name, "setting": len(chain.steps) + 1, "images": len(chosen)} | found
-
-    done = []
-    for row in rows():
-        done.append(row)
-        result = run.result(done)
+    counts = {"images": len(pictures), "skip": skip, "ideal_images": len(few), "recon_images": recon_images}
+    asked = {"data": data, "size": list(pictures[0].shape[:2]), "steps": steps, "ideal": ideal, "recon": recon}
+    run, rows = Run("rate_distortion", model, **asked, **counts), []
+    steps, recon = [int(k) for k in steps.split(",")], recon.split(",")
+    parts = [ours(model, pictures, steps, recon, recon_images, skip, batch)] if model.coding else []
+    parts += [limit(chain_for(Reverse(model), ideal), "levels", few, skip, batch)] if ideal else []
+    for row in itertools.chain(*parts, peers(pictures)):
+        rows.append(row)
+        result = run.result(rows)
         save(result, output)
     save(result, output, plot)
     show(result)
