@@ -97,12 +97,12 @@ def error(picture: np.ndarray, shown: np.ndarray) -> float:
     return float(np.mean((shown.astype(float) - picture) ** 2))
 
 
-def peers(pictures: Sequence[np.ndarray], qualities=QUALITIES) -> Iterator[dict]:
+def peers(pictures: Sequence[np.ndarray]) -> Iterator[dict]:
     """Rows of other codecs; their payload is what a file has beyond that of a single pixel."""
     encoders = PEERS | wavelet() | modern()
-    with tqdm(total=len(encoders) * len(qualities), desc="peers", disable=None) as bar:
+    with tqdm(total=len(encoders) * len(QUALITIES), desc="peers", disable=None) as bar:
         for name, encoder in encoders.items():
-            for quality in qualities:
+            for quality in QUALITIES:
                 made = [encoder(p, quality) for p in pictures]
                 rate = float(np.mean([8 * len(data) for data in made])) / pictures[0].size
                 yield {

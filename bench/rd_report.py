@@ -94,12 +94,12 @@ def diagrams(rows: list[dict], others: dict[str, Published]) -> list[Diagram]:
 
     log = Axis("bits/dim", "log", (0.01, 5))
     quality = [series("ddpm-codec, files", points(mean), "files")]
-    quality += [series("ddpm-codec, their payload", points(mean, "payload_bits_per_dim"), "files")]
+    quality += [series("ddpm-codec, payload", points(mean, "payload_bits_per_dim"), "files")]
     quality += [series(name, ideal_points(row), "ideal") for name, row in limits.items()]
     quality += [series(name, points(of(rows, "peers", name)), "files") for name in names]
     quality += [series(name, printed_points(c), "published") for name, c in shown.items()]
 
-    flat = Axis("bits/dim", "linear", (0, 2))
+    low = Axis("bits/dim", "log", (0.0005, 5))
     error = [series("ddpm-codec, files", rmse_points(mean), "files")]
     for name, style in {"flow": "files", "sample": "points"}.items():
         error.append(series(f"ddpm-codec, recon {name}", rmse_points(of(rows, "files", name)), style))
@@ -119,7 +119,7 @@ def diagrams(rows: list[dict], others: dict[str, Published]) -> list[Diagram]:
     steps = Axis("reverse steps, T - t + 1")
     made = [
         Diagram("PSNR over rate", log, Axis("PSNR, dB", "linear", (14, 46)), [seen(s, log) for s in quality]),
-        Diagram("RMSE over rate", flat, Axis("RMSE, grey levels", "linear", (0, 70)), error),
+        Diagram("RMSE over rate", low, Axis("RMSE, grey levels", "linear", (0, 70)), [seen(s, low) for s in error]),
         Diagram("Rate over reverse steps", steps, Axis("bits/dim"), over[0]),
         Diagram("Distortion over reverse steps", steps, Axis("RMSE, grey levels"), over[1]),
     ]
