@@ -173,19 +173,18 @@ def progressive_table(row: dict, paper: Published | None) -> Table:
 
     The last column is our rate at the RMSE of the paper.
     """
-    T, error = row["setting"], rmse(row)
-    theirs = {p["reverse_steps"]: p for p in paper.points} if paper else {}
-    both = T in theirs
-    columns = ["reverse steps", "rate, bits/dim", "RMSE"]
-    columns += ["paper's rate", "paper's RMSE", "our rate at that RMSE"] * both
-    table = Table(f"progressive, T = {T}", columns, [])
+    T, error, curve = row["setting"], rmse(row), None
+    table = Table(f"progressive, T = {T}", ["reverse steps", "rate, bits/dim", "RMSE"], [])
+    if paper and T == paper.points[0]["reverse_steps"]:
+        table.columns += ["paper's rate", "paper's RMSE", "our rate at that RMSE"]
+        theirs = {p["reverse_steps"]: p for p in paper.points}
+        curve = log_rate([(rate, -e) for rate, e in monotone(row["bits_per_dim"], error)])
     for k in sorted({max(1, round(T * tenth / 10)) for tenth in range(1, 11)}, reverse=True):
         cells = [str(k), f"{row['bits_per_dim'][k - 1]:.5f}", f"{error[k - 1]:.2f}"]
-        if both:
-            p = theirs[k]
-            at = log_rate([(rate, -e) for rate, e in monotone(row["bits_per_dim"], error)])(-p["rmse"])
-            ours = f"{math.exp(at):.5f}" if math.isfinite(at) else ""
-            cells += [f"{p['bits_per_dim']:.5f}", f"{p['rmse']:.2f}", ours]
+        if curve:
+            at = float(curve(-theirs[k]["rmse"]))
+            cells += [f"{theirs[k]['bits_per_dim']:.5f}", f"{theirs[k]['rmse']:.2f}"]
+            cells += [f"{math.exp(at):.5f}" if math.isfinite(at) else ""]
         table.rows.append(cells)
     return table
 
@@ -225,9 +224,10 @@ def statements(rows: list[dict], others: dict[str, Published]) -> Table:
     limits |= {LIMIT: printed_points(others[LIMIT])} if LIMIT in others else {}
     for name, limit in limits.items():
         for at in AT:
-            found = [extra_bits(points(mean, key), limit, at) for key in COUNTS.values()]
-            if None not in found:
-                table.rows.append([f"bits over {name}, at {at} dB", *(f"{v:+.0f} %" for v in found)])
+            with suppress(ValueError):
+                found = [extra_bits(points(mean, key), limit, at) for key in COUNTS.values()]
+                if None not in found:
+                    table.rows.append([f"bits over {name}, at {at} dB", *(f"{v:+.0f} %" for v in found)])
     for name, curve in others.items():
         if not curve.ideal:
             found = [ranges(points(mean, key), printed_points(curve)) for key in COUNTS.values()]
