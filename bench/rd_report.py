@@ -175,8 +175,8 @@ def progressive_table(row: dict, paper: Published | None) -> Table:
     """
     T, error, curve = row["setting"], rmse(row), None
     table = Table(f"progressive, T = {T}", ["reverse steps", "rate, bits/dim", "RMSE"], [])
-    if paper and T == paper.points[0]["reverse_steps"]:
-        table.columns += ["paper's rate", "paper's RMSE", "our rate at that RMSE"]
+    if paper and paper.points[0]["reverse_steps"] == T:
+        table.columns.extend(["paper's rate", "paper's RMSE", "our rate at that RMSE"])
         theirs = {p["reverse_steps"]: p for p in paper.points}
         curve = log_rate([(rate, -e) for rate, e in monotone(row["bits_per_dim"], error)])
     for k in sorted({max(1, round(T * tenth / 10)) for tenth in range(1, 11)}, reverse=True):
