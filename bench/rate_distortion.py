@@ -62,7 +62,7 @@ def files(
     seconds, dims = (time.monotonic() - start) / len(pictures), pictures[0].size
     for name in dict.fromkeys(["mean", *recon]):
         chosen = coded if name == "mean" else coded[:few]
-        seen = decoded_errors(codec, pictures, coded[:few], name)
+        seen = decoded_errors(codec, pictures, coded[:few], name, batch)
         if name == "mean":
             claimed = np.mean([f.mse for f in coded[:few]])
             if abs(np.mean(seen) - claimed) > DIFFERENT * claimed:
@@ -81,9 +81,12 @@ def files(
         }
 
 
-def decoded_errors(codec: Codec, pictures, coded, recon: str) -> list[float]:
+def decoded_errors(codec: Codec, pictures, coded, recon: str, batch: int) -> list[float]:
     """The mean squared error of each decoded file, in squared grey levels."""
-    arrays = [file.array for file in codec.decode([f.data for f in coded], recon=recon)]
+    arrays = []
+    for i in range(0, len(coded), batch):
+        part = [file.data for file in coded[i : i + batch]]
+        arrays += [file.array for file in codec.decode(part, recon=recon)]
     return [error(p, a if a.ndim == 3 else a[..., None]) for a, p in zip(arrays, pictures)]
 
 
@@ -149,19 +152,22 @@ def ours(
 @click.option("--ideal", default=1000, show_default=True, help="T, the levels of the ideal chain; 0: none.")
 @click.option("--ideal-images", type=int, help="Pictures for it; by default all on a GPU, 20 on a CPU.")
 @click.option("--recon", default="mean,flow,sample", show_default=True, help="Of mean, flow, sample.")
-@click.option("--recon-images", default=32, show_default=True, help="Pictures to decode.")
+@click.option("--recon-images", type=int, help="Pictures to decode; by default 1000 on a GPU, 32 on a CPU.")
 @click.option("--batch", default=128, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @output_options
 def main(data, tile, images, skip, model, steps, ideal, ideal_images, recon, recon_images, batch, device, output, plot):
     """Measure rate and distortion of real files, of the ideal channel and of other codecs."""
+    if unknown := set(recon.split(",")) - {"mean", "flow", "sample"}:
+        raise click.BadParameter(f"unknown: {', '.join(sorted(unknown))}", param_hint="--recon")
     strict_fp32()
     model = load_model(model, pick_device(device))
     fast = model.device.type == "cuda"
     every = load_images(data, tile)[skip:]
     pictures = every[: images or (len(every) if fast else 500)]
     if len({p.shape for p in pictures}) != 1:
-        raise click.ClickException(f"{data}: the pictures are not of one size")
+        raise click.ClickException(f"{data}: no pictures, or not of one size")
+    recon_images = recon_images or (1000 if fast else 32)
     few = pictures[: ideal_images or (len(pictures) if fast else 20)]
     counts = {"images": len(pictures), "skip": skip, "ideal_images": len(few), "recon_images": recon_images}
     asked = {"data": data, "size": list(pictures[0].shape[:2]), "steps": steps, "ideal": ideal, "recon": recon}

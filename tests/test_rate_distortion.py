@@ -257,3 +257,5 @@ def test_pictures_of_several_sizes_are_refused(folder, models):
     Image.fromarray(smooth_picture(8, 16)).save(folder / "3.png")
     done = CliRunner().invoke(rate_distortion.main, [str(folder), "--model", "tiny-1", "--device", "cpu"])
     assert "not of one size" in done.output
+    wrong = CliRunner().invoke(rate_distortion.main, [str(folder), "--recon", "mean,median"])
+    assert "unknown: median" in wrong.output
