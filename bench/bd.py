@@ -1,25 +1,64 @@
-"""How many fewer bits one codec takes than another at equal quality (Bjontegaard 2001)."""
+"""How many fewer bits one codec takes than another at equal quality, in the mean (Bjontegaard 2001) and at points.
+
+Curves are (n, 2): rates, and PSNR in dB. The logarithm of the rate is interpolated by Akima's method (1970) over PSNR;
+points of rate 0 have none and are left out.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.interpolate import Akima1DInterpolator
 
+POINTS = 2000  # at which two curves are compared to find where they cross
+
+
+def log_rate(points) -> Akima1DInterpolator:
+    """PSNR -> the logarithm of the rate, NaN where the curve does not reach.
+
+    ValueError for less than 2 points or if two have the same PSNR.
+    """
+    rate, quality = np.array(sorted((p for p in points if p[0] > 0), key=lambda p: p[1]), float).reshape(-1, 2).T
+    if len(rate) < 2 or (np.diff(quality) <= 0).any():
+        raise ValueError("a curve has at least 2 points of different PSNR")
+    return Akima1DInterpolator(quality, np.log(rate))
+
+
+def in_common(*curves: Akima1DInterpolator) -> tuple[float, float]:
+    """The PSNR that all curves reach, from and to; ValueError if there is none."""
+    low, high = max(float(c.x[0]) for c in curves), min(float(c.x[-1]) for c in curves)
+    if low >= high:
+        raise ValueError("the curves have no PSNR in common")
+    return low, high
+
 
 def bd_rate(ours, theirs) -> float:
     """Mean difference in bits at equal PSNR, in percent of theirs: -20 says that ours take a fifth less.
 
-    Each (n, 2): rates, and PSNR in dB. The logarithm of the rate is interpolated by Akima's method (1970) over the PSNR
-    that both curves reach, and averaged there. ValueError where they have less than 4 points or no PSNR in common.
+    The mean is of logarithms, over the PSNR that both curves reach. ValueError where they have less than 4 points or no
+    PSNR in common.
     """
-    curves = []
-    for points in (ours, theirs):
-        rate, quality = np.array(sorted(points, key=lambda point: point[1]), float).T
-        if len(rate) < 4 or (np.diff(quality) <= 0).any():
-            raise ValueError("a curve has at least 4 points of different PSNR")
-        curves.append(Akima1DInterpolator(quality, np.log(rate)))
-    low, high = max(c.x[0] for c in curves), min(c.x[-1] for c in curves)
-    if low >= high:
-        raise ValueError("the curves have no PSNR in common")
+    curves = log_rate(ours), log_rate(theirs)
+    if any(len(c.x) < 4 for c in curves):
+        raise ValueError("a curve has at least 4 points for a mean")
+    low, high = in_common(*curves)
     ours_log, theirs_log = (float(c.integrate(low, high)) / (high - low) for c in curves)
     return 100 * float(np.expm1(ours_log - theirs_log))
+
+
+def extra_bits(ours, theirs, psnr: float) -> float | None:
+    """Difference in bits at a PSNR, in percent of theirs; None where one of the curves does not reach."""
+    difference = float(log_rate(ours)(psnr) - log_rate(theirs)(psnr))
+    return None if np.isnan(difference) else 100 * float(np.expm1(difference))
+
+
+def ahead(ours, theirs) -> list[tuple[float, float]]:
+    """The ranges of rate, from and to, in which ours has the higher PSNR, as far as both curves reach.
+
+    ValueError if they have no PSNR in common.
+    """
+    curves = log_rate(ours), log_rate(theirs)
+    low, high = in_common(*curves)
+    quality = np.linspace(low, high, POINTS)
+    rates, better = np.exp(curves[0](quality)), curves[0](quality) < curves[1](quality)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], better, [False]]).astype(int)))
+    return [(float(rates[a]), float(rates[b - 1])) for a, b in zip(edges[::2], edges[1::2])]

@@ -5,7 +5,7 @@
 
 One file of ours for each picture, down to the noise level gamma = --until, and cut after every whole step on the way; a
 point is one number of steps for all pictures, so an equal noise level. Of the others files over a ladder of qualities.
-PSNR (RGB) and MS-SSIM (luma) are means over pictures, as in published curves, whose points are in published/kodak.json.
+PSNR (RGB) and MS-SSIM (luma) are means over pictures, as in published curves, see literature.py.
 BD-rates are over the PSNR that ours and the other have in common. --flow: every sixth point also with ``recon`` flow.
 """
 
@@ -25,13 +25,13 @@ from codec import Codec, Target
 from codec.api import psnr
 from codec.pictures import read_picture
 
+from . import literature
 from .bd import bd_rate
 from .judge import judge, judge_file
 from .peers import PEERS, modern
 
 OURS = "ddpm-codec"
 KODAK = {f"kodim{i:02}.png" for i in range(1, 25)}  # what published curves are means over
-PUBLISHED = Path(__file__).parent / "published" / "kodak.json"
 LEAST = 0.015  # bits/dim of the first point
 QUALITIES = (5, 10, 20, 30, 40, 50, 60, 70, 80, 88, 94)
 
@@ -74,14 +74,10 @@ def curves(rows: list[dict]) -> dict[str, list[dict]]:
 
 
 def published(files: set[str]) -> dict[str, list[dict]]:
-    """The same of what others published: bits/dim are a third of bits per pixel. Nothing for other pictures."""
+    """The same of what others published; nothing for other pictures."""
     if files != KODAK:
         return {}
-    found = json.loads(PUBLISHED.read_text())["curves"]
-    return {
-        name: [{"bits_per_dim": b / 3, "psnr": p} for b, p in zip(c["bits_per_pixel"], c["psnr"])]
-        for name, c in found.items()
-    }
+    return {name: curve.points for name, curve in literature.published("kodak").items()}
 
 
 def advantages(found: dict[str, list[dict]]) -> dict[str, float]:

@@ -32,19 +32,19 @@ class Coded(Chain):
     def prior(self, x):
         return torch.zeros(len(x), device=x.device)
 
-    def term(self, k, x, eps):
+    def look(self, k, x, eps):
         step, level = self.steps[k], self.plan.stops[k]
         _, x_hat, m = denoise(self.model, level, step.gamma_t, step.alpha_t * x + step.sigma_t * eps)
         delta = self.basis.coordinates(step.delta(x, x_hat))
-        return kl_nats(delta**2, self.basis.extra_variance(level, step, m)).mean(1)
+        return kl_nats(delta**2, self.basis.extra_variance(level, step, m)).mean(1), x_hat
 
     def drawn(self, u, x, eps):
         raise NotImplementedError("the steps of the code are few: compute them all")
 
-    def distortion(self, x, eps):
+    def last_look(self, x, eps):
         last = self.steps[-1]
         mean, log_std = pixels(self.reverse, last, last.alpha_s * x + last.sigma_s * eps, self.grey)
-        return per_dim(discretized_gaussian_nats(x[:, : mean.shape[1]], mean, log_std))
+        return per_dim(discretized_gaussian_nats(x[:, : mean.shape[1]], mean, log_std)), mean
 
 
 def pixels(reverse: Reverse, last: Step, z: torch.Tensor, grey: bool) -> tuple[torch.Tensor, torch.Tensor]:

@@ -42,7 +42,11 @@ class Chain:
 
     def term(self, k: int, x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
         """KL(q(z_s | z_t, x) || p(z_s | z_t)) of step k = 0 ... T - 2, with z_t = alpha_t x + sigma_t eps."""
-        return self._kl(self.steps[k], x, eps)
+        return self.look(k, x, eps)[0]
+
+    def look(self, k: int, x: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``term``, and the x_hat (B, C, H, W) that it comes from."""
+        return self._look(self.steps[k], x, eps)
 
     def drawn(self, u: np.ndarray, x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
         """An unbiased estimate of the sum of all terms from one of them, chosen by u (B,) in [0, 1).
@@ -51,18 +55,22 @@ class Chain:
         """
         k = np.minimum(np.searchsorted(self.ends, u, side="right"), len(self.steps) - 1)
         share = np.diff(self.ends, prepend=0)[k]
-        kl = self._kl(Step.stack([self.steps[i] for i in k], x), x, eps)
+        kl, _ = self._look(Step.stack([self.steps[i] for i in k], x), x, eps)
         return kl / torch.from_numpy(share).to(kl)
 
     def distortion(self, x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
         """L_0 = -ln p(x | z_0)."""
+        return self.last_look(x, eps)[0]
+
+    def last_look(self, x: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``distortion``, and the x_hat (B, C, H, W) at z_0, which is the mean of p(x | z_0)."""
         last = self.steps[-1]
         mean, log_std = self.reverse.pixels(last, last.alpha_s * x + last.sigma_s * eps)
-        return per_dim(discretized_gaussian_nats(x, mean, log_std))
+        return per_dim(discretized_gaussian_nats(x, mean, log_std)), mean
 
-    def _kl(self, step: Step, x, eps):
+    def _look(self, step: Step, x, eps):
         x_hat, r = self.reverse.predict(step, step.alpha_t * x + step.sigma_t * eps)
-        return per_dim(kl_nats(step.delta(x, x_hat) ** 2, r))
+        return per_dim(kl_nats(step.delta(x, x_hat) ** 2, r)), x_hat
 
 
 class Limit(Chain):
@@ -80,10 +88,10 @@ class Limit(Chain):
         snr = (step.alpha_t / step.sigma_t) ** 2
         return (top - bottom) / 2 * per_dim(snr * (x - x_hat) ** 2)
 
-    def distortion(self, x, eps):
+    def last_look(self, x, eps):
         if self.reverse.variance != "learned":
             raise ValueError("with a fixed variance the bound has no limit: p(x | z_0) has the variance of a step")
-        return super().distortion(x, eps)
+        return super().last_look(x, eps)
 
 
 def per_dim(nats: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from bench import curves
+from bench import curves, literature
 from bench.bd import bd_rate
 from bench.peers import PEERS, modern
 from ddpm.model import DDPM, save_model
@@ -41,7 +41,7 @@ def test_published_points_are_as_printed():
     assert not curves.published({"kodim01.png"})
     vtm = curves.published(curves.KODAK)["VTM"]
     assert (round(3 * vtm[1]["bits_per_dim"], 14), vtm[1]["psnr"]) == (0.11249542236328, 28.493021754424603)
-    assert all("compressai" in c["source"].lower() for c in json.loads(curves.PUBLISHED.read_text())["curves"].values())
+    assert all("compressai" in c["source"].lower() for c in literature.read("kodak")["curves"].values())
 
 
 @pytest.mark.parametrize("name", ["JPEG", "WebP", "AVIF", "JPEG XL"])

@@ -1,0 +1,187 @@
+"""Rate and distortion of progressive coding (Ho et al. 2020, figure 5 and table 4), with real files in it.
+
+    python -m bench.rate_distortion DATA [--tile 32] [--images 500] [--model cifar10] [--steps 4,7,11,16,22]
+        [--ideal 1000] [--recon mean,flow,sample] [--device auto] -o rd.json -p rd.png
+
+On pictures of one size, the first of DATA or those after --skip:
+files   ours, all pictures at the same number of steps, so that they end at the same noise level
+ideal   what the chain would take over an ideal channel, at T levels and at the codec's own steps
+peers   JPEG, JPEG 2000, WebP, AVIF and JPEG XL, each over a ladder of qualities
+Distortion is the mean squared error over all values of all pictures, rates are bits per value; grey pictures are
+counted as of three channels, too. A model without coding tables makes no files. Points that others published, in
+published/cifar10.json, are shown beside pictures of 32x32. Rows are means over so many ``images``: results for other
+pictures of the set can be merged with ``python -m bench.results``.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+
+import click
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from codec import Codec, Target
+from codec.api import pick_device
+from codec.likelihood import Coded
+from ddpm.bound import Chain, chain_for
+from ddpm.data import load_images
+from ddpm.model import DDPM, load_model, strict_fp32
+from ddpm.reverse import Reverse
+
+from .ideal import progressive
+from .peers import PEERS, modern, overhead, wavelet
+from .pick import alike
+from .rd_report import present  # noqa: F401  (bench.results asks this module for it)
+from .results import Run, output_options, save, show
+
+QUALITIES = (5, 15, 30, 45, 60, 75, 88, 95)
+DIFFERENT = 0.01  # of a mean squared error, between what an encoder claims and what decoded files show
+
+
+def files(
+    codec: Codec, pictures: Sequence[np.ndarray], steps: int, recon: Sequence[str], few: int, batch: int
+) -> Iterator[dict]:
+    """Rows of files of pictures (H, W, 3) at so many steps: ``mean`` of all, the other ``recon`` of the first ``few``.
+
+    These are decoded in any case: RuntimeError if their error is not what the encoder said.
+    """
+    start, coded = time.monotonic(), [None] * len(pictures)
+    with tqdm(total=len(pictures), desc=f"{steps} steps", disable=None) as bar:
+        for grey, members in alike(pictures):
+            for i in range(0, len(members), batch):
+                part = members[i : i + batch]
+                shown = [pictures[k][..., 0] if grey else pictures[k] for k in part]
+                for k, file in zip(part, codec.encode(shown, Target(steps=steps))):
+                    coded[k] = file
+                bar.update(len(part))
+    seconds, dims = (time.monotonic() - start) / len(pictures), pictures[0].size
+    for name in dict.fromkeys(["mean", *recon]):
+        chosen = coded if name == "mean" else coded[:few]
+        seen = decoded_errors(codec, pictures, coded[:few], name, batch)
+        if name == "mean":
+            claimed = np.mean([f.mse for f in coded[:few]])
+            if abs(np.mean(seen) - claimed) > DIFFERENT * claimed:
+                raise RuntimeError(f"decoded files have MSE {np.mean(seen)}, the encoder said {claimed}")
+            seen = [f.mse for f in coded]
+        yield {
+            "kind": "files",
+            "name": name,
+            "setting": steps,
+            "images": len(chosen),
+            "bits_per_dim": float(np.mean([8 * len(f.data) for f in chosen])) / dims,
+            "payload_bits_per_dim": float(np.mean([f.payload_bits for f in chosen])) / dims,
+            "kl_bits_per_dim": float(np.mean([f.ideal_bits for f in chosen])) / dims,
+            "mse": float(np.mean(seen)),
+            "encode_s": seconds,
+        }
+
+
+def decoded_errors(codec: Codec, pictures, coded, recon: str, batch: int) -> list[float]:
+    """The mean squared error of each decoded file, in squared grey levels."""
+    arrays = []
+    for i in range(0, len(coded), batch):
+        part = [file.data for file in coded[i : i + batch]]
+        arrays += [file.array for file in codec.decode(part, recon=recon)]
+    return [error(p, a if a.ndim == 3 else a[..., None]) for a, p in zip(arrays, pictures)]
+
+
+def decoded(data: bytes) -> np.ndarray:
+    """A file that Pillow reads, (H, W, 3) uint8."""
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def error(picture: np.ndarray, shown: np.ndarray) -> float:
+    """Mean squared error in squared grey levels."""
+    return float(np.mean((shown.astype(float) - picture) ** 2))
+
+
+def peers(pictures: Sequence[np.ndarray]) -> Iterator[dict]:
+    """Rows of other codecs; their payload is what a file has beyond that of a single pixel."""
+    encoders = PEERS | wavelet() | modern()
+    with tqdm(total=len(encoders) * len(QUALITIES), desc="peers", disable=None) as bar:
+        for name, encoder in encoders.items():
+            for quality in QUALITIES:
+                made = [encoder(p, quality) for p in pictures]
+                rate = float(np.mean([8 * len(data) for data in made])) / pictures[0].size
+                yield {
+                    "kind": "peers",
+                    "name": name,
+                    "setting": quality,
+                    "images": len(made),
+                    "bits_per_dim": rate,
+                    "payload_bits_per_dim": rate - 8 * overhead(encoder, quality) / pictures[0].size,
+                    "mse": float(np.mean([error(p, decoded(data)) for p, data in zip(pictures, made)])),
+                }
+                bar.update()
+
+
+def limit(chain: Chain, name: str, pictures: Sequence[np.ndarray], first: int, batch: int) -> Iterator[dict]:
+    """One row: a chain over an ideal channel."""
+    found = progressive(chain, pictures, first=first, batch=batch, name=f"ideal, {name}")
+    yield {"kind": "ideal", "name": name, "setting": len(chain.steps) + 1, "images": len(pictures)} | found
+
+
+def ours(
+    model: DDPM,
+    pictures: Sequence[np.ndarray],
+    steps: Sequence[int],
+    recon: Sequence[str],
+    few: int,
+    first: int,
+    batch: int,
+) -> Iterator[dict]:
+    """Rows of files at each of ``steps``, and of the codec's own steps over an ideal channel."""
+    codec, size = Codec(model), pictures[0].shape[:2]
+    for k in steps:
+        yield from files(codec, pictures, k, recon, few, batch)
+    yield from limit(Coded(model, codec.plan(*size, False), size), "own steps", pictures, first, batch)
+
+
+@click.command()
+@click.argument("data")
+@click.option("--tile", type=int, help="DATA are contact sheets of squares of this side.")
+@click.option("--images", type=int, help="So many pictures; by default all on a GPU, 500 on a CPU.")
+@click.option("--skip", default=0, help="Begin after so many pictures.")
+@click.option("--model", default="cifar10", show_default=True)
+@click.option("--steps", default="4,7,11,16,22", show_default=True, help="Of the files.")
+@click.option("--ideal", default=1000, show_default=True, help="T, the levels of the ideal chain; 0: none.")
+@click.option("--ideal-images", type=int, help="Pictures for it; by default all on a GPU, 20 on a CPU.")
+@click.option("--recon", default="mean,flow,sample", show_default=True, help="Of mean, flow, sample.")
+@click.option("--recon-images", type=int, help="Pictures to decode; by default 1000 on a GPU, 32 on a CPU.")
+@click.option("--batch", default=128, show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@output_options
+def main(data, tile, images, skip, model, steps, ideal, ideal_images, recon, recon_images, batch, device, output, plot):
+    """Measure rate and distortion of real files, of the ideal channel and of other codecs."""
+    if unknown := set(recon.split(",")) - {"mean", "flow", "sample"}:
+        raise click.BadParameter(f"unknown: {', '.join(sorted(unknown))}", param_hint="--recon")
+    strict_fp32()
+    model = load_model(model, pick_device(device))
+    fast = model.device.type == "cuda"
+    every = load_images(data, tile)[skip:]
+    pictures = every[: images or (len(every) if fast else 500)]
+    if len({p.shape for p in pictures}) != 1:
+        raise click.ClickException(f"{data}: no pictures, or not of one size")
+    recon_images = recon_images or (1000 if fast else 32)
+    few = pictures[: ideal_images or (len(pictures) if fast else 20)]
+    counts = {"images": len(pictures), "skip": skip, "ideal_images": len(few), "recon_images": recon_images}
+    asked = {"data": data, "size": list(pictures[0].shape[:2]), "steps": steps, "ideal": ideal, "recon": recon}
+    run, rows = Run("rate_distortion", model, **asked, **counts), []
+    steps, recon = [int(k) for k in steps.split(",")], recon.split(",")
+    parts = [ours(model, pictures, steps, recon, recon_images, skip, batch)] if model.coding else []
+    parts += [limit(chain_for(Reverse(model), ideal), "levels", few, skip, batch)] if ideal else []
+    for row in itertools.chain(*parts, peers(pictures)):
+        rows.append(row)
+        result = run.result(rows)
+        save(result, output)
+    save(result, output, plot)
+    show(result)
+
+
+if __name__ == "__main__":
+    main()
