@@ -1,7 +1,6 @@
 """Rate-distortion curves on photographs: real files of ours and of classical codecs, BD-rates, and published curves.
 
     python -m bench.curves FOLDER [--until -4.8] [--flow] [--images 24] [--model photo] -o curves.json -p curves.png
-    python -m bench.curves curves.json ... -p curves.png        # the picture and the table once more
 
 One file of ours for each picture, down to the noise level gamma = --until, and cut after every whole step on the way; a
 point is one number of steps for all pictures, so an equal noise level. Of the others files over a ladder of qualities.
@@ -12,7 +11,6 @@ BD-rates are over the PSNR that ours and the other have in common. --flow: every
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,16 +21,18 @@ from tqdm import tqdm
 
 from codec import Codec, Target
 from codec.api import psnr
+from codec.diagrams import OURS, Axis, Diagram, Series
 from codec.pictures import read_picture
 
 from . import literature
-from .bd import bd_rate
+from .bd import bd_rate, in_common, log_rate
 from .judge import judge, judge_file
 from .peers import PEERS, modern
+from .results import Run, Table, output_options, save, show
 
-OURS = "ddpm-codec"
 KODAK = {f"kodim{i:02}.png" for i in range(1, 25)}  # what published curves are means over
 LEAST = 0.015  # bits/dim of the first point
+AT = (28, 30, 32, 34, 36, 38, 40)  # dB
 QUALITIES = (5, 10, 20, 30, 40, 50, 60, 70, 80, 88, 94)
 
 
@@ -90,76 +90,76 @@ def advantages(found: dict[str, list[dict]]) -> dict[str, float]:
     return {name: out[name] for name in pairs if name in out}
 
 
-def draw(found: dict, others: dict, path: Path) -> None:
-    """PSNR and MS-SSIM over the rate."""
-    import matplotlib
+def present(result: dict) -> tuple[list[Diagram], list[Table]]:
+    """PSNR and MS-SSIM over the rate; the points, and bits at equal PSNR."""
+    files = {r["file"] for r in result["rows"]}
+    found, others = curves(result["rows"]), published(files)
+    head = ["codec", "setting", "bits/dim", "PSNR, dB", "MS-SSIM"]
+    every = Table("points", head, [])
+    for name, points in found.items():
+        for p in points:
+            cells = [f"{p['bits_per_dim']:.4f}", f"{p['psnr']:.2f}", f"{p['ms_ssim']:.4f}"]
+            every.rows.append([name, f"{p['setting']:g}", *cells])
+    return diagrams(found, others, len(files)), [every, comparison(found, others)]
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
-    decibels = {"psnr": lambda v: v, "ms_ssim": lambda v: -10 * math.log10(1 - v)}
-    for axis, key, label in zip(axes, decibels, ("PSNR, dB", "MS-SSIM, dB (-10 log10(1 - v))")):
+def comparison(found: dict, others: dict) -> Table:
+    """Bits/dim at some PSNR, and how many fewer bits ours take (BD-rate) over the PSNR in common."""
+    both = found | others
+    better = advantages(both)
+    rates = {name: log_rate([(p["bits_per_dim"], p["psnr"]) for p in both[name]]) for name in better}
+    if OURS in found and len(found[OURS]) > 1:
+        rates = {OURS: log_rate([(p["bits_per_dim"], p["psnr"]) for p in found[OURS]])} | rates
+    at = [p for p in AT if OURS in rates and rates[OURS].x[0] <= p <= rates[OURS].x[-1]]
+    table = Table("comparison", ["", *(f"{p} dB" for p in at), "PSNR in common", "bits of ours against it"], [])
+    for name, curve in rates.items():
+        values = [float(curve(p)) for p in at]
+        common = "" if name == OURS else "{:.1f} to {:.1f} dB".format(*in_common(curve, rates[OURS]))
+        gain = "" if name == OURS else f"{better[name]:+.1f}%"
+        cells = ["" if math.isnan(v) else f"{math.exp(v):.3f}" for v in values]
+        table.rows.append([name + ", published" * (name in others), *cells, common, gain])
+    return table
+
+
+def diagrams(found: dict, others: dict, files: int) -> list[Diagram]:
+    """MS-SSIM in decibels, -10 log10(1 - v)."""
+    rate = Axis("bits/dim (whole files)", "log", (0.015, 2))
+    made = []
+    for key, label, span in (("psnr", "PSNR, dB", (20, 48)), ("ms_ssim", "MS-SSIM, dB", (5, 30))):
+        series = []
         for name, points in found.items():
-            ours = name == OURS
-            axis.plot(
-                [p["bits_per_dim"] for p in points],
-                [decibels[key](p[key]) for p in points],
-                "o-",
-                label=name,
-                linewidth=2.5 if ours else 1.2,
-                color="black" if ours else None,
-                markersize=4,
-                zorder=3 if ours else 2,
-            )
-        axis.set(xlabel="bits/dim (whole files)", ylabel=label, xscale="log", xlim=(0.02, 1.2))
-        axis.grid(alpha=0.3)
-    for name, points in others.items():
-        axes[0].plot([p["bits_per_dim"] for p in points], [p["psnr"] for p in points], ":", label=f"{name}, published")
-    axes[0].set_ylim(20, 46)
-    axes[0].legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+            y = [p[key] if key == "psnr" else -10 * math.log10(max(1 - p[key], 1e-6)) for p in points]
+            series.append(Series(name, [p["bits_per_dim"] for p in points], y, "files"))
+        if key == "psnr":
+            for name, points in others.items():
+                x, y = ([p[k] for p in points] for k in ("bits_per_dim", "psnr"))
+                series.append(Series(f"{name}, published", x, y, "published"))
+        made.append(Diagram(f"{files} photographs", rate, Axis(label, range=span), series))
+    return made
 
 
 @click.command()
-@click.argument("source", type=Path, nargs=-1, required=True)
+@click.argument("source", type=Path)
 @click.option("--until", default=-4.8, show_default=True, help="Gamma (-log SNR) of the last point.")
 @click.option("--flow", is_flag=True, help="Some points with recon flow as well.")
 @click.option("--images", type=int, help="Only the first so many pictures.")
+@click.option("--skip", default=0, help="Begin after so many pictures.")
 @click.option("--model", default="photo", show_default=True)
 @click.option("--device", default="auto", show_default=True)
-@click.option("-o", "--output", type=Path)
-@click.option("-p", "--plot", type=Path)
-def main(source, until, flow, images, model, device, output, plot):
-    """Measure a folder of photographs, or show what was measured, of some pictures here and of others there."""
-    if source[0].is_file():
-        parts = [json.loads(path.read_text()) for path in source]
-        if len({part["fingerprint"] for part in parts}) > 1:
-            raise click.ClickException("measured with different models")
-        result = parts[0] | {"rows": [row for part in parts for row in part["rows"]]}
-        if output:
-            output.write_text(json.dumps(result, indent=1))
-    else:
-        codec, peers = Codec(model, device), PEERS | modern()
-        files = sorted(p for p in source[0].iterdir() if p.suffix.lower() == ".png")[:images]
-        rows = []
-        for file in tqdm(files, desc="pictures", disable=None):
-            rows += measure(file, codec, until, flow, peers)
-            result = {"model": codec.model.name, "fingerprint": codec.model.fingerprint.hex(), "rows": rows}
-            if output:
-                output.write_text(json.dumps(result, indent=1))
-    files = {r["file"] for r in result["rows"]}
-    found, others = curves(result["rows"]), published(files)
-    print(f"{len(files)} pictures, model {result['model']}")
-    print("codec        setting   bits/dim   PSNR dB   MS-SSIM")
-    for name, points in found.items():
-        for p in points:
-            print(f"{name:12} {p['setting']:7}   {p['bits_per_dim']:8.4f}   {p['psnr']:7.2f}   {p['ms_ssim']:.4f}")
-    print("bits of ours at equal PSNR (BD-rate):")
-    for name, percent in advantages(found | others).items():
-        print(f"  {percent:+6.1f} % against {name}{', published' if name in others else ''}")
-    if plot:
-        draw(found, others, plot)
+@output_options
+def main(source, until, flow, images, skip, model, device, output, plot):
+    """Measure a folder of photographs. Results of some pictures here and of others there: see bench.results."""
+    codec, peers = Codec(model, device), PEERS | modern()
+    files = sorted(p for p in source.iterdir() if p.suffix.lower() == ".png")[skip:][:images]
+    run, rows = Run("curves", codec.model, source=source, until=until, flow=flow), []
+    for file in tqdm(files, desc="pictures", disable=None):
+        rows += measure(file, codec, until, flow, peers)
+        result = run.result(rows)
+        save(result, output)
+    if not rows:
+        raise click.ClickException(f"{source}: no PNG files")
+    save(result, output, plot)
+    show(result)
 
 
 if __name__ == "__main__":

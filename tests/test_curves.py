@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from bench import curves, literature
+from bench import curves, literature, results
 from bench.bd import bd_rate
 from bench.peers import PEERS, modern
 from ddpm.model import DDPM, save_model
@@ -78,9 +78,9 @@ def test_the_whole_run(fast, tmp_path, monkeypatch):
             assert len(points) == 4
         assert all(a["psnr"] < b["psnr"] and a["bits_per_dim"] < b["bits_per_dim"] for a, b in pairwise(points))
     assert Image.open(tmp_path / "c.png").width > 1000
-    again = CliRunner().invoke(curves.main, [str(tmp_path / "c.json")], catch_exceptions=False)
+    again = CliRunner().invoke(results.main, [str(tmp_path / "c.json")], catch_exceptions=False)
     assert again.output == done.output
-    assert "codec        setting" in done.output
+    assert "PSNR in common" in done.output
 
 
 def test_advantages_leave_out_what_cannot_be_compared():
@@ -92,16 +92,21 @@ def test_advantages_leave_out_what_cannot_be_compared():
 
 def test_parts_measured_apart_are_put_together(tmp_path):
     row = {"codec": "ddpm-codec", "setting": 1.0, "bits_per_dim": 0.1, "psnr": 30.0, "ms_ssim": 0.9}
-    parts = {
-        "a": {"model": "m-1", "fingerprint": "00", "rows": [{"file": "a.png", **row}]},
-        "b": {"model": "m-1", "fingerprint": "00", "rows": [{"file": "b.png", **row, "psnr": 32.0}]},
-        "c": {"model": "m-2", "fingerprint": "01", "rows": []},
-    }
-    for name, part in parts.items():
-        (tmp_path / name).write_text(json.dumps(part))
-    a, b, c, out = (str(tmp_path / name) for name in ("a", "b", "c", "out.json"))
-    done = CliRunner().invoke(curves.main, [a, b, "-o", out], catch_exceptions=False)
-    assert "2 pictures, model m-1" in done.output
+    for name, psnr in (("a", 30.0), ("b", 32.0)):
+        part = results.Run("curves").result([{"file": f"{name}.png", **row, "psnr": psnr}])
+        results.save(part, tmp_path / name)
+    a, b, out = (str(tmp_path / name) for name in ("a", "b", "out.json"))
+    done = CliRunner().invoke(results.main, [a, b, "-o", out], catch_exceptions=False)
     assert "31.00" in done.output
     assert [r["file"] for r in json.loads((tmp_path / "out.json").read_text())["rows"]] == ["a.png", "b.png"]
-    assert "different models" in CliRunner().invoke(curves.main, [a, c]).output
+
+
+def test_bits_at_equal_psnr():
+    points = [{"bits_per_dim": r / 100, "psnr": p + 10} for r, p in LINE]
+    found = {"ddpm-codec": points, "B": [p | {"bits_per_dim": 2 * p["bits_per_dim"]} for p in points]}
+    table = curves.comparison(found, {"C": points[:4]})
+    assert table.columns[1] == "30 dB"
+    assert [row[0] for row in table.rows] == ["ddpm-codec", "B", "C, published"]
+    assert table.rows[1][-1] == "-50.0%"
+    assert float(table.rows[1][1]) == pytest.approx(2 * float(table.rows[0][1]), abs=0.002)
+    assert table.rows[2][-2] == "30.0 to 41.0 dB"
