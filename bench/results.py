@@ -96,7 +96,9 @@ def save(result: dict, output: Path | None, plot: Path | None = None) -> None:
     if output:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_whole(output, (json.dumps(result, indent=1) + "\n").encode())
-    if plot:
+    if plot and not result["diagrams"]:
+        click.echo(f"warning: {plot} is not written, there is no diagram to draw", err=True)
+    elif plot:
         plot.parent.mkdir(parents=True, exist_ok=True)
         write_whole(plot, draw([Diagram.from_json(d) for d in result["diagrams"]], plot.suffix[1:]))
 
