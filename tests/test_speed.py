@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bench import portability, speed
-from bench.flops import flops_per_look
+from bench.flops import SIDE, flops_per_look
 from bench.jobs import Bpd, Encode, Train, moves, pictures, preset_of
 from bench.results import presented, tables_of
 from bench.watch import Watch
@@ -65,12 +65,18 @@ def test_a_part_within_itself_counts_once(clock):
 def test_functions_are_restored_after_errors():
     kept = {"outer": Work.outer, "all_threads": trellis.all_threads}
     assert "to" not in vars(torch.Tensor)
-    with pytest.raises(ZeroDivisionError), Watch(CPU) as watch, watch.part("rest"):
-        watch.over(Work, "outer", "a", note=lambda _: 1 / 0)
-        watch.within(trellis, "all_threads", "b")
-        watch.over(torch.Tensor, "to", "c")
-        assert Work.outer is not kept["outer"]
-        Work().outer()
+    watch = Watch(CPU)
+
+    def failing():
+        with watch, watch.part("rest"):
+            watch.over(Work, "outer", "a", note=lambda _: 1 / 0)
+            watch.within(trellis, "all_threads", "b")
+            watch.over(torch.Tensor, "to", "c")
+            assert Work.outer is not kept["outer"]
+            Work().outer()
+
+    with pytest.raises(ZeroDivisionError):
+        failing()
     assert kept == {"outer": Work.outer, "all_threads": trellis.all_threads}
     assert "to" not in vars(torch.Tensor)
     assert watch.open == []
@@ -89,7 +95,7 @@ def test_other_devices_are_told_from_other_types():
 def test_operations_of_training_are_three_times_those_of_a_look(model):
     """Of every layer but the first: its input asks for no gradient."""
     one = flops_per_look(model, 16, 16)
-    assert one == pytest.approx(flops_per_look(model, 32, 16) / 2, rel=0.05)
+    assert 2 * one < flops_per_look(model, 32, 16) < 2.5 * one  # attention grows faster than pictures
     assert 2.5 * one < flops_per_look(model, 16, 16, True) < 3 * one
 
 
@@ -100,15 +106,16 @@ def test_pictures_of_a_batch_differ():
     assert min(np.ptp(p.astype(int)) for p in found) > 20
 
 
-def test_all_jobs_of_a_model(models, tmp_path):
+def test_all_jobs_of_a_model(models, tmp_path, monkeypatch):
+    monkeypatch.setitem(SIDE, "cpu", 64)
     kept = DDPM.forward, progressive.decode_step, lossless.encode
     out = tmp_path / "speed.json"
-    asked = ["--model", "tiny", "--sizes", "8,16,32", "--batches", "1,2,3", "--most", "600", "--rate", "0.5,0"]
+    asked = ["--model", "tiny", "--sizes", "8,16,32", "--batches", "1,3", "--most", "600", "--rate", "0.5,0"]
     how = ["--repeats", "2", "--device", "cpu", "-o", str(out), "-p", str(tmp_path / "speed.png")]
     said = CliRunner().invoke(speed.main, asked + how, catch_exceptions=False).stdout
     result = json.loads(out.read_text())
     rows = result["rows"]
-    combinations = [(8, 1), (8, 2), (8, 3), (16, 1), (16, 2)]  # of sizes up to the model's own, batches of 600 pixels
+    combinations = [(8, 1), (8, 3), (16, 1)]  # of sizes up to the model's own, batches of at most 600 pixels
     assert {(r["size"], r["batch"]) for r in rows} == {*combinations, (16, 8)}
     assert len(rows) == len(combinations) * 5 + 1
     for r in rows:
@@ -122,7 +129,7 @@ def test_all_jobs_of_a_model(models, tmp_path):
         assert r["megapixels_per_s"] == pytest.approx(r["size"] ** 2 / 1e6 / r["seconds"])
         flop = r["gflop_per_look"] * r["looks"] * 1e9
         assert r["tflop_per_s"] == pytest.approx(flop / r["seconds"] / 1e12)
-    assert [r["looks"] for r in rows if r["what"] == "bpd"] == [5] * 5
+    assert [r["looks"] for r in rows if r["what"] == "bpd"] == [5] * 3
     assert Image.open(tmp_path / "speed.png").width > 500
     assert "encode, lossless" in said
     assert presented(result) == result
