@@ -15,16 +15,21 @@ import os
 import subprocess
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 
 import click
 import numpy as np
+from tqdm import tqdm
 
 from codec import Codec, CodecError, Target
 from codec.api import psnr
+from codec.diagrams import Diagram
+from ddpm.model import load_model
 
 from .demo import mse
 from .pick import alike, draw
+from .results import Run, Table, save, show
 
 OLD = {"ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "default"}
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
@@ -92,21 +97,31 @@ def decoded(codec: Codec, files: list[bytes]) -> list[np.ndarray | None]:
         return [decoded(codec, [f])[0] for f in files] if len(files) > 1 else [None]
 
 
-def measure(model: str, pictures, machines: list[str], rate: float = 0.0) -> dict:
-    """``rate`` in bits/dim; 0: lossless."""
+def measure(model: str, pictures, machines: list[str], rate: float = 0.0) -> tuple[list[dict], float]:
+    """A row for each pair of machines, and the bits/dim of the files. ``rate`` in bits/dim; 0: lossless."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for i, picture in enumerate(pictures):
             np.save(Path(folder) / f"{i:05d}.npy", picture)
-        for task in ("encode", "decode"):
-            for name in machines:
-                extra = {"DDPM_BENCH_NAME": name, "DDPM_BENCH_TASK": task, "DDPM_BENCH_RATE": str(rate)}
-                extra |= MACHINES[name]
-                command = [sys.executable, "-m", "bench.portability", "--work", folder, "--model", model]
-                done = subprocess.run(command, env={**os.environ, **extra}, capture_output=True, text=True, check=True)
-                rows += [json.loads(line) for line in done.stdout.splitlines()]
+        for task, name in tqdm(list(product(("encode", "decode"), machines)), desc="machines", disable=None):
+            extra = {"DDPM_BENCH_NAME": name, "DDPM_BENCH_TASK": task, "DDPM_BENCH_RATE": str(rate)}
+            extra |= MACHINES[name]
+            command = [sys.executable, "-m", "bench.portability", "--work", folder, "--model", model]
+            done = subprocess.run(command, env={**os.environ, **extra}, capture_output=True, text=True, check=True)
+            rows += [json.loads(line) for line in done.stdout.splitlines()]
         sizes = [f.stat().st_size for f in Path(folder, machines[0]).glob("*.ddpm")]
-    return {"images": len(pictures), "bits_per_dim": 8 * sum(sizes) / sum(p.size for p in pictures), "cells": rows}
+    return rows, 8 * sum(sizes) / sum(p.size for p in pictures)
+
+
+def present(result: dict) -> tuple[list[Diagram], list[Table]]:
+    """A table of who wrote and who read; nothing to draw."""
+    rows = result["rows"]
+    machines = list(dict.fromkeys(r["written"] for r in rows))
+    cells = {(r["written"], r["read"]): said(r) for r in rows}
+    what = "came back exactly" if "exact" in rows[0] else "largest difference, rms, change in dB"
+    name = f"{result['images']} files of {result['bits_per_dim']:.4f} bits/dim: {what}"
+    lines = [[w, *(cells.get((w, r), "") for r in machines)] for w in machines]
+    return [], [Table(name, ["written (down), read (across)", *machines], lines)]
 
 
 @click.command()
@@ -125,15 +140,10 @@ def main(data, tile, images, crop, model, machines, rate, folder, output):
         return work(model, folder)
     pictures = draw(data, tile, images, crop)
     machines = list(machines) or list(MACHINES)
-    result = measure(model, pictures, machines, rate)
-    if output:
-        output.write_text(json.dumps(result, indent=1))
-    what = "largest difference, rms, change in dB" if rate else "exact"
-    print(f"{result['images']} files of {result['bits_per_dim']:.4f} bits/dim; {what}, by who wrote (down) and read")
-    print(" " * 12 + "".join(f"{m:>20}" for m in machines))
-    for m in machines:
-        print(f"{m:12}" + "".join(f"{said(c):>20}" for c in result["cells"] if c["written"] == m))
-    return None
+    run = Run("portability", load_model(model), data=data, tile=tile, crop=crop, rate=rate)
+    rows, bits_per_dim = measure(model, pictures, machines, rate)
+    save(result := run.result(rows, images=len(pictures), bits_per_dim=bits_per_dim), output)
+    return show(result)
 
 
 def said(cell: dict) -> str:

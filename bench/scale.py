@@ -7,7 +7,6 @@ Pictures of other sizes are PICTURE cut, or continued by reflection, so that all
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import subprocess
@@ -19,9 +18,16 @@ from pathlib import Path
 import click
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
+from codec.api import pick_device
+from codec.diagrams import Axis, Diagram, Series
 from codec.pictures import read_picture
-from ddpm.model import mirror
+from ddpm.model import load_model, mirror
+
+from .results import Run, Table, output_options, save, show
+
+WHAT = ("encode", "decode")
 
 
 def sized(picture: np.ndarray, pixels: float) -> np.ndarray:
@@ -72,23 +78,29 @@ def measure(picture: np.ndarray, megapixels: float, rate: float, model: str, fol
     }
 
 
-def draw(rows: list[dict], path: Path) -> None:
+def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     """Seconds per megapixel, and memory, by size."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    rows = result["rows"]
     size = [r["megapixels"] for r in rows]
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
-    for what in ("encode", "decode"):
-        axes[0].plot(size, [r[what + "_s"] / r["megapixels"] for r in rows], "o-", label=what)
-        axes[1].plot(size, [r[what + "_mb"] for r in rows], "o-", label=what)
-    axes[1].plot(size, [1000 + 100 * n for n in size], "k:", label="1 GB + 100 bytes per pixel")
-    for axis, label in zip(axes, ("seconds per megapixel", "peak memory, MB")):
-        axis.set(xlabel="megapixels", ylabel=label, xscale="log", ylim=(0, None))
-        axis.legend()
-    figure.savefig(path, dpi=120)
+    seconds = [Series(w, size, [r[w + "_s"] / r["megapixels"] for r in rows], "files") for w in WHAT]
+    memory = [Series(w, size, [r[w + "_mb"] for r in rows], "files") for w in WHAT]
+    memory.append(Series("1 GB + 100 bytes per pixel", size, [1000 + 100 * n for n in size], "ideal"))
+    across = Axis("megapixels", "log")
+    diagrams = [
+        Diagram("time by size", across, Axis("seconds per megapixel"), seconds),
+        Diagram("memory by size", across, Axis("peak memory, MB"), memory),
+    ]
+    columns = [f"{what} {unit}" for what in WHAT for unit in ("s", "s/MP", "MB")]
+    lines = [
+        [f"{r['width']}x{r['height']}", str(r["bytes"]), f"{r['psnr']:.2f}", *costs(r, "encode"), *costs(r, "decode")]
+        for r in rows
+    ]
+    return diagrams, [Table("time and memory by size", ["size", "bytes", "PSNR dB", *columns], lines)]
+
+
+def costs(row: dict, what: str) -> list[str]:
+    seconds = row[what + "_s"]
+    return [f"{seconds:.1f}", f"{seconds / row['megapixels']:.1f}", f"{row[what + '_mb']:.0f}"]
 
 
 @click.command()
@@ -96,26 +108,17 @@ def draw(rows: list[dict], path: Path) -> None:
 @click.option("--megapixels", default="0.25,1,2,4,8", show_default=True)
 @click.option("--rate", default=0.1, show_default=True, help="Bits/dim.")
 @click.option("--model", default="photo", show_default=True)
-@click.option("-o", "--output", type=Path)
-@click.option("-p", "--plot", type=Path)
+@output_options
 def main(picture, megapixels, rate, model, output, plot):
     """Measure time and memory."""
+    measured = Run("scale", load_model(model, pick_device("auto")), picture=picture, rate=rate)
     array, rows = read_picture(picture), []
-    print("  width  height    bytes   PSNR   encode s (/MP)     MB   decode s (/MP)     MB")
     with tempfile.TemporaryDirectory() as folder:
-        for size in megapixels.split(","):
-            rows.append(r := measure(array, float(size), rate, model, Path(folder)))
-            each = [
-                f"{r[k + '_s']:9.1f} {r[k + '_s'] / r['megapixels']:6.1f} {r[k + '_mb']:7.0f}"
-                for k in ("encode", "decode")
-            ]
-            print(f"{r['width']:7} {r['height']:7} {r['bytes']:8} {r['psnr']:6.2f} {each[0]} {each[1]}", flush=True)
-            if output:
-                output.write_text(
-                    json.dumps({"rate": rate, "model": model, "cores": os.cpu_count(), "rows": rows}, indent=1)
-                )
-    if plot:
-        draw(rows, plot)
+        for size in tqdm(megapixels.split(","), desc="sizes", disable=None):
+            rows.append(measure(array, float(size), rate, model, Path(folder)))
+            save(result := measured.result(rows), output)
+    save(result, None, plot)
+    show(result)
 
 
 if __name__ == "__main__":

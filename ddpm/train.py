@@ -190,17 +190,7 @@ class Run:
 
     def fit(self, crops: Crops, minutes: float, quiet: bool = False, every: float = 20.0) -> None:
         """Train for ``minutes`` of wall time or to the end of the schedule, logging every ``every`` seconds."""
-        config, device = self.config, self.device
-        loss_of = OBJECTIVES[config.objective](config, self.model.schedule)
-        net = self.model
-        if config.compile:
-            net = torch.compile(net)
-        if self.world > 1:
-            net = torch.nn.parallel.DistributedDataParallel(net)
-        generator = torch.Generator(device).manual_seed(config.seed + 1000003 * self.rank + self.steps)
-        parameters = list(self.model.parameters())
-        weights = self.model.state_dict()
-        batch = config.batch // self.world
+        take = Stepper(self, crops)
         self.folder.mkdir(parents=True, exist_ok=True)
         start, clock0 = time.monotonic(), self.seconds
         logged, saved, sums, count = start, start, {}, 0
@@ -209,7 +199,7 @@ class Run:
         def record(seconds):
             row = {"steps": self.steps, "images": self.images, "seconds": round(self.seconds, 1)}
             row |= {"lr": round(self.learning_rate(), 7)} | {k: round(float(v) / count, 5) for k, v in sums.items()}
-            row["images_per_s"] = round(batch * self.world * count / seconds, 1)
+            row["images_per_s"] = round(take.batch * self.world * count / seconds, 1)
             if self.rank == 0:
                 with (self.folder / "log.jsonl").open("a") as f:
                     f.write(json.dumps(row) + "\n")
@@ -217,19 +207,8 @@ class Run:
             bar.set_postfix(row)
 
         while self.progress() < 1 and time.monotonic() - start < 60 * minutes:
-            x = to_unit(crops.sample(batch, generator)).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-                loss, terms = loss_of(net, x, generator)
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
-            self.optimizer.step(self.learning_rate())
-            self.steps += 1
-            self.images += batch * self.world
-            decay = min(config.ema, (1 + self.steps) / (10 + self.steps))
-            with torch.no_grad():
-                torch._foreach_lerp_(list(self.average.values()), list(weights.values()), 1 - decay)
-            for k, v in {**terms, "grad_norm": norm}.items():
-                sums[k] = sums.get(k, 0) + v.detach()
+            for k, v in take().items():
+                sums[k] = sums.get(k, 0) + v
             count += 1
             now = time.monotonic()
             self.seconds = clock0 + now - start
@@ -243,6 +222,37 @@ class Run:
             record(time.monotonic() - logged)
         self.save()
         bar.close()
+
+
+class Stepper:
+    """Takes one step of a run after the other; ``net`` is its network, compiled if the settings say so."""
+
+    def __init__(self, run: Run, crops: Crops):
+        self.run, self.crops, config = run, crops, run.config
+        self.loss_of = OBJECTIVES[config.objective](config, run.model.schedule)
+        self.net = torch.compile(run.model) if config.compile else run.model
+        if run.world > 1:
+            self.net = torch.nn.parallel.DistributedDataParallel(self.net)
+        self.generator = torch.Generator(run.device).manual_seed(config.seed + 1000003 * run.rank + run.steps)
+        self.parameters = list(run.model.parameters())
+        self.weights = list(run.model.state_dict().values())
+        self.batch = config.batch // run.world
+
+    def __call__(self) -> dict[str, torch.Tensor]:
+        """One step of the optimizer and of the average: the terms of the loss, and the norm of the gradient."""
+        run, config = self.run, self.run.config
+        x = to_unit(self.crops.sample(self.batch, self.generator)).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(run.device.type, torch.bfloat16, enabled=config.bf16):
+            loss, terms = self.loss_of(self.net, x, self.generator)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.clip)
+        run.optimizer.step(run.learning_rate())
+        run.steps += 1
+        run.images += self.batch * run.world
+        decay = min(config.ema, (1 + run.steps) / (10 + run.steps))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(run.average.values()), self.weights, 1 - decay)
+        return {k: v.detach() for k, v in {**terms, "grad_norm": norm}.items()}
 
 
 def replace(path: Path, write) -> None:

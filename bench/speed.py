@@ -1,0 +1,198 @@
+"""How fast pictures are encoded, decoded, measured and trained on, where the time goes, and how near that is to what
+the device can do.
+
+    python -m bench.speed [--model photo,cifar10] [--sizes 32,64,256] [--batches 1,16] [--what encode,decode,bpd,train]
+        [--rate 0.2] [--device auto] [--bf16] [--compile] -o speed.json -p speed.png
+
+Every job is done once to warm up, then several times; a row is the median of these. The peak is that of a product of
+large matrices in the same arithmetic, by as many threads. A look is one evaluation of the network for one picture, in
+training with the way back; some looks of the codec are at a lower resolution, and GFLOP are the mean over all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import click
+from tqdm import tqdm
+
+from codec import CodecError
+from codec.api import pick_device
+from codec.diagrams import Axis, Diagram, Series
+from ddpm.model import ModelError, load_model, strict_fp32
+
+from .flops import flops_per_look, peak
+from .jobs import Bpd, Decode, Encode, Job, Train, preset_of
+from .results import Run, Table, output_options, save, show
+from .watch import Watch
+
+PARTS = ("network", "channel", "entropy", "transfers", "rest")
+WHAT = ("encode", "decode", "bpd", "train")
+
+
+def jobs(model, what, sizes, batches, rates, bf16: bool, compiled: bool, most: int) -> Iterator[Job]:
+    """Sizes beyond the one that a model was made for are left out, and batches of more than ``most`` pixels in all."""
+    sizes = [size for size in sizes if size <= (model.config.get("native") or size)]
+    for size, batch in [(size, batch) for size in sizes for batch in batches if batch == 1 or batch * size**2 <= most]:
+        for rate in rates if {"encode", "decode"} & {*what} else ():
+            source = Encode(model, size, batch, bf16, rate)
+            yield from (job for job in (source, Decode(source)) if job.what in what)
+        if "bpd" in what:
+            yield Bpd(model, size, batch, bf16)
+    if "train" in what and (preset := preset_of(model.name)):
+        yield Train(preset, model.device, compiled)
+
+
+def measure(job: Job, repeats: int, patience: float) -> dict:
+    """The part of a row that is measured, of the median run; none is begun after ``patience`` seconds but the first."""
+    device = job.model.device
+    job()
+    start, runs = time.monotonic(), []
+    while len(runs) < repeats and (not runs or time.monotonic() - start < patience):
+        looks: Counter[tuple[int, int]] = Counter()
+        with Watch(device) as watch:
+            job.watch(watch, lambda z, looks=looks: looks.update({tuple(z.shape[2:]): len(z)}))
+            with watch.part("rest"):
+                job()
+        runs.append((watch.total, watch.seconds, looks))
+    total, seconds, looks = sorted(runs, key=lambda run: run[0])[(len(runs) - 1) // 2]
+    flop = sum(n * flops_per_look(job.model, *size, job.training) for size, n in looks.items())
+    rate, best = flop / total / 1e12, peak(device, job.dtype)
+    return {
+        "repeats": len(runs),
+        "seconds": total / job.batch,
+        "megapixels_per_s": job.batch * job.size**2 / total / 1e6,
+        "shares": {part: seconds[part] / total for part in PARTS},
+        "looks": looks.total() / job.batch,
+        "gflop_per_look": flop / looks.total() / 1e9,
+        "tflop_per_s": rate,
+        "peak_tflop_per_s": best,
+        "share_of_peak": rate / best,
+    }
+
+
+def row(name: str, job: Job, run: Run, repeats: int, patience: float) -> dict:
+    about = {"model": name, "device": run.head["device"], "threads": run.head["threads"], "what": job.what}
+    about |= {"size": job.size, "batch": job.batch, "arithmetic": job.arithmetic, **job.more}
+    return about | measure(job, repeats, patience)
+
+
+def kind(row: dict) -> str:
+    """What is done, in words."""
+    if "rate" in row:
+        return f"{row['what']}, {row['rate']} bits/dim" if row["rate"] else f"{row['what']}, lossless"
+    return f"{row['what']}, compiled" if row.get("compiled") else row["what"]
+
+
+def place(row: dict) -> str:
+    return f"{row['device']}, {row['threads']} thread{'s' * (row['threads'] > 1)}"
+
+
+def curve(row: dict, several_places: bool) -> str:
+    """What the series of a row is called in a diagram of its kind."""
+    words = [row["model"]] if row["what"] == "train" else [row["model"], f"batch {row['batch']}"]
+    words += ["bf16"] * (row["arithmetic"] == "bfloat16") + [place(row)] * several_places
+    return ", ".join(words)
+
+
+def present(result: dict) -> tuple[list[Diagram], list[Table]]:
+    """Throughput over size, one diagram for each kind of work; speed, shares of time, peaks."""
+    rows, several = result["rows"], len({place(r) for r in result["rows"]}) > 1
+    diagrams = []
+    for title in dict.fromkeys(map(kind, rows)):
+        points: dict[str, list[tuple[int, float]]] = {}
+        for r in rows:
+            if kind(r) == title:
+                points.setdefault(curve(r, several), []).append((r["size"], r["megapixels_per_s"]))
+        series = [Series(name, *map(list, zip(*sorted(found))), "files") for name, found in points.items()]
+        diagrams.append(Diagram(title, Axis("pixels a side", "log"), Axis("megapixels/s", "log"), series))
+    about = ["model", "what", "size", "batch", "arithmetic"] + ["device"] * several
+    where = [
+        [r["model"], kind(r), str(r["size"]), str(r["batch"]), r["arithmetic"], *[place(r)] * several] for r in rows
+    ]
+    speeds = [
+        [
+            f"{r['seconds']:.3g}",
+            f"{r['megapixels_per_s']:.3g}",
+            f"{r['looks']:.3g}",
+            f"{r['gflop_per_look']:.3g}",
+            f"{r['tflop_per_s']:.3g}",
+            f"{r['share_of_peak']:.1%}",
+            f"{r['share_of_peak'] / r['shares']['network']:.1%}",
+        ]
+        for r in rows
+    ]
+    shares = [[f"{100 * r['shares'][part]:.1f}" for part in PARTS] for r in rows]
+    found = {(place(r), r["arithmetic"], f"{r['peak_tflop_per_s']:.3g}"): None for r in rows}
+    columns = ["s per picture", "MP/s", "looks", "GFLOP per look", "TFLOP/s", "of peak", "of peak, network alone"]
+    tables = [
+        Table("speed", about + columns, [a + b for a, b in zip(where, speeds)]),
+        Table("shares of time, %", about + list(PARTS), [a + b for a, b in zip(where, shares)]),
+        Table("peaks", ["device", "arithmetic", "TFLOP/s"], [list(line) for line in found]),
+    ]
+    return diagrams, tables
+
+
+def listed(of: type):
+    """A callback for options that take several values with commas between."""
+
+    def convert(context, parameter, value: str) -> list:
+        try:
+            return [of(word) for word in value.split(",")]
+        except ValueError:
+            raise click.BadParameter(f"{value!r} is no list of values with commas between") from None
+
+    return convert
+
+
+def known(context, parameter, value: str) -> list[str]:
+    if unknown := {*value.split(",")} - {*WHAT}:
+        raise click.BadParameter(f"unknown: {', '.join(sorted(unknown))}")
+    return value.split(",")
+
+
+@click.command()
+@click.option("--model", "names", default="photo,cifar10", show_default=True, callback=listed(str))
+@click.option("--what", default=",".join(WHAT), show_default=True, callback=known)
+@click.option("--sizes", default="32,64,256", show_default=True, callback=listed(int), help="Pixels a side.")
+@click.option("--batches", default="1,16", show_default=True, callback=listed(int), help="Pictures at once.")
+@click.option("--most", default=1 << 14, show_default=True, help="Pixels of a batch; larger ones are left out.")
+@click.option("--rate", default="0.2", show_default=True, callback=listed(float), help="Bits/dim; 0: lossless.")
+@click.option("--repeats", default=3, show_default=True)
+@click.option("--patience", default=6.0, show_default=True, help="Seconds after which nothing is repeated.")
+@click.option(
+    "--bf16", is_flag=True, help="Encode and measure in bfloat16 where the model and the device are fit for it."
+)
+@click.option("--compile", "compiled", is_flag=True, help="Train with torch.compile, which takes minutes to warm up.")
+@click.option("--device", default="auto", show_default=True)
+@output_options
+def main(names, what, sizes, batches, most, rate, repeats, patience, bf16, compiled, device, output, plot):
+    """Measure speed, shares of time, and the share of the device's peak."""
+    strict_fp32()
+    try:
+        models = [load_model(name, pick_device(device)) for name in names]
+        asked = [(m, job) for m in models for job in jobs(m, what, sizes, batches, rate, bf16, compiled, most)]
+    except (CodecError, ModelError, ValueError) as e:
+        raise click.ClickException(str(e)) from None
+    if not asked:
+        raise click.ClickException("nothing to measure: these models know no such sizes")
+    all_of_them = SimpleNamespace(
+        name=", ".join(m.name for m in models),
+        fingerprint=b"".join(m.fingerprint for m in models),
+        device=models[0].device,
+    )
+    run = Run("speed", all_of_them, rates=rate, repeats=repeats, patience=patience)
+    rows, bar = [], tqdm(asked, desc="jobs", disable=None)
+    for model, job in bar:
+        bar.set_postfix_str(f"{model.name} {job.what} {job.size} x{job.batch}")
+        rows.append(row(model.name, job, run, repeats, patience))
+        save(result := run.result(rows), output)
+    save(result, None, plot)
+    show(result)
+
+
+if __name__ == "__main__":
+    main()
