@@ -54,7 +54,7 @@ def of(rows: list[dict], kind: str, name: str | None = None) -> list[dict]:
 
 
 def points(rows: list[dict], key: str = "bits_per_dim") -> list[tuple[float, float]]:
-    """(rate, PSNR) of files."""
+    """(rate, PSNR) of files, in bits/dim by ``key`` and dB."""
     return [(row[key], psnr(row["mse"])) for row in rows]
 
 
@@ -107,21 +107,21 @@ def diagrams(rows: list[dict], others: dict[str, Published]) -> list[Diagram]:
     for name, c in shown.items():
         error.append(series(name, [(p["bits_per_dim"], p["rmse"]) for p in c.points], "published"))
 
+    rates, errors = [], []
     levels = [row for row in chains if row["name"] == "levels"]
-    counted = {f"ddpm-codec, ideal, {label(row)}": (row["bits_per_dim"], rmse(row)) for row in levels}
-    over = [[], []]
-    for name, curves in counted.items():
-        for found, values in zip(over, curves):
-            found.append(series(name, enumerate(values, 1), "ideal"))
+    for row in levels:
+        name = f"ddpm-codec, ideal, {label(row)}"
+        rates.append(series(name, enumerate(row["bits_per_dim"], 1), "ideal"))
+        errors.append(series(name, enumerate(rmse(row), 1), "ideal"))
     if PAPER in others and any(row["setting"] == others[PAPER].points[0]["reverse_steps"] for row in levels):
-        for found, key in zip(over, ("bits_per_dim", "rmse")):
+        for found, key in ((rates, "bits_per_dim"), (errors, "rmse")):
             found.append(series(PAPER, [(p["reverse_steps"], p[key]) for p in others[PAPER].points], "published"))
     steps = Axis("reverse steps, T - t + 1")
     made = [
         Diagram("PSNR over rate", log, Axis("PSNR, dB", "linear", (14, 46)), [seen(s, log) for s in quality]),
         Diagram("RMSE over rate", low, Axis("RMSE, grey levels", "linear", (0, 70)), [seen(s, low) for s in error]),
-        Diagram("Rate over reverse steps", steps, Axis("bits/dim"), over[0]),
-        Diagram("Distortion over reverse steps", steps, Axis("RMSE, grey levels"), over[1]),
+        Diagram("Rate over reverse steps", steps, Axis("bits/dim"), rates),
+        Diagram("Distortion over reverse steps", steps, Axis("RMSE, grey levels"), errors),
     ]
     return [Diagram(d.title, d.x, d.y, [s for s in d.series if s.x]) for d in made]
 
