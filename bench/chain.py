@@ -131,17 +131,16 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
         kept = [(b, e) for b, e in zip(c["bits_per_dim"], c["rmse"]) if b > 0]
         how = (f"{OURS}, trellis", "line") if c["name"] == "trellis" else (c["name"], "ideal")
         series.append(Series(how[0], *map(list, zip(*kept)), how[1]))
-    fine = over[0]["fine"] if over else ""
     table = Table(
         "overhead",
-        ["bits/dim", "RMSE", "over the ideal, same steps", f"over the ideal, {fine} steps"],
+        ["bits/dim", "RMSE", "over the ideal, same steps", f"over the ideal, {result['rows'][0]['fine']} steps"],
         [
             [f"{r['bits_per_dim']:g}", f"{r['rmse']:.2f}", f"{r['over_same_steps']:.1%}", f"{r['over_fine']:.1%}"]
             for r in over
         ],
     )
-    title = f"the chain over an ideal channel, {len(curves) and curves[0]['images']} pictures"
-    return [Diagram(title, Axis("bits/dim, payload", "log"), Axis("RMSE", "log"), series)], [table]
+    title = f"the chain beside an ideal channel, {curves[0]['images']} pictures"
+    return [Diagram(title, Axis("bits/dim, payload", "log"), Axis("RMSE", "log"), series)], [table] * bool(over)
 
 
 @click.command()

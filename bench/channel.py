@@ -124,7 +124,7 @@ def over_kl(rows: list[dict]) -> Diagram:
 @click.option("--bits", default="32,64,128,256,512", show_default=True, help="KL of a channel.")
 @click.option("--schemes", default=SCHEMES, show_default=True)
 @click.option("--memory", default="10,14", show_default=True, help="Of the trellis, bits.")
-@click.option("--chunk", default="8,12", show_default=True, help="Of best-of-n, bits.")
+@click.option("--chunk", default="8,12,16", show_default=True, help="Of best-of-n, bits.")
 @click.option(
     "--pfr-chunk", default="2,4", show_default=True, help="Of pfr, bits of KL; time grows by 4 a bit or more."
 )

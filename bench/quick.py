@@ -21,14 +21,14 @@ from .demo import PICTURE
 
 SHEET = f"{PICTURE} --tile 32"  # the photograph as a contact sheet of small pictures
 COMMANDS = {
-    "channel": "channel --dims 1024 --bits 32,64,128 --memory 10,14 --draws 8 --seconds 0.4",
+    "channel": "channel --dims 1024 --bits 32,64,128 --memory 10,14 --chunk 8,12 --draws 8 --seconds 0.4",
     "rate-distortion": f"rate_distortion {SHEET} --images 12 --steps 4,8,13,19 --ideal 60 --ideal-images 6"
     " --recon-images 4",
     "lossless": f"lossless {SHEET} --images 4",
     "archive": f"archive {SHEET} --images 24 --steps 10",
     "growth": f"archive {SHEET} --images 8 --steps 10 --growth",
     "agreement": f"agreement {SHEET} --images 4",
-    "chain": f"chain {SHEET} --images 4 --until -2 --fine 60",
+    "chain": f"chain {SHEET} --images 4 --until -3.5 --fine 60",
     "curves": f"curves {PICTURE.parent} --until -0.3",
     "boundaries": f"boundaries {PICTURE} --rate 0.05",
     "scale": f"scale {PICTURE} --megapixels 0.02,0.05 --rate 0.05",
