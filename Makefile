@@ -21,7 +21,7 @@ test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 bench-quick: $(STAMP)
-	OMP_NUM_THREADS=2 $(BIN)/python -m bench.quick -o bench-quick
+	$(BIN)/python -m bench.quick -o bench-quick
 
 lint: $(STAMP)
 	$(BIN)/ruff check --fix .

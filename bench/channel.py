@@ -71,10 +71,25 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
         ]
         for r in rows
     ]
-    tables = [Table("channel", columns, lines)]
+    tables = [
+        Table("channel", columns, lines),
+        by_kl("efficiency", rows, "efficiency"),
+        by_kl("bits over KL", rows, "bits_over_kl"),
+    ]
+    tables.append(by_kl("seconds to encode", rows, "encode_seconds"))
     for other in ("best-of-n", "pfr"):
         tables += [t for t in comparisons(rows, other) if t.rows]
     return [over_kl(rows)], tables
+
+
+def by_kl(name: str, rows: list[dict], key: str) -> Table:
+    """One figure of each scheme, over the bits of KL."""
+    kls = sorted({round(r["kl"]) for r in rows})
+    table = Table(name, ["bits of KL", *map(str, kls)], [])
+    found = {(named(r["scheme"], r["parameters"]), round(r["kl"])): f"{r[key]:.3f}" for r in rows}
+    for scheme in dict.fromkeys(scheme for scheme, _ in found):
+        table.rows.append([scheme, *(found.get((scheme, kl), "") for kl in kls)])
+    return table
 
 
 def comparisons(rows: list[dict], other: str) -> list[Table]:
