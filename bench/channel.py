@@ -73,20 +73,19 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     ]
     tables = [
         Table("channel", columns, lines),
-        by_kl("efficiency", rows, "efficiency"),
-        by_kl("bits over KL", rows, "bits_over_kl"),
+        by_kl("efficiency", rows, "efficiency", ".3f"),
+        by_kl("seconds to encode", rows, "encode_seconds", ".2g"),
     ]
-    tables.append(by_kl("seconds to encode", rows, "encode_seconds"))
     for other in ("best-of-n", "pfr"):
         tables += [t for t in comparisons(rows, other) if t.rows]
     return [over_kl(rows)], tables
 
 
-def by_kl(name: str, rows: list[dict], key: str) -> Table:
+def by_kl(name: str, rows: list[dict], key: str, how: str) -> Table:
     """One figure of each scheme, over the bits of KL."""
     kls = sorted({round(r["kl"]) for r in rows})
     table = Table(name, ["bits of KL", *map(str, kls)], [])
-    found = {(named(r["scheme"], r["parameters"]), round(r["kl"])): f"{r[key]:.3f}" for r in rows}
+    found = {(named(r["scheme"], r["parameters"]), round(r["kl"])): f"{r[key]:{how}}" for r in rows}
     for scheme in dict.fromkeys(scheme for scheme, _ in found):
         table.rows.append([scheme, *(found.get((scheme, kl), "") for kl in kls)])
     return table
