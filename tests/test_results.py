@@ -1,8 +1,10 @@
 import json
+import shlex
+from importlib import import_module
 
 import pytest
 
-from bench import lengths, readme, results
+from bench import lengths, quick, readme, results
 from bench.results import Run, Table, joined, presented, save, tables_of
 from codec.diagrams import Diagram
 
@@ -113,3 +115,10 @@ def test_stored_results_show_what_they_measured():
     for path in readme.RESULTS.glob("*.json"):
         stored = json.loads(path.read_text())
         assert json.loads(json.dumps(results.presented(stored))) == stored, path
+
+
+@pytest.mark.parametrize("command", quick.COMMANDS.values(), ids=quick.COMMANDS)
+def test_the_quick_measurements_are_understood(command):
+    module, *options = shlex.split(command)
+    main = import_module(f"bench.{module}").main
+    assert main.make_context(module, [*options, "-o", "a.json", "-p", "a.png"])
