@@ -113,7 +113,7 @@ def show(result: dict) -> None:
 
 def output_options(command):
     """-o and -p, the same for all measurements."""
-    command = click.option("-p", "--plot", type=Path, help="PNG or SVG of the diagrams.")(command)
+    command = click.option("-p", "--plot", type=Path, help="PNG, SVG or WebP of the diagrams.")(command)
     return click.option("-o", "--output", type=Path, help="JSON.")(command)
 
 

@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from .console import Steps, common, device_option, make_folder, options, write_output
-from .diagrams import Axis, Diagram, Series, draw
+from .diagrams import KINDS, Axis, Diagram, Series, draw
 from .errors import CodecError, UnknownModel
 from .pictures import is_grey
 
@@ -34,7 +34,7 @@ BATCH_PIXELS = 1 << 16
 @click.option("--tolerance", type=click.FloatRange(0, min_open=True), default=1e-5, show_default=True, help="Of --ode.")
 @click.option("--bf16", is_flag=True, help="The network computes in bfloat16: faster, less exact.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
-@click.option("--plot", help="PNG or SVG file for a picture of the terms.")
+@click.option("--plot", help="PNG, SVG or WebP file for a picture of the terms.")
 @options(device_option, *common)
 def bpd(
     data,
@@ -69,8 +69,8 @@ def bpd(
 
     if plot and not terms:
         raise CodecError("--plot shows the terms; give --terms too")
-    if plot and Path(plot).suffix not in (".png", ".svg"):
-        raise CodecError(f"{plot}: the picture is .png or .svg")
+    if plot and Path(plot).suffix[1:] not in KINDS:
+        raise CodecError(f"{plot}: the picture is one of {', '.join(KINDS)}")
     if ode and (terms or steps or variance or bf16):
         raise CodecError("--ode knows no steps, terms or variances, and no bf16")
     workers = join(pick_device(device))

@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 
 from .console import force_option, make_folder, options, write_output
-from .diagrams import Diagram, draw, merged
+from .diagrams import KINDS, Diagram, draw, merged
 from .errors import CodecError
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True)
-@click.option("-o", "--output", required=True, help="PNG or SVG file.")
+@click.option("-o", "--output", required=True, help="PNG, SVG or WebP file.")
 @options(force_option)
 def plot(files, output, force):
     """Draw the diagrams in FILES, the JSON of measurements (bench, or bpd --terms --json).
@@ -22,8 +22,8 @@ def plot(files, output, force):
     Diagrams of one title and the same axes are drawn as one, so several measurements can be compared.
     """
     kind = Path(output).suffix.lower()[1:]
-    if kind not in ("png", "svg"):
-        raise CodecError(f"{output}: the picture is .png or .svg")
+    if kind not in KINDS:
+        raise CodecError(f"{output}: the picture is one of {', '.join(KINDS)}")
     if Path(output).exists() and not force:
         raise CodecError(f"{output} exists; --force replaces it")
     found = merged((Path(name).stem, read_diagrams(name)) for name in files)

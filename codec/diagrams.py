@@ -22,6 +22,8 @@ STYLES = {
 }
 OURS = "ddpm-codec"  # series whose names begin with it are drawn black and wide
 SHADES = ("black", "#555555", "#888888", "#aaaaaa")
+HOW = {"png": {}, "svg": {"metadata": {"Date": None}}, "webp": {"pil_kwargs": {"lossless": True}}}
+KINDS = tuple(HOW)
 MOST = 1 << 20  # numbers in a diagram
 HUGE = 1e100
 
@@ -109,7 +111,7 @@ def plain(words: str) -> str:
 
 
 def draw(diagrams: list[Diagram], kind: str = "png") -> bytes:
-    """A picture of them side by side, at most two in a row; png or svg. A name has one colour throughout.
+    """A picture of them side by side, at most two in a row, one of KINDS. A name has one colour throughout.
 
     ValueError if there are none.
     """
@@ -146,5 +148,5 @@ def draw(diagrams: list[Diagram], kind: str = "png") -> bytes:
             axes.legend(fontsize=8)
     out = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": OURS, "svg.fonttype": "none"}):
-        figure.savefig(out, format=kind, dpi=110, metadata={"Date": None} if kind == "svg" else None)
+        figure.savefig(out, format=kind, dpi=110, **HOW[kind])
     return out.getvalue()
