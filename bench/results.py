@@ -21,7 +21,7 @@ from pathlib import Path
 import click
 import torch
 
-from codec.diagrams import Diagram, draw
+from codec.diagrams import KINDS, Diagram, draw
 from codec.pictures import write_whole
 
 LIBRARIES = ("ddpm-codec", "torch", "numpy", "constriction", "pillow")
@@ -111,10 +111,17 @@ def show(result: dict) -> None:
         print(f"\n{table.name}\n{table.words()}")
 
 
+def drawable(context, parameter, path: Path | None) -> Path | None:
+    """Said before hours are spent on it."""
+    if path and path.suffix[1:] not in KINDS:
+        raise click.BadParameter(f"{path}: the picture is one of {', '.join(KINDS)}")
+    return path
+
+
 def output_options(command):
     """-o and -p, the same for all measurements."""
-    command = click.option("-p", "--plot", type=Path, help="PNG, SVG or WebP of the diagrams.")(command)
-    return click.option("-o", "--output", type=Path, help="JSON.")(command)
+    plot = click.option("-p", "--plot", type=Path, callback=drawable, help="PNG, SVG or WebP of the diagrams.")
+    return click.option("-o", "--output", type=Path, help="JSON.")(plot(command))
 
 
 @click.command()

@@ -3,6 +3,7 @@ import shlex
 from importlib import import_module
 
 import pytest
+from click.testing import CliRunner
 
 from bench import lengths, quick, readme, results
 from bench.results import Run, Table, joined, presented, save, tables_of
@@ -122,3 +123,11 @@ def test_the_quick_measurements_are_understood(command):
     module, *options = shlex.split(command)
     main = import_module(f"bench.{module}").main
     assert main.make_context(module, [*options, "-o", "a.json", "-p", "a.png"])
+
+
+def test_pictures_of_unknown_kinds_are_refused_at_once():
+    from bench.agreement import main
+
+    done = CliRunner().invoke(main, ["nowhere", "-p", "a.jpg"])
+    assert done.exit_code == 2
+    assert "png, svg, webp" in done.output
