@@ -61,12 +61,17 @@ class Run:
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
-            "settings": {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()},
+            "settings": {k: last_name(v) for k, v in settings.items()},
         }
 
     def result(self, rows: list[dict], **more) -> dict:
         """The whole JSON, diagrams and tables included."""
         return presented(self.head | {"seconds": round(time.monotonic() - self.start, 1), "rows": rows} | more)
+
+
+def last_name(value):
+    """Of a path its last part: where files lie on a machine is nobody's business."""
+    return Path(value).name if isinstance(value, Path) or (isinstance(value, str) and os.sep in value) else value
 
 
 def presented(result: dict) -> dict:

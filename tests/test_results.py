@@ -76,7 +76,8 @@ def test_published_lengths_have_sources_and_their_printed_digits():
 
 
 def test_results_say_where_they_come_from(model, tmp_path):
-    found = result([PNG, SINGLE], model, data="x")
+    found = result([PNG, SINGLE], model, data=f"{tmp_path}/x.webp", size=[1, 2])
+    assert found["settings"] == {"data": "x.webp", "size": [1, 2]}
     save(found, tmp_path / "new" / "a.json", tmp_path / "a.png")
     back = json.loads((tmp_path / "new" / "a.json").read_text())
     assert back == json.loads(json.dumps(found)) == json.loads(json.dumps(presented(back)))
