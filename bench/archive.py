@@ -151,7 +151,7 @@ def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bo
     if c.stored:
         row["stored_bits"] = 8 * files / (values - coded)
     row |= {"table": 8 * c.start / values, "made_on": c.made_on, "threads": c.threads}
-    return row | {"encode_s": create_s / len(pictures), "decode_s": check and extract_s / len(pictures)}
+    return row | {"encode_s": create_s / len(pictures), "decode_s": extract_s / len(pictures) if check else None}
 
 
 @click.command()
