@@ -22,7 +22,7 @@ from codec.diagrams import Diagram
 from codec.pictures import read_picture
 from codec.progressive import Chain, follow, shown
 
-from .demo import mse
+from .judge import mse
 from .results import Run, Table, save, show
 
 AMPLIFIED = 8

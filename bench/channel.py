@@ -94,28 +94,22 @@ def by_kl(name: str, rows: list[dict], key: str, how: str) -> Table:
 def comparisons(rows: list[dict], other: str) -> list[Table]:
     """Of the largest trellis with another scheme, in the order of bits."""
     most = max((r["parameters"]["memory"] for r in rows if r["scheme"] == "trellis"), default=0)
-    equal = [
-        [
-            f"{p['bits']:.0f}",
-            f"{p['efficiency']:.3f}",
-            named(other, p["other"]),
-            f"{p['other_efficiency']:.3f}",
-            f"{p['saved']:.0%}",
+
+    def lines(pairs: list[dict], by: str, last) -> list[list[str]]:
+        ours = [p for p in pairs if p["memory"] == most]
+        return [
+            [
+                f"{p[by]:.0f}",
+                f"{p['efficiency']:.3f}",
+                named(other, p["other"]),
+                f"{p['other_efficiency']:.3f}",
+                last(p),
+            ]
+            for p in ours
         ]
-        for p in at_equal_bits(rows, other)
-        if p["memory"] == most
-    ]
-    timed = [
-        [
-            f"{p['kl']:.0f}",
-            f"{p['efficiency']:.3f}",
-            named(other, p["other"]),
-            f"{p['other_efficiency']:.3f}",
-            f"{p['times']:.2g}",
-        ]
-        for p in in_equal_time(rows, other)
-        if p["memory"] == most
-    ]
+
+    equal = lines(at_equal_bits(rows, other), "bits", lambda p: f"{p['saved']:.0%}")
+    timed = lines(in_equal_time(rows, other), "kl", lambda p: f"{p['times']:.2g}")
     head = ["trellis, efficiency", "other", "efficiency"]
     return [
         Table(f"{other}, at equal bits", ["bits", *head, "fewer bits for the same"], equal),

@@ -22,6 +22,7 @@ from codec import Codec, Target
 from codec.api import psnr
 from codec.pictures import read_picture
 
+from .judge import mse
 from .peers import PEERS, at_least
 
 matplotlib.use("Agg")
@@ -29,10 +30,6 @@ from matplotlib import pyplot as plt
 
 RATES = (0.05, 0.1, 0.2)  # bits/dim
 PICTURE = Path(__file__).parent / "pictures" / "kodim23-half.png"
-
-
-def mse(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.mean((a.astype(float) - b) ** 2))
 
 
 def measure(picture: np.ndarray, codec: Codec, folder: Path, rates=RATES) -> tuple[list[dict], dict, bytes]:

@@ -10,13 +10,28 @@ from PIL import Image
 from .msssim import ms_ssim
 
 
+def mse(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean squared error in squared grey levels."""
+    return float(np.mean((a.astype(float) - b) ** 2))
+
+
+def decoded(data: bytes) -> np.ndarray:
+    """A file that Pillow reads, (H, W, 3) uint8."""
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def figures(picture: np.ndarray, array: np.ndarray, n_bytes: int) -> dict:
+    """A file of so many bytes that shows ``array``, both uint8 of one shape."""
+    return {"bytes": n_bytes, "bits_per_dim": 8 * n_bytes / picture.size, "mse": mse(array, picture)}
+
+
 def judge(picture: np.ndarray, array: np.ndarray, n_bytes: int) -> dict:
-    """A file of so many bytes that shows ``array``, both uint8 (H, W, 3): MSE of RGB, MS-SSIM of luma."""
+    """The same of (H, W, 3), with MS-SSIM of luma."""
     luma = [np.asarray(Image.fromarray(a).convert("L"), float) for a in (picture, array)]
-    error = float(np.mean((array.astype(float) - picture) ** 2))
-    return {"bytes": n_bytes, "bits_per_dim": 8 * n_bytes / picture.size, "mse": error, "ms_ssim": ms_ssim(*luma)}
+    return figures(picture, array, n_bytes) | {"ms_ssim": ms_ssim(*luma)}
 
 
 def judge_file(picture: np.ndarray, data: bytes) -> dict:
     """The same of a file that Pillow reads."""
-    return judge(picture, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), len(data))
+    return judge(picture, decoded(data), len(data))

@@ -11,21 +11,18 @@ of an archive of the first so many images, and of single files of them.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import click
 
 from codec.diagrams import OURS, Axis, Diagram, Series
 
+from .literature import read
 from .results import Table
 
-PUBLISHED = Path(__file__).parent / "published" / "lossless.json"
 SINGLE, ARCHIVE, GROWTH = "one file each", "archive", "growth"
 
 published_option = click.option(
     "--published",
-    type=click.Choice(sorted(set(json.loads(PUBLISHED.read_text())) - {"about"})),
+    type=click.Choice(sorted(set(read("lossless")) - {"about"})),
     help="DATA is that test set: list what others published about it.",
 )
 
@@ -46,7 +43,7 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     if archives:
         columns = ["", "pictures", "on the stack", "bound", "difference", "the coder alone", "ns per value and level"]
         tables.append(Table("bits-back", columns, [[label(r), f"{r['images']:,}", *stack(r)] for r in archives]))
-    published = json.loads(PUBLISHED.read_text()).get(result["settings"].get("published"), [])
+    published = read("lossless").get(result["settings"].get("published"), [])
     if published:
         lines = [[f"{p['name']} ({p['source']})", p["what"], p["bits_per_dim"]] for p in published]
         tables.append(Table("published", ["", "", "bits/dim"], lines))

@@ -16,10 +16,10 @@ from pathlib import Path
 from string import Template
 
 from codec.api import psnr
-from codec.diagrams import Diagram
+from codec.diagrams import OURS, Diagram
 from codec.errors import CodecError
 
-from .progression import ORIGINAL, OURS
+from .progression import ORIGINAL
 from .results import Table, tables_of
 from .svg import inline
 

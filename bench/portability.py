@@ -27,7 +27,7 @@ from codec.api import psnr
 from codec.diagrams import Diagram
 from ddpm.model import load_model
 
-from .demo import mse
+from .judge import mse
 from .pick import alike, draw
 from .results import Run, Table, save, show
 

@@ -19,13 +19,14 @@ from tqdm import tqdm
 
 from codec import Codec, Target
 from codec.api import psnr
-from codec.diagrams import Axis, Diagram, Series
+from codec.diagrams import OURS, Axis, Diagram, Series
 from codec.pictures import read_picture
 
+from .judge import figures
 from .peers import PEERS, Encoder, at_least, modern
 from .results import Run, Table
 
-OURS, ORIGINAL = "ddpm-codec", "original"
+ORIGINAL = "original"
 MOST = 16  # stages of a picture
 FIRST = 1 / 40  # of the file: with less there is little to see, and other codecs have no files so small
 QUALITY = 90  # of the WebP that shows what no browser reads
@@ -49,11 +50,6 @@ def shown(array: np.ndarray) -> str:
     out = io.BytesIO()
     Image.fromarray(array).save(out, "WEBP", quality=QUALITY, method=6)
     return uri("image/webp", out.getvalue())
-
-
-def figures(picture: np.ndarray, array: np.ndarray, n_bytes: int) -> dict:
-    error = float(np.mean((array.astype(float) - picture) ** 2))
-    return {"bytes": n_bytes, "bits_per_dim": 8 * n_bytes / picture.size, "mse": error}
 
 
 def other(name: str, encode: Encoder, picture: np.ndarray, n_bytes: int) -> dict:

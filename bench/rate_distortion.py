@@ -15,14 +15,12 @@ pictures of the set can be merged with ``python -m bench.results``.
 
 from __future__ import annotations
 
-import io
 import itertools
 import time
 from collections.abc import Iterator, Sequence
 
 import click
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from codec import Codec, Target
@@ -34,6 +32,7 @@ from ddpm.model import DDPM, load_model, strict_fp32
 from ddpm.reverse import Reverse
 
 from .ideal import progressive
+from .judge import decoded, mse
 from .peers import PEERS, modern, overhead, wavelet
 from .pick import alike
 from .rd_report import present  # noqa: F401  (bench.results asks this module for it)
@@ -87,17 +86,7 @@ def decoded_errors(codec: Codec, pictures, coded, recon: str, batch: int) -> lis
     for i in range(0, len(coded), batch):
         part = [file.data for file in coded[i : i + batch]]
         arrays += [file.array for file in codec.decode(part, recon=recon)]
-    return [error(p, a if a.ndim == 3 else a[..., None]) for a, p in zip(arrays, pictures)]
-
-
-def decoded(data: bytes) -> np.ndarray:
-    """A file that Pillow reads, (H, W, 3) uint8."""
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-
-
-def error(picture: np.ndarray, shown: np.ndarray) -> float:
-    """Mean squared error in squared grey levels."""
-    return float(np.mean((shown.astype(float) - picture) ** 2))
+    return [mse(p, a if a.ndim == 3 else a[..., None]) for a, p in zip(arrays, pictures)]
 
 
 def peers(pictures: Sequence[np.ndarray]) -> Iterator[dict]:
@@ -115,7 +104,7 @@ def peers(pictures: Sequence[np.ndarray]) -> Iterator[dict]:
                     "images": len(made),
                     "bits_per_dim": rate,
                     "payload_bits_per_dim": rate - 8 * overhead(encoder, quality) / pictures[0].size,
-                    "mse": float(np.mean([error(p, decoded(data)) for p, data in zip(pictures, made)])),
+                    "mse": float(np.mean([mse(p, decoded(data)) for p, data in zip(pictures, made)])),
                 }
                 bar.update()
 

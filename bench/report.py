@@ -8,13 +8,13 @@ minutes; with -s that is kept, and the page can be made anew without it. --pictu
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from codec import Codec
+from codec.cli_plot import read_result
 from codec.errors import CodecError
 from codec.pictures import write_whole
 
@@ -22,19 +22,6 @@ from .demo import PICTURE
 from .page import page
 from .progression import progressions
 from .results import save
-
-
-def read_result(path: Path) -> dict:
-    """The JSON of a measurement; CodecError for anything else."""
-    try:
-        result = json.loads(path.read_bytes())
-    except OSError as e:
-        raise CodecError(f"{path}: {e.strerror or e}") from None
-    except (ValueError, RecursionError):
-        raise CodecError(f"{path}: not JSON") from None
-    if not isinstance(result, dict):
-        raise CodecError(f"{path}: not the JSON of a measurement")
-    return result
 
 
 def files_in(sources: Sequence[Path]) -> list[Path]:

@@ -21,7 +21,8 @@ from pathlib import Path
 import click
 import torch
 
-from codec.diagrams import KINDS, Diagram, draw
+from codec.diagrams import Diagram, draw, kind_of
+from codec.errors import CodecError
 from codec.pictures import write_whole
 
 LIBRARIES = ("ddpm-codec", "torch", "numpy", "constriction", "pillow")
@@ -105,7 +106,7 @@ def save(result: dict, output: Path | None, plot: Path | None = None) -> None:
         click.echo(f"warning: {plot} is not written, there is no diagram to draw", err=True)
     elif plot:
         plot.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(plot, draw([Diagram.from_json(d) for d in result["diagrams"]], plot.suffix[1:]))
+        write_whole(plot, draw([Diagram.from_json(d) for d in result["diagrams"]], kind_of(plot)))
 
 
 def show(result: dict) -> None:
@@ -118,9 +119,10 @@ def show(result: dict) -> None:
 
 def drawable(context, parameter, path: Path | None) -> Path | None:
     """Said before hours are spent on it."""
-    if path and path.suffix[1:] not in KINDS:
-        raise click.BadParameter(f"{path}: the picture is one of {', '.join(KINDS)}")
-    return path
+    try:
+        return path and kind_of(path) and path
+    except CodecError as e:
+        raise click.BadParameter(str(e)) from None
 
 
 def output_options(command):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import click
 import numpy as np
 
 from .console import Steps, common, device_option, make_folder, options, write_output
-from .diagrams import KINDS, Axis, Diagram, Series, draw
+from .diagrams import Axis, Diagram, Series, draw, kind_of
 from .errors import CodecError, UnknownModel
 from .pictures import is_grey
 
@@ -69,8 +68,7 @@ def bpd(
 
     if plot and not terms:
         raise CodecError("--plot shows the terms; give --terms too")
-    if plot and Path(plot).suffix[1:] not in KINDS:
-        raise CodecError(f"{plot}: the picture is one of {', '.join(KINDS)}")
+    kind = kind_of(plot) if plot else None
     if ode and (terms or steps or variance or bf16):
         raise CodecError("--ode knows no steps, terms or variances, and no bf16")
     workers = join(pick_device(device))
@@ -96,12 +94,12 @@ def bpd(
             "seed": seed,
         }
         figures["seconds"] = round(time.monotonic() - start, 1)
-        if terms:
-            figures["diagrams"] = [diagram_of(found).to_json()]
+        diagrams = [diagram_of(found)] if terms else []
+        figures["diagrams"] = [d.to_json() for d in diagrams]
         report(found.to_json() | figures, quiet, as_json)
         if plot:
             make_folder(plot)
-            write_output(plot, draw([diagram_of(found)], Path(plot).suffix[1:]))
+            write_output(plot, draw(diagrams, kind))
 
 
 def reverse_process(name: str, variance: str | None, clip: bool | None, bf16: bool, device: str):

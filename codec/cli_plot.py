@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from .console import force_option, make_folder, options, write_output
-from .diagrams import KINDS, Diagram, draw, merged
+from .diagrams import Diagram, draw, kind_of, merged
 from .errors import CodecError
 
 
@@ -21,9 +21,7 @@ def plot(files, output, force):
 
     Diagrams of one title and the same axes are drawn as one, so several measurements can be compared.
     """
-    kind = Path(output).suffix.lower()[1:]
-    if kind not in KINDS:
-        raise CodecError(f"{output}: the picture is one of {', '.join(KINDS)}")
+    kind = kind_of(output)
     if Path(output).exists() and not force:
         raise CodecError(f"{output} exists; --force replaces it")
     found = merged((Path(name).stem, read_diagrams(name)) for name in files)
@@ -33,15 +31,22 @@ def plot(files, output, force):
     write_output(output, draw(found, kind))
 
 
-def read_diagrams(name: str) -> list[Diagram]:
-    """Those that the JSON of a measurement holds; CodecError for anything else."""
+def read_result(name: str | Path) -> dict:
+    """The JSON of a measurement; CodecError for anything else."""
     try:
         result = json.loads(Path(name).read_bytes())
     except OSError as e:
         raise CodecError(f"{name}: {e.strerror or e}") from None
     except (ValueError, RecursionError):
         raise CodecError(f"{name}: not JSON") from None
-    listed = result.get("diagrams", []) if isinstance(result, dict) else []
+    if not isinstance(result, dict):
+        raise CodecError(f"{name}: not the JSON of a measurement")
+    return result
+
+
+def read_diagrams(name: str) -> list[Diagram]:
+    """Those that the JSON of a measurement holds; CodecError for anything else."""
+    listed = read_result(name).get("diagrams", [])
     if not isinstance(listed, list):
         raise CodecError(f"{name}: not the JSON of a measurement")
     try:

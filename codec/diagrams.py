@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from .errors import CodecError
 
@@ -103,6 +104,14 @@ def merged(groups: Iterable[tuple[str, list[Diagram]]]) -> list[Diagram]:
                 taken = any(s.name == other.name for other in series)
                 series.append(Series(f"{s.name} ({source})" if taken else s.name, s.x, s.y, s.style))
     return [Diagram(title, x, y, series) for (title, x, y), series in found.items()]
+
+
+def kind_of(path: str | Path) -> str:
+    """The kind of picture that a file is by its name; CodecError if it is none of KINDS."""
+    kind = Path(path).suffix.lower()[1:]
+    if kind not in KINDS:
+        raise CodecError(f"{path}: the picture is one of {', '.join(KINDS)}")
+    return kind
 
 
 def plain(words: str) -> str:

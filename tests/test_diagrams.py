@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from codec import CodecError
-from codec.cli import main
 from codec.diagrams import Axis, Diagram, Series, draw, merged, numbers
+
+from .test_cli_bpd import run
 
 RATE = Axis("bits/dim", "log", (0.1, 1.0))
 PSNR = Axis("PSNR, dB")
@@ -16,14 +17,9 @@ OURS = Series("ddpm-codec", [0.1, 0.5, 1], [30, 35, 40], "files")
 CURVES = Diagram("Kodak", RATE, PSNR, [OURS, Series("cost in $ and $", [0.2, 0.9], [25, 33], "published")])
 
 
-def run(capsys, monkeypatch, *args, code=0):
-    monkeypatch.setattr("sys.argv", ["ddpm-codec", *map(str, args)])
-    try:
-        main()
-        status = 0
-    except SystemExit as e:
-        status = e.code or 0
-    said = capsys.readouterr()
+def plotted(capsys, monkeypatch, *args, code=0) -> str:
+    """What the command says to stderr."""
+    status, _, said = run(capsys, monkeypatch, "plot", *args)
     assert status == code, said
     return said
 
@@ -46,9 +42,9 @@ def test_like_axes_are_drawn_together_and_like_names_told_apart():
 def test_files_are_drawn_and_drawn_alike(capsys, monkeypatch, tmp_path, kind):
     source, target = tmp_path / "a.json", tmp_path / "new" / f"a.{kind}"
     source.write_text(json.dumps({"rows": [1], "diagrams": [CURVES.to_json()]}))
-    run(capsys, monkeypatch, "plot", source, "-o", target)
+    plotted(capsys, monkeypatch, source, "-o", target)
     first = target.read_bytes()
-    run(capsys, monkeypatch, "plot", source, "-o", target, "--force")
+    plotted(capsys, monkeypatch, source, "-o", target, "--force")
     assert target.read_bytes() == first
     if kind != "svg":
         assert len(np.unique(np.array(Image.open(target).convert("L")))) > 10
@@ -77,15 +73,15 @@ WRONG = [
 @pytest.mark.parametrize("text", WRONG)
 def test_one_line_for_what_is_no_measurement(capsys, monkeypatch, tmp_path, text):
     (tmp_path / "a.json").write_text(text)
-    said = run(capsys, monkeypatch, "plot", tmp_path / "a.json", "-o", tmp_path / "a.png", code=2)
-    assert said.err.count("\n") == 1
+    said = plotted(capsys, monkeypatch, tmp_path / "a.json", "-o", tmp_path / "a.png", code=2)
+    assert said.count("\n") == 1
     assert not (tmp_path / "a.png").exists()
 
 
 @pytest.mark.parametrize("args", [["nowhere.json", "-o", "a.png"], ["nowhere.json", "-o", "a.jpg"], ["nowhere.json"]])
 def test_one_line_for_what_is_not_there(capsys, monkeypatch, tmp_path, args):
     monkeypatch.chdir(tmp_path)
-    assert run(capsys, monkeypatch, "plot", *args, code=2).err.count("\n") == 1
+    assert plotted(capsys, monkeypatch, *args, code=2).count("\n") == 1
 
 
 @given(

@@ -16,11 +16,11 @@ from PIL import Image
 
 from bench import report
 from bench.page import page
-from bench.progression import BROWSERS, ORIGINAL, OURS, present, spread
+from bench.progression import BROWSERS, ORIGINAL, present, spread
 from bench.results import Run, save
 from bench.svg import inline
 from codec import CodecError, Target
-from codec.diagrams import Axis, Diagram, Series
+from codec.diagrams import OURS, Axis, Diagram, Series
 from codec.pictures import read_picture
 
 from .conftest import smooth_picture
