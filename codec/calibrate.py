@@ -186,6 +186,7 @@ def coding_tables(
         "free": True,
         "mirrored": True,
         "sphere": True,
+        "opposed": True,
         "surplus": surplus,
         "memory": memory,
         "min_bits": min_bits,

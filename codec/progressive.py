@@ -148,7 +148,7 @@ class Stream:
 
 def trellis_for(coding: dict, plan: Plan, bits: int) -> trellis.Trellis:
     """The trellis of a model for a message of so many bits."""
-    return trellis.Trellis(plan.dims, bits, coding["memory"], coding.get("sphere", False))
+    return trellis.Trellis(plan.dims, bits, coding["memory"], coding.get("sphere", False), coding.get("opposed", False))
 
 
 def encode_step(a: torch.Tensor, r: torch.Tensor, code: trellis.Trellis, scrambled: Scramble) -> np.ndarray:

@@ -40,7 +40,7 @@ import torch
 
 from ddpm.machine import cpu_count, has_fast_bf16
 
-from .randomness import labels, sphere_labels
+from .labels import Labels
 
 MAX_ROWS = 128  # labels have so many dimensions; longer stages are folded
 SPHERE_ROWS = 64  # to so many, where labels on a sphere are used for them
@@ -67,6 +67,7 @@ class Trellis:
     bits: int
     max_memory: int = 14
     sphere: bool = False  # labels of folded stages
+    opposed: bool = False  # see labels.py; not with the first models
 
     def __post_init__(self):
         if not 0 <= self.bits <= self.dims:
@@ -104,10 +105,13 @@ class Trellis:
         repeats = -(-self.dims // (self.rows * self.bits))
         return chosen.T.reshape(-1).repeat(repeats)[: self.dims]
 
+    @property
+    def labels(self) -> Labels:
+        return Labels(self.memory, self.on_sphere, self.opposed)
+
     def table(self, device) -> torch.Tensor:
-        """(rows, 2^(M + 1)): column L labels the branch L = b 2^M + u, bit b in state u, which leads to L >> 1."""
-        make = sphere_labels if self.on_sphere else labels
-        return make(self.memory, self.rows).to(device)
+        """(rows, 2^(M + 1)): column L labels the branch L."""
+        return self.labels(torch.arange(2 ** (self.memory + 1), device=device), self.rows)
 
 
 def encode(trellis: Trellis, a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
@@ -120,16 +124,16 @@ def encode(trellis: Trellis, a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
 
 
 class _Metrics:
-    """stages (n, K) -> their branch metrics, a few stages after the other: blocks (s, K, 2^(M + 1)) int16.
+    """stages (n, K) -> their branch metrics, a few stages after the other: blocks (s, K, n) int16.
 
     A block is valid until the next. Small integers, since most of the time goes into moving them: UNIT of them are the
     standard deviation of the metrics of that stage where they vary most. Rounding them costs no measurable efficiency.
 
-    Branches 0, 2, 4, ... come first, then 1, 3, 5, ...: 2w and 2w + 1 meet in state w.
+    Of the n branches whose labels tell those of all, 0, 2, 4, ... come first, then 1, 3, 5, ...; see ``_arriving``.
     """
 
     def __init__(self, trellis: Trellis, a: torch.Tensor, b: torch.Tensor):
-        self.features = _features(trellis.memory, trellis.on_sphere, a.device)
+        self.features = _features(trellis.labels, a.device)
         width = 2 * trellis.rows + -2 * trellis.rows % TILE
         self.features = self.features[:width]
         a, b = trellis.fold(a), trellis.fold(b)
@@ -167,19 +171,31 @@ def _room(name: str, rows: int, columns: int, like: torch.Tensor) -> torch.Tenso
 
 
 @lru_cache(maxsize=8)
-def _features(memory: int, on_sphere: bool, device: torch.device) -> torch.Tensor:
-    """(2 rows, 2^(M + 1)): label entry j and its square less 1 in rows 2j and 2j + 1, for as many as there can be.
+def _features(labels: Labels, device: torch.device) -> torch.Tensor:
+    """(2 rows, n): label entry j and its square less 1 in rows 2j and 2j + 1, for as many as there can be.
 
     In bf16 where that is fast: only the encoder computes metrics, so their rounding is no matter of agreement, and it
     costs no measurable efficiency.
     """
-    table = (sphere_labels if on_sphere else labels)(memory, SPHERE_ROWS if on_sphere else MAX_ROWS)
+    branches = torch.arange(labels.distinct, device=device)
+    table = labels(torch.cat([branches[0::2], branches[1::2]]), SPHERE_ROWS if labels.on_sphere else MAX_ROWS)
     dtype = torch.bfloat16 if has_fast_bf16(device) else table.dtype
     out = torch.empty(2 * len(table), table.shape[1], dtype=dtype, device=device)
-    for j, row in enumerate(table.to(device)):
-        row = torch.cat([row[0::2], row[1::2]])
+    for j, row in enumerate(table):
         out[2 * j], out[2 * j + 1] = row, row**2 - 1
     return out
+
+
+def _arriving(metric: np.ndarray, states: int) -> tuple[np.ndarray, np.ndarray]:
+    """Metrics (..., n) as ``_Metrics`` has them -> those of branches 2w and of 2w + 1, (..., 1 or 2, 2^M / 2) by w.
+
+    Where labels are opposed, the second half of the states w has those of the first, swapped.
+    """
+    half = max(states // 2, 1)
+    metric = metric.reshape(*metric.shape[:-1], 2, -1, half)
+    if metric.shape[-2] == states // half:
+        return metric[..., 0, :, :], metric[..., 1, :, :]
+    return metric[..., 0, :], metric[..., ::-1, 0, :]
 
 
 def _tail_biting(trellis: Trellis, metrics: _Metrics) -> np.ndarray:
@@ -277,16 +293,17 @@ class _Paths:
         self.won = np.empty((0, K, states), bool)
 
     def extend(self, block: np.ndarray) -> np.ndarray:
-        """By s stages with metrics (s, K, 2^(M + 1)), or (s, 1, 2^(M + 1)) where they are the same for all.
+        """By s stages with metrics (s, K, n), or (s, 1, n) where they are the same for all.
 
         Returns which of the branches 2w and 2w + 1 won: (s, K, 2^M / 8) bytes of packed bits.
         """
         if len(self.won) < len(block):
             self.won = np.empty((len(block), *self.value.shape), bool)
         even, odd = self.ends.reshape(2, *self.value.shape)
-        for s, metric in enumerate(block.reshape(*block.shape[:2], 2, *self.ends.shape[2:])):
+        for s, metrics in enumerate(zip(*_arriving(block, self.value.shape[1]))):
             self._split()
-            np.add(self.origin, metric.swapaxes(0, 1), out=self.ends)
+            for origin, metric, ends in zip(self.origin, metrics, self.ends):
+                np.add(origin, metric, out=ends)
             np.greater(odd, even, out=self.won[s])
             np.maximum(even, odd, out=self.value)
             if s % EVERY == 0:
@@ -312,9 +329,9 @@ def _backward(value, block):
 
     The last stage comes first in it.
     """
-    for branch in block:
-        ahead = branch.reshape(2, -1) + value  # of branches 2w and 2w + 1
-        value = ahead.reshape(2, 2, -1).max(1).T.flatten() if len(value) > 1 else ahead.max(0)
+    for metrics in zip(*_arriving(block[:, 0], len(value))):
+        ahead = np.stack(metrics) + value.reshape(metrics[0].shape)  # of branches 2w and 2w + 1
+        value = ahead.max(1).T.flatten() if len(value) > 1 else ahead.max(0)[0]
         value -= value.max()
     return value
 
@@ -335,7 +352,7 @@ def decode(trellis: Trellis, message: np.ndarray, filling: torch.Tensor) -> torc
         return filling
     bits = np.concatenate([message.astype(np.int64), np.zeros(S - n, np.int64), message[:M].astype(np.int64)])
     branch = sum(bits[M - k : M - k + S] << (M - k) for k in range(M + 1))
-    zeta = trellis.unfold(trellis.table(filling.device)[:, torch.from_numpy(branch).to(filling.device)].T)
+    zeta = trellis.unfold(trellis.labels(torch.from_numpy(branch).to(filling.device), trellis.rows).T)
     if n < S:
         known = torch.arange(trellis.dims, device=filling.device) % S < n - M
         zeta = torch.where(known, zeta, filling)

@@ -11,6 +11,7 @@ from codec import trellis
 from codec.trellis import Trellis, decode, encode
 
 shapes = st.integers(1, 300).flatmap(lambda d: st.tuples(st.just(d), st.integers(0, min(d, 60)), st.integers(0, 8)))
+both = pytest.mark.parametrize("opposed", [False, True])
 
 
 def target(dims, seed, scale=1.0):
@@ -22,10 +23,10 @@ def metric(a, b, zeta):
     return float((a * zeta + b * zeta**2).double().sum())
 
 
-@given(shapes, st.integers(0, 99))
+@given(shapes, st.integers(0, 99), st.booleans(), st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_any_shape_encodes_to_its_bits_and_decodes(shape, seed):
-    code = Trellis(*shape)
+def test_any_shape_encodes_to_its_bits_and_decodes(shape, seed, sphere, opposed):
+    code = Trellis(*shape, sphere, opposed)
     message = encode(code, *target(code.dims, seed))
     assert message.shape == (code.bits,)
     assert set(message.tolist()) <= {0, 1}
@@ -36,9 +37,10 @@ def test_any_shape_encodes_to_its_bits_and_decodes(shape, seed):
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 5, 8, 11])
 @pytest.mark.parametrize("seed", range(3))
-def test_short_messages_are_the_best_of_all(bits, seed):
+@both
+def test_short_messages_are_the_best_of_all(bits, seed, opposed):
     """Against every one of the 2^S messages, through the decoder alone."""
-    code = Trellis(40, bits)
+    code = Trellis(40, bits, opposed=opposed)
     a, b = target(40, seed)
     best = max(metric(a, b, decode(code, np.array(m, np.uint8), torch.zeros(40))) for m in product([0, 1], repeat=bits))
     assert metric(a, b, decode(code, encode(code, a, b), torch.zeros(40))) == pytest.approx(best, rel=1e-4, abs=1e-4)
@@ -54,8 +56,9 @@ def test_long_stages_are_folded_and_fold_is_the_adjoint_of_unfold():
 
 
 @pytest.mark.parametrize("dims", [300, 20_000])
-def test_a_beginning_of_the_message_gives_a_beginning_of_zeta(dims):
-    code = Trellis(dims, 50, 8)
+@both
+def test_a_beginning_of_the_message_gives_a_beginning_of_zeta(dims, opposed):
+    code = Trellis(dims, 50, 8, opposed=opposed)
     message = encode(code, *target(dims, 1))
     whole, filling = decode(code, message, torch.zeros(dims)), torch.full((dims,), 9.0)
     known_before = -1
@@ -69,13 +72,14 @@ def test_a_beginning_of_the_message_gives_a_beginning_of_zeta(dims):
 
 
 @pytest.mark.parametrize(("bits", "least"), [(32, 0.86), (64, 0.88), (128, 0.90)])
-def test_efficiency(bits, least):
+@both
+def test_efficiency(bits, least, opposed):
     """e = (E<delta, zeta>/|delta|)^2 / (2 ln 2 bits), all bits counted; a few draws, so a little below the figures."""
     g = torch.Generator().manual_seed(bits)
     reach = []
     for _ in range(30):
         delta = torch.randn(1024, generator=g)
-        code = Trellis(1024, bits, 12)
+        code = Trellis(1024, bits, 12, opposed=opposed)
         zeta = decode(code, encode(code, delta, torch.zeros(1024)), torch.zeros(1024))
         reach.append(float(delta @ zeta / delta.norm()))
     assert np.mean(reach) ** 2 / (2 * math.log(2) * bits) >= least - 0.02
@@ -102,11 +106,12 @@ def test_impossible_shapes_are_refused():
         Trellis(4, 5)
 
 
-def test_a_long_message_in_stretches_is_as_good_as_one_path():
+@both
+def test_a_long_message_in_stretches_is_as_good_as_one_path(opposed):
     """Cut into stretches, the path is worth what the single closed path is worth, to a thousandth."""
     from codec import trellis as module
 
-    code = Trellis(12000, 4500, 6)
+    code = Trellis(12000, 4500, 6, opposed=opposed)
     a = torch.randn(12000, generator=torch.Generator().manual_seed(0))
     values = []
     for stretch in (module.STRETCH, 10**9):
@@ -117,8 +122,32 @@ def test_a_long_message_in_stretches_is_as_good_as_one_path():
     assert values[0] == pytest.approx(values[1], rel=1e-3)
 
 
-def test_folded_stages_take_labels_from_a_sphere():
-    code = Trellis(100_000, 100, 8, sphere=True)
+@pytest.mark.parametrize("memory", range(6))
+def test_opposed_labels_are_opposite_where_branches_leave_or_meet(memory):
+    code = Trellis(50, 12, memory, opposed=True)
+    table, states = code.table("cpu"), 2**code.memory
+    assert torch.equal(table[:, states:], -table[:, :states])  # L and L + 2^M leave state L mod 2^M
+    assert torch.equal(table[:, 1::2], -table[:, 0::2])  # 2w and 2w + 1 meet in state w
+    pairs = table[:, :states:2].T  # else they have nothing to do with each other
+    assert len({tuple(row) for pair in pairs for row in (pair.tolist(), (-pair).tolist())}) == 2 * len(pairs)
+
+
+def test_opposed_labels_are_worth_a_bit_of_register():
+    """A register of 8 bits does better than one of 9 with labels at random, in the correlation of zeta with delta."""
+    dims, bits = 3000, 250
+    r = 4 ** (bits / dims) - 1  # a bit for each bit of KL
+    deltas = r**0.5 * torch.randn(20, dims, generator=torch.Generator().manual_seed(0))
+    correlation = []
+    for code in (Trellis(dims, bits, 8, opposed=True), Trellis(dims, bits, 9)):
+        sent = [encode(code, (1 + r) ** 0.5 * delta, torch.full((dims,), -r / 2)) for delta in deltas]
+        zetas = torch.stack([decode(code, message, torch.zeros(dims)) for message in sent])
+        correlation.append(float((deltas * zetas).sum() / (deltas.norm() * zetas.norm())))
+    assert correlation[0] > correlation[1]
+
+
+@both
+def test_folded_stages_take_labels_from_a_sphere(opposed):
+    code = Trellis(100_000, 100, 8, sphere=True, opposed=opposed)
     assert (code.rows, code.on_sphere) == (64, True)
     norms = code.table("cpu").square().sum(0)
     torch.testing.assert_close(norms, torch.full_like(norms, 64), rtol=2e-3, atol=0)
@@ -152,9 +181,10 @@ def best_closed_path(code, a, b):
 
 @pytest.mark.parametrize("tail", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize(("dims", "bits"), [(120, 40), (2000, 25), (90, 60)])
-def test_integers_find_nearly_the_best_of_all_closed_paths(dims, bits, tail):
+@both
+def test_integers_find_nearly_the_best_of_all_closed_paths(dims, bits, tail, opposed):
     """Also where a few dimensions matter far more than others: their stages set the scale of the integers."""
-    code = Trellis(dims, bits, 5)
+    code = Trellis(dims, bits, 5, opposed=opposed)
     g = torch.Generator().manual_seed(dims)
     a = torch.randn(dims, generator=g) * torch.exp(tail * torch.randn(dims, generator=g))
     b = -0.2 * torch.rand(dims, generator=g)
