@@ -22,7 +22,7 @@ from ddpm.bound import bound, chain_for, own_steps
 from ddpm.data import load_images
 from ddpm.gaussian import Step, kl_nats
 from ddpm.likelihood import LN2, to_unit
-from ddpm.model import DDPM, ModelError, load_model, save_model, strict_fp32
+from ddpm.model import DDPM, ModelError, find_model, load_model, save_model, strict_fp32, weights_of
 from ddpm.reverse import Reverse
 from ddpm.schedule import Levels
 
@@ -227,7 +227,8 @@ def sample_pictures(sources, tile, images: int, crop: int, seed: int = 0) -> lis
 
 
 def trained(source: str) -> tuple[DDPM, dict]:
-    """A training run's folder (its averaged weights) or a model, weights rounded to fp16; and what to say of it.
+    """A training run's folder (its averaged weights) or a model, weights rounded to fp16; and what to say of it, with
+    the path of a model's ``weights``.
 
     A diffusers model comes as it is, without its tables.
     """
@@ -245,7 +246,8 @@ def trained(source: str) -> tuple[DDPM, dict]:
             thin = log[:: max(1, len(log) // 40)] + log[-1:]
             return model.eval(), {"training": {k: v for k, v in settings.items() if k != "model"}, "log": thin}
         model = load_model(source)
-        return model, {k: v for k, v in model.card.items() if k not in ("config", "coding", "fingerprint")}
+        card = {k: v for k, v in model.card.items() if k not in ("config", "coding", "fingerprint")}
+        return model, {**card, "weights": weights_of(find_model(source)).resolve()}
     except ModelError as e:
         raise CodecError(str(e)) from None
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as e:
@@ -255,8 +257,8 @@ def trained(source: str) -> tuple[DDPM, dict]:
 def release(source, data, output, *, tile, images, crop, settings, test=None, device="cpu", quiet=False) -> None:
     """Write OUTPUT.safetensors and .json: weights in fp16, coding tables measured on ``data``, the bound on ``test``.
 
-    The tables of a diffusers model go into its folder instead. settings: steps, surplus, memory, min_bits, thin (see
-    ``coding_tables``).
+    A model beside the one it is made from shares its weights. The tables of a diffusers model go into its folder
+    instead. settings: steps, surplus, memory, min_bits, thin (see ``coding_tables``).
     """
     beside = pretrained.looks_like(Path(source))
     if beside != (output is None):
@@ -266,6 +268,9 @@ def release(source, data, output, *, tile, images, crop, settings, test=None, de
             else "say with -o where to write the model"
         )
     model, card = trained(source)
+    weights = card.pop("weights", None)
+    if weights and weights.parent == Path(output).resolve().parent:
+        card["weights"] = weights.stem
     model.to(device, memory_format=torch.channels_last)
     strict_fp32()
     try:

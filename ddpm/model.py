@@ -93,14 +93,20 @@ class ModelError(Exception):
 
 
 def save_model(model: DDPM, path: str | Path, card: dict) -> None:
-    """PATH.safetensors (fp16 weights) and PATH.json (``card`` with the config), each written whole or not at all."""
+    """PATH.safetensors (fp16 weights) and PATH.json (``card`` with the config), each written whole or not at all.
+
+    A card that names the ``weights`` of a model beside it goes without any of its own.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = {k: v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}
-    for suffix, write in {
+    writers = {
         ".safetensors": lambda p: save_file(weights, p),
         ".json": lambda p: p.write_text(json.dumps({"config": model.config, **card}, indent=1) + "\n"),
-    }.items():
+    }
+    if "weights" in card:
+        del writers[".safetensors"]
+    for suffix, write in writers.items():
         temporary = path.with_suffix(path.suffix + suffix + ".tmp")
         write(temporary)
         os.replace(temporary, path.with_name(path.name + suffix))
@@ -111,8 +117,25 @@ def shipped_models() -> dict[str, Path]:
     folders = [Path(__file__).parent / "weights"]
     if os.environ.get("DDPM_CODEC_MODELS"):
         folders.append(Path(os.environ["DDPM_CODEC_MODELS"]).expanduser())
-    found = {p.stem: p.with_suffix("") for folder in folders for p in folder.glob("*.safetensors")}
+    files = (p for folder in folders for kind in ("*.safetensors", "*.json") for p in folder.glob(kind))
+    found = {p.stem: p.with_suffix("") for p in files if weights_of(p.with_suffix(""))}
     return dict(sorted(found.items(), key=lambda item: _line_and_number(item[0])))
+
+
+def weights_of(path: Path) -> Path | None:
+    """The file of a model's weights: its own, or that of the model beside it which its card names; None without one.
+
+    Models of the same weights differ in their coding tables.
+    """
+    own = path.with_name(path.name + ".safetensors")
+    if own.is_file():
+        return own
+    try:
+        name = json.loads(path.with_name(path.name + ".json").read_text())["weights"]
+        shared = path.with_name(Path(name).name + ".safetensors")
+        return shared if shared.is_file() else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _line_and_number(name: str) -> tuple[str, int]:
@@ -136,7 +159,7 @@ def find_model(name: str) -> Path:
     path = Path(name).expanduser()
     path = path.with_suffix("") if path.suffix in (".safetensors", ".json") else path
     path = path if path.name else path.resolve()
-    if path.name and path.with_name(path.name + ".safetensors").is_file():
+    if path.name and weights_of(path):
         return path
     if pretrained.looks_like(path):
         return path
@@ -149,7 +172,7 @@ def read_card(path: Path) -> dict:
     """The model card beside the weights, with ``fingerprint``: SHA-256 over all that decoding depends on."""
     try:
         card = json.loads(path.with_name(path.name + ".json").read_text())
-        weights = path.with_name(path.name + ".safetensors").read_bytes()
+        weights = (weights_of(path) or path.with_name(path.name + ".safetensors")).read_bytes()
         essence = json.dumps([card["config"], card.get("coding")], sort_keys=True, separators=(",", ":"))
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise ModelError(f"{path}: not a model: {e}") from None
@@ -160,14 +183,14 @@ def read_card(path: Path) -> dict:
 def load_model(name: str, device="cpu") -> DDPM:
     """The model in float32, ready to evaluate, with attributes ``card``, ``name``, ``coding``, ``fingerprint``."""
     path = find_model(name)
-    if not path.with_name(path.name + ".safetensors").is_file():
+    if (file := weights_of(path)) is None:
         from .pretrained import load_folder
 
         return load_folder(path, device)
     card = read_card(path)
     try:
         model = DDPM(card["config"])
-        weights = load_file(path.with_name(path.name + ".safetensors"))
+        weights = load_file(file)
         model.load_state_dict({k: v.float() for k, v in weights.items()})
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as e:
         raise ModelError(f"{path}: not a model: {str(e).splitlines()[0]}") from None

@@ -3,10 +3,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from codec.basis import RINGS, basis_for
-from codec.calibrate import fit_bands, step_costs
+from codec.calibrate import fit_bands, release, step_costs
 from ddpm.gaussian import Step
+from ddpm.model import load_model, read_card
 
 from .conftest import smooth_picture
 
@@ -43,3 +45,17 @@ def test_bands_and_their_powers_are_found(grey):
     same = [i for i in range(rings) if powers[i] == exponents[i] and i % RINGS > 1]
     np.testing.assert_allclose(np.array(got)[same], np.array(bands)[same], rtol=0.15)
     np.testing.assert_allclose(kl, (0.5 * torch.log1p(r)).mean(1) / math.log(2), rtol=0.05)
+
+
+def test_a_model_made_from_the_one_beside_it_shares_its_weights(models, tmp_path):
+    for suffix in (".safetensors", ".json"):
+        (tmp_path / f"own-1{suffix}").write_bytes((models / f"tiny-1{suffix}").read_bytes())
+    for i in range(3):
+        Image.fromarray(smooth_picture(32, 32, i)).save(tmp_path / f"{i}.png")
+    settings = {"steps": 6, "surplus": 1.0, "memory": 4, "min_bits": 8}
+    for output in (tmp_path / "own-2", tmp_path / "elsewhere" / "own-2"):
+        source = str(tmp_path / "own-1")
+        release(source, [str(tmp_path)], output, tile=None, images=3, crop=32, settings=dict(settings), quiet=True)
+    assert not (tmp_path / "own-2.safetensors").exists()
+    assert read_card(tmp_path / "own-2")["fingerprint"] == read_card(tmp_path / "elsewhere" / "own-2")["fingerprint"]
+    assert load_model(str(tmp_path / "own-2")).coding["opposed"]

@@ -48,6 +48,31 @@ def test_fingerprint_covers_weights_and_tables(model, tmp_path):
     assert read_card(tmp_path / "a-1")["fingerprint"] != read_card(tmp_path / "b-1")["fingerprint"]
 
 
+def test_models_share_weights(model, tmp_path):
+    """A card that names the weights of the model beside it; a name is no path to elsewhere."""
+    save_model(model, tmp_path / "a-1", {"coding": model.coding})
+    save_model(model, tmp_path / "a-2", {"coding": {**model.coding, "min_bits": 1}, "weights": "a-1"})
+    assert not (tmp_path / "a-2.safetensors").exists()
+    first, second = (load_model(str(tmp_path / name)) for name in ("a-1", "a-2"))
+    assert (second.name, second.coding["min_bits"]) == ("a-2", 1)
+    assert first.fingerprint != second.fingerprint
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values()))
+    save_model(model, tmp_path / "sub" / "b-1", {"coding": model.coding, "weights": "../a-1"})
+    with pytest.raises(ModelError, match="no model"):
+        load_model(str(tmp_path / "sub" / "b-1"))
+
+
+def test_shared_weights_are_found_in_a_line(models, monkeypatch, tmp_path):
+    for suffix in (".safetensors", ".json"):
+        (tmp_path / f"x-1{suffix}").write_bytes((models / f"tiny-1{suffix}").read_bytes())
+    card = json.loads((tmp_path / "x-1.json").read_text())
+    (tmp_path / "x-2.json").write_text(json.dumps({**card, "weights": "x-1"}))
+    (tmp_path / "results.json").write_text("[1]")  # no model
+    monkeypatch.setenv("DDPM_CODEC_MODELS", str(tmp_path))
+    assert find_model("x").name == "x-2"
+    assert "results" not in shipped_models()
+
+
 def test_a_line_means_its_newest(models, monkeypatch, tmp_path):
     for name in ("x-2", "x-10"):
         for suffix in (".safetensors", ".json"):
