@@ -26,7 +26,7 @@ from .channels.pfr import LIMIT
 from .method import small_picture
 from .results import Run, Table, output_options, save, show
 
-SCHEMES = "trellis,sampled,best-of-n,pfr,dithered"
+SCHEMES = "trellis,random-labels,sampled,best-of-n,pfr,dithered"
 
 
 def over_steps(rows: list[dict]) -> list[dict]:

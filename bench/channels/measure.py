@@ -34,14 +34,14 @@ class Setting:
 
 
 def settings(memories: list[int], chunks: list[int], pfr_chunks: list[float], limit: int = LIMIT) -> list[Setting]:
-    """Of all schemes; paths are drawn in the largest trellis. Messages of a fixed length have a bit for each of KL.
+    """Of all schemes; of the largest trellis also with paths drawn, and with labels all at random. Messages of a fixed
+    length have a bit for each of KL.
 
     ``limit`` is the log2 of the candidates that PFR looks at for a chunk.
     """
 
-    def trellis(memory, sampled=False):
-        name = "sampled" if sampled else "trellis"
-        return Setting(name, {"memory": memory}, lambda c, seed: TrellisScheme(c.r, c.bits, memory, sampled, seed))
+    def trellis(memory, name="trellis", **how):
+        return Setting(name, {"memory": memory}, lambda c, seed: TrellisScheme(c.r, c.bits, memory, seed=seed, **how))
 
     def pfr(chunk):
         make = lambda c, seed: PFR(c.r, c.kl, chunk, seed, limit=1 << limit)  # noqa: E731
@@ -49,7 +49,8 @@ def settings(memories: list[int], chunks: list[int], pfr_chunks: list[float], li
 
     return [
         *(trellis(m) for m in memories),
-        trellis(max(memories), sampled=True),
+        trellis(max(memories), "random-labels", opposed=False),
+        trellis(max(memories), "sampled", sampled=True),
         *(Setting("best-of-n", {"chunk": n}, lambda c, seed, n=n: BestOfN(c.r, c.bits, n)) for n in chunks),
         *(pfr(n) for n in pfr_chunks),
         Setting("dithered", {}, lambda c, seed: Dithered(c.r, c.v, seed)),

@@ -22,17 +22,21 @@ BLOCK = 64  # stages whose weights are held at once
 
 @dataclass(frozen=True, eq=False)
 class TrellisScheme:
-    """A message of ``bits`` bits for D = len(r) dimensions; with ``sampled``, of a path drawn, else of the best."""
+    """A message of ``bits`` bits for D = len(r) dimensions; with ``sampled``, of a path drawn, else of the best.
+
+    ``opposed``: with the codec's labels, else with labels that are all drawn at random.
+    """
 
     r: np.ndarray
     bits: int
     memory: int = 14
     sampled: bool = False
     seed: int = 0
+    opposed: bool = True
 
     @property
     def code(self) -> Trellis:
-        return Trellis(len(self.r), self.bits, self.memory)
+        return Trellis(len(self.r), self.bits, self.memory, opposed=self.opposed)
 
     def encode(self, delta: np.ndarray) -> np.ndarray:
         """The message, (bits,) uint8 of 0 and 1."""
