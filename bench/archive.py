@@ -49,9 +49,9 @@ def patches(pictures, kind, where) -> np.ndarray:
     return np.stack([pictures[i][top : top + height, left : left + width] for i, top, left in where])
 
 
-def bound_of(model, pictures, together, steps, draws, parts) -> float:
-    """Bits of all patches: all terms, mean over draws of z."""
-    bits = 0
+def bound_of(model, pictures, together, steps, draws, samples, parts) -> float:
+    """Bits of all patches, mean over draws of z: all terms, or with T levels so many of each patch (``bound``)."""
+    bits = first = 0
     for number, (kind, where) in enumerate(tqdm(together, "bound", disable=None)):
         x = torch.from_numpy(patches(pictures, kind, where).transpose(0, 3, 1, 2))
         size, grey = kind[:2], kind[2] == 1
@@ -59,8 +59,13 @@ def bound_of(model, pictures, together, steps, draws, parts) -> float:
             chain = Coded(model, plan_for(model.coding, math.prod(kind), grey, every_level=True), size, grey)
         else:
             chain = chain_for(Reverse(model), steps)
+        how = {"samples": samples, "numbers": [range(first, first + len(x))], "quiet": True}
+        first += len(x)
         means = [
-            parts(f"bound {number}, draw {s}", lambda x=x, c=chain, s=s: float(bound(c, [x], seed=s, quiet=True).total))
+            parts(
+                f"bound {number}, draw {s}" + (f", {samples} terms" if samples else ""),
+                lambda x=x, c=chain, s=s, how=how: float(bound(c, [x], seed=s, **how).total),
+            )
             for s in range(draws)
         ]
         bits += sum(means) / draws * len(x) * math.prod(kind)
@@ -122,7 +127,15 @@ def extraction(data: bytes, model, named, work: int) -> float:
     return time.monotonic() - start
 
 
-def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bool, keep: Path | None = None) -> dict:
+def measure(
+    model,
+    pictures: list[np.ndarray],
+    steps: int,
+    draws: int,
+    check: bool,
+    keep: Path | None = None,
+    samples: int | None = None,
+) -> dict:
     """Means over the values of all pictures."""
     named = named_pictures(pictures)
     crc = zlib.crc32(b"".join(p.tobytes() for p in pictures))
@@ -144,7 +157,7 @@ def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bo
     if coded:
         row["net"] = (32 * c.count - 8 * files) / coded
         if draws:
-            row["bound"] = bound_of(model, pictures, together, steps, draws, parts) / coded
+            row["bound"] = bound_of(model, pictures, together, steps, draws, samples, parts) / coded
         kind, where = max(together, key=lambda batch: len(batch[1]) * math.prod(batch[0]))
         x = patches(pictures, kind, where)[..., : kind[2]]
         row |= coder(model, x.transpose(0, 3, 1, 2), steps)
@@ -161,22 +174,25 @@ def measure(model, pictures: list[np.ndarray], steps: int, draws: int, check: bo
 @click.option("--model", default="cifar10", show_default=True)
 @click.option("--steps", type=Steps("codec"), default="codec", show_default=True)
 @click.option("--draws", default=1, show_default=True, help="Of the latents, for the bound; 0: without.")
+@click.option("--samples", type=click.IntRange(1), help="Terms drawn of each, for the bound at T; default: all.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Extract and compare all pictures.")
 @click.option("--growth", "also_growth", is_flag=True, help="Of 1, 2, 4, ... pictures, instead.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--keep", type=Path, help="Folder for what is done; the same command goes on from it.")
 @published_option
 @output_options
-def main(data, tile, images, model, steps, draws, check, also_growth, device, keep, published, output, plot):
+def main(data, tile, images, model, steps, draws, samples, check, also_growth, device, keep, published, output, plot):
     """Measure archives."""
     model = load_model(model, pick_device(device))
     pictures = [np.ascontiguousarray(p) for p in draw(data, tile, images)]
     levels = CODE if steps == "codec" else steps
+    if samples and levels == CODE:
+        raise click.UsageError("of the codec's own steps the bound takes all terms; leave --samples out")
     run = Run("lengths", model, data=data, tile=tile, images=images, published=published)
     if also_growth:
         rows = growth(model, pictures, levels)
     else:
-        rows = [measure(model, pictures, levels, draws, check, keep), *lossless_rows(pictures)]
+        rows = [measure(model, pictures, levels, draws, check, keep, samples), *lossless_rows(pictures)]
     result = run.result(rows)
     save(result, output, plot)
     show(result)

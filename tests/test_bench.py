@@ -66,6 +66,9 @@ def test_a_long_measurement_goes_on_where_it_stopped(model, tmp_path, monkeypatc
         parted = archive.measure(*asked, keep=tmp_path)
     for name in ("net", "bound", "bits_per_dim", "coder"):
         assert parted[name] == pytest.approx(whole[name], abs=1e-6)
+    few = archive.measure(*asked, keep=tmp_path, samples=4)  # terms of five
+    assert few["bound"] == pytest.approx(whole["bound"], rel=0.03)
+    assert few["bound"] != whole["bound"]
     assert parted["decode_s"] > 0
     with pytest.raises(ValueError, match="another measurement"):
         archive.measure(model, pictures[:-1], 6, 2, True, keep=tmp_path)
