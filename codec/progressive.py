@@ -243,6 +243,7 @@ def encode(
                 for i, message in zip(active, sent):
                     streams[i].messages.append(message)
             chain.move(p, zeta)
+            del p, zeta  # the next prediction needs the room
             if progress:
                 progress(1)
     return streams
@@ -303,6 +304,7 @@ def follow(
         zeta = torch.stack([decode_step(m, t, mixed, key) for m, t in zip(sent, trellises)])
         position, mixed = [i + t.bits for i, t in zip(position, trellises)], None
         chain.move(p, zeta.to(p.r.device))
+        del p, zeta  # the next prediction needs the room
 
 
 @torch.inference_mode()

@@ -124,7 +124,7 @@ def encode(trellis: Trellis, a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
 
 
 class _Metrics:
-    """stages (n, K) -> their branch metrics, a few stages after the other: blocks (s, K, n) int16.
+    """Stages (N, K) -> their branch metrics, a few stages after the other: blocks (s, K, n) int16.
 
     A block is valid until the next. Small integers, since most of the time goes into moving them: UNIT of them are the
     standard deviation of the metrics of that stage where they vary most. Rounding them costs no measurable efficiency.
