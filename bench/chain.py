@@ -22,7 +22,6 @@ from codec.diagrams import OURS, Axis, Diagram, Series
 from codec.plan import Plan
 from codec.ratecontrol import probe, spending_for
 from ddpm.data import load_images
-from ddpm.likelihood import to_unit
 
 from .results import Run, Table, output_options, save, show
 
@@ -42,7 +41,7 @@ def curve(codec: Codec, plan: Plan, x: torch.Tensor, channel: str, batch: int) -
     """Mean bits/dim sent before each level and the RMSE of `mean` there, both over all of x."""
     rate, mse, ideal = [], [], []
     for part in tqdm(x.split(batch), f"{channel}, {plan.steps} steps", disable=None):
-        part = to_unit(part.to(codec.model.device))
+        part = part.to(codec.model.device)
         cost = probe(codec.model, plan, part, False)
         surplus = codec.model.coding["surplus"]
         spending = [spending_for(plan, c, math.inf, surplus) for c in cost]

@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ddpm.likelihood import to_unit
 from ddpm.machine import has_fast_bf16
 from ddpm.model import DDPM, ModelError, load_model, read_card, shipped_models, strict_fp32
 
@@ -179,13 +178,13 @@ class Codec:
         grey = arrays[0].ndim == 2
         height, width = arrays[0].shape[:2]
         plan = self.plan(height, width, grey)
-        x = torch.from_numpy(np.stack([np.repeat(a[..., None], 3, 2) if grey else a for a in arrays]))
-        x = to_unit(x.permute(0, 3, 1, 2))
+        levels = np.stack([np.repeat(a[..., None], 3, 2) if grey else a for a in arrays])
+        levels = torch.from_numpy(levels).permute(0, 3, 1, 2)
         blank = Header(self.model.fingerprint[0], height, width, MEAN, 0, grey, seed)
         overhead = len(blank.pack(self.native)) + TRAILER
         budget = target.payload_bits(plan.dims, height * width, overhead)
         bf16 = self.model.knows_bf16 and has_fast_bf16(self.model.device) and not (fp32 or target.lossless)
-        sent = Sender(self.model, plan, x, grey, seed, channel, bf16, progress).send(target, budget)
+        sent = Sender(self.model, plan, levels, grey, seed, channel, bf16, progress).send(target, budget)
         if target.mse is not None and (worst := max(s.mse for s in sent)) > target.mse:
             raise CodecError(f"this model's lossy code ends at {psnr(worst):.2f} dB for this picture")
         out = []
@@ -214,7 +213,7 @@ class Codec:
                     0.0,
                 )
             )
-        seconds = (time.monotonic() - start) / len(x)
+        seconds = (time.monotonic() - start) / len(levels)
         return [replace(file, seconds=seconds) for file in out]
 
     def open(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Opened:

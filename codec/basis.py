@@ -15,6 +15,7 @@ coordinates along it are coded.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -24,6 +25,7 @@ from scipy.fft import dct
 from ddpm.gaussian import Step
 
 RINGS = 11  # bands of a colour: radial frequency, rounded, in half periods per 8 pixels
+AT_ONCE = 1 << 18  # pixels; large pictures are transformed a few rows of blocks at a time, in memory that is near
 
 
 def basis_for(coding: dict, size: tuple[int, int], grey: bool) -> Cosines | Pixels:
@@ -74,28 +76,41 @@ class Cosines:
 
     def coordinates(self, values: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) -> (B, n), the coded coordinates: all of them, or those along grey."""
-        values = torch.einsum("ck,bkhw->bchw", cosines(3)[: 1 if self.grey else 3].to(values), values)
-        return self._blocks(values, cosines).flatten(1)
+        colours = cosines(3)[: len(self.band)].to(values)
+        out = values.new_empty(len(values), *self.band.shape)
+        for rows in self.strips():
+            out[:, :, rows] = self._blocks(torch.einsum("ck,bkhw->bchw", colours, values[:, :, rows]), cosines)
+        return out.flatten(1)
 
     def picture(self, coordinates: torch.Tensor) -> torch.Tensor:
         """(B, n) -> (B, 3, H, W), the adjoint of ``coordinates``."""
-        values = self._blocks(coordinates.view(-1, len(self.band), *self.size), lambda n: cosines(n).T)
-        return torch.einsum("ck,bchw->bkhw", cosines(3)[: 1 if self.grey else 3].to(values), values)
+        values = coordinates.view(-1, *self.band.shape)
+        colours = cosines(3)[: len(self.band)].to(values)
+        out = values.new_empty(len(values), 3, *self.size)
+        for rows in self.strips():
+            part = self._blocks(values[:, :, rows], lambda n: cosines(n).T)
+            out[:, :, rows] = torch.einsum("ck,bchw->bkhw", colours, part)
+        return out
 
     def extra_variance(self, level: int, step: Step, m: torch.Tensor) -> torch.Tensor:
         """r = E delta^2 in the coded coordinates, (B, n), of a step from the given level of the tables."""
-        local, r = self.local(m)[:, 0], m.new_empty(len(m), *self.band.shape)
+        r, every = m.new_empty(len(m), *self.band.shape), self.band.to(m.device)
         tables = [self.bands[level], self.powers[level] if self.powers else [1.0]]
         bands, powers = (torch.tensor(table, device=m.device) for table in tables)
-        for c, band in enumerate(self.band.to(m.device)):  # a colour at a time, for the room that large pictures take
-            band = band.flatten().int()
-            raised = local if (powers == 1).all() else local ** powers.index_select(0, band).view(self.size)
-            torch.mul(gain(step) * raised, bands.index_select(0, band).view(self.size), out=r[:, c])
+        for rows in self.strips():
+            local, band = self.local(m[:, :, rows]), every[:, rows].int()
+            raised = local if (powers == 1).all() else local ** powers[band]
+            r[:, :, rows] = gain(step) * raised * bands[band]
         return r.flatten(1)
 
     def local(self, m: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) -> (B, 1, H, W): the mean over the block and the colours."""
         return self._blocks(m.mean(1, keepdim=True), lambda n: torch.full((n, n), 1 / n))
+
+    def strips(self) -> Iterator[slice]:
+        """Rows of the picture, whole blocks of them."""
+        height = max(1, AT_ONCE // (self.block * self.size[1])) * self.block
+        return (slice(top, top + height) for top in range(0, self.size[0], height))
 
     def _blocks(self, values: torch.Tensor, matrix) -> torch.Tensor:
         """matrix(n) (n, n) applied along both sides of every block, n its length there."""

@@ -155,11 +155,11 @@ def rehearsed(model: DDPM, batches, grey: bool, quiet: bool) -> np.ndarray:
     """Bits/dim that each step of a coded chain asks for if it gets ``surplus`` times its KL, (pictures, steps)."""
     costs = []
     for batch in tqdm(batches, disable=True if quiet else None, desc="rehearse"):
-        x = to_unit(as_grey(batch) if grey else batch)
-        dims = x[0].numel() // (3 if grey else 1)
+        dims = batch[0].numel() // (3 if grey else 1)
         levels = (math.inf, *model.coding["levels"])
         plan = Plan(dims, levels, (tuple(range(len(levels))),) * TILTS, min_bits=0)
-        streams = progressive.encode(model, plan, x, [Oracle(plan, model.coding["surplus"]) for _ in x], grey)
+        spending = [Oracle(plan, model.coding["surplus"]) for _ in batch]
+        streams = progressive.encode(model, plan, as_grey(batch) if grey else batch, spending, grey)
         costs += [np.array(s.kl) * model.coding["surplus"] / dims for s in streams]
     return np.stack(costs)
 

@@ -58,8 +58,8 @@ def seen_at(
     gammas = torch.full((len(z),), gamma, device=z.device)
     z = z.contiguous(memory_format=torch.channels_last)
     eps_hat, log_m = model(z, gammas, bf16) if bf16 else model(z, gammas)
-    x_hat = Step(gamma, gamma - 1).x_hat(z, eps_hat).clamp(-1, 1)  # any step from here has the same
-    return eps_hat, x_hat, log_m.exp()
+    x_hat = Step(gamma, gamma - 1).x_hat(z, eps_hat).clamp_(-1, 1)  # any step from here has the same
+    return eps_hat, x_hat, log_m.exp_()
 
 
 def scale_at(coding: dict, level: int) -> int:

@@ -3,8 +3,8 @@
 The first step sends z_T itself, z_T ~ q(z_T | x) under what is known of all pictures: a noise that knows nothing of x
 would show the network a wrong mean colour, and correcting that later costs several times more.
 
-``Chain`` is what encoder and decoder share: the state z, the prediction of the next step, and the move. The encoder
-looks at x to choose each message; the decoder reads it. Everything else is the same code on both sides.
+``Chain`` is what encoder and decoder share: the state z, the prediction of the next step, and the move to its mean and
+on. The encoder looks at x to choose each message; the decoder reads it. Everything else is the same code on both sides.
 
 Steps are coded in the coordinates of basis.py. Of a grey image only those along grey are; along the other colours z
 holds the noise that q(z_s | z_t, x = 0) gives it, drawn from shared randomness, so that costs nothing and the network
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from ddpm.gaussian import Step, kl_nats
-from ddpm.likelihood import LN2, to_levels
+from ddpm.likelihood import LN2, to_levels, to_unit
 from ddpm.machine import cpu_count
 from ddpm.model import DDPM
 
@@ -43,7 +43,7 @@ class Prediction:
     """What p says of z_s: its mean is that of q with x_hat for x, its variance 1 + r times that of q."""
 
     step: Step
-    x_hat: torch.Tensor  # (B, 3, H, W)
+    x_hat: torch.Tensor | None  # (B, 3, H, W); None when the chain has drifted
     r: torch.Tensor  # (B, n), of the coded coordinates
 
 
@@ -96,15 +96,19 @@ class Chain:
         """(mean_q - mean_p) / std_q in the coded coordinates, (B, n)."""
         return self.basis.coordinates(p.step.delta(x, p.x_hat))
 
-    def move(self, p: Prediction, zeta: torch.Tensor) -> None:
-        """z_t -> z_s = mean + std zeta, zeta (B, n)."""
+    def drift(self, p: Prediction) -> None:
+        """z_t -> the mean of p(z_s | z_t), in place of x_hat too: large pictures need the room."""
         mean = p.step.mean(self.z, p.x_hat)
         if self.grey:
             h, w = self.size
             noise = filling(self.seed, CHROMA + self.k, 3 * h * w).view(1, 3, h, w).to(self.device)
             free = p.step.z_coef * self.z + p.step.std_q * noise
             mean = mean.mean(1, keepdim=True) + free - free.mean(1, keepdim=True)
-        self.z = mean.add_(self.basis.picture((1 + p.r).sqrt_().mul_(p.step.std_q).mul_(zeta)))
+        self.z, p.x_hat = mean, None
+
+    def diffuse(self, p: Prediction, zeta: torch.Tensor) -> None:
+        """z_s = mean + std zeta, zeta (B, n)."""
+        self.z.add_(self.basis.picture((1 + p.r).sqrt_().mul_(p.step.std_q).mul_(zeta)))
         self.k += 1
 
     def picture(self, x_hat: torch.Tensor) -> torch.Tensor:
@@ -151,28 +155,51 @@ def trellis_for(coding: dict, plan: Plan, bits: int) -> trellis.Trellis:
     return trellis.Trellis(plan.dims, bits, coding["memory"], coding.get("sphere", False), coding.get("opposed", False))
 
 
+@dataclass(frozen=True)
+class Scrambled:
+    """``factors`` times ``values`` in another order, (n,); made a slice at a time."""
+
+    values: torch.Tensor
+    order: torch.Tensor
+    factors: torch.Tensor
+
+    def __getitem__(self, part: slice) -> torch.Tensor:
+        return self.values.index_select(0, self.order[part]).mul_(self.factors[part])
+
+
 def encode_step(a: torch.Tensor, r: torch.Tensor, code: trellis.Trellis, scrambled: Scramble) -> np.ndarray:
     """The message for one image and step, whose log q/p is a zeta - r/2 zeta^2; a, r (n,)."""
     order, signs = (t.to(a.device) for t in scrambled)
-    return trellis.encode(code, a.index_select(0, order).mul_(signs), r.index_select(0, order).mul_(-0.5))
+    return trellis.encode(code, Scrambled(a, order, signs), Scrambled(r, order, r.new_tensor(-0.5).expand(r.shape)))
 
 
-def decode_step(message: np.ndarray, code: trellis.Trellis, scrambled: Scramble, key) -> torch.Tensor:
-    """zeta (n,) of one image and step; stages that the message does not reach hold shared noise, named by ``key``."""
+def decode_steps(
+    messages: Sequence[np.ndarray], codes: Sequence[trellis.Trellis], scrambled: Scramble, key: tuple[int, int]
+) -> torch.Tensor:
+    """zeta (B, n) of one step, on the CPU."""
+    zeta = torch.empty(len(messages), codes[0].dims)
+    for message, code, row in zip(messages, codes, zeta):
+        decode_step(message, code, scrambled, key, row)
+    return zeta
+
+
+def decode_step(
+    message: np.ndarray, code: trellis.Trellis, scrambled: Scramble, key: tuple[int, int], out: torch.Tensor
+) -> None:
+    """zeta of one image and step into ``out`` (n,); what the message does not reach is shared noise, named by ``key``."""
     order, signs = scrambled
     whole = len(message) == code.bits > 0
     rest = torch.zeros(1).expand(code.dims) if whole else filling(*key, code.dims)
-    zeta, mixed = torch.empty(code.dims), trellis.decode(code, message, rest).mul_(signs)
+    mixed = trellis.decode(code, message, rest).mul_(signs)
     for places, values in zip(order.split(CHUNK), mixed.split(CHUNK)):  # places become int64 on the way
-        zeta[places] = values
-    return zeta
+        out[places] = values
 
 
 @torch.inference_mode()
 def encode(
     model: DDPM,
     plan: Plan,
-    x: torch.Tensor,
+    levels: torch.Tensor,
     spending: Sequence[Spending],
     grey=False,
     seed=0,
@@ -181,23 +208,23 @@ def encode(
     bf16=False,
     progress=None,
 ) -> list[Stream]:
-    """Send B images x (B, 3, H, W) on [-1, 1], image i with the bits that ``spending[i]`` gives each step.
+    """Send B images, ``levels`` (B, 3, H, W) uint8, image i with the bits that ``spending[i]`` gives each step.
 
     With ``mse`` (squared grey levels) an image ends as soon as its ``mean`` picture is so close.
 
     channel "ideal" draws z_s from q itself (nothing decodable is made): the limit that the trellis is measured by.
     """
-    x = x.to(model.device)
-    chain = Chain(model, plan, x.shape[2:], len(x), grey, seed, bf16)
-    streams = [Stream() for _ in x]
-    active = list(range(len(x)))
-    satisfied = [plan.steps] * len(x)  # where an image is as close as ``mse`` asks
+    levels = levels.to(model.device)
+    chain = Chain(model, plan, levels.shape[2:], len(levels), grey, seed, bf16)
+    streams = [Stream() for _ in levels]
+    active = list(range(len(levels)))
+    satisfied = [plan.steps] * len(levels)  # where an image is as close as ``mse`` asks
     generator = torch.Generator().manual_seed(seed)
 
     def look(x_hat):
         for j, i in enumerate(active):
-            levels = to_levels(chain.picture(x_hat[j : j + 1])[0])
-            streams[i].mse.append(float((levels.float() - to_levels(x[i]).float()).square().mean()))
+            error = to_levels(chain.picture(x_hat[j : j + 1])[0]).float().sub_(levels[i])
+            streams[i].mse.append(float(error.square_().mean()))
             if mse is not None and streams[i].mse[-1] <= mse:
                 satisfied[i] = chain.k
 
@@ -220,7 +247,8 @@ def encode(
                 active = [active[j] for j in rest]
                 chain.keep(rest)
                 p = Prediction(p.step, p.x_hat[rest], p.r[rest])
-            delta = chain.delta(p, x[active])
+            delta = chain.delta(p, to_unit(levels[active]))
+            chain.drift(p)
             kl = sum(kl_nats(d**2, r).sum(1) for d, r in zip(delta.split(CHUNK, 1), p.r.split(CHUNK, 1))) / LN2
             for j, i in enumerate(active):
                 streams[i].kl.append(float(kl[j]))
@@ -228,21 +256,20 @@ def encode(
                 noise = torch.randn(delta.shape, generator=generator).to(delta.device)
                 zeta = (delta + noise) / (1 + p.r).sqrt()
             else:
-                a, k = (1 + p.r).sqrt_().mul_(delta), chain.k
-                del delta
-                trellises = [
-                    trellis_for(model.coding, plan, spending[i].bits(k, float(kl[j]))) for j, i in enumerate(active)
-                ]
-                mixed = scramble(seed, k, plan.dims)
+                key = seed, chain.k
+                allowed = [spending[i].bits(chain.k, float(kl[j])) for j, i in enumerate(active)]
+                trellises = [trellis_for(model.coding, plan, bits) for bits in allowed]
+                mixed = scramble(*key, plan.dims)
+                a = delta.mul_((1 + p.r).sqrt_())
                 with trellis.all_threads():
                     jobs = [pool.submit(encode_step, *row, mixed) for row in zip(a, p.r, trellises)]
                     sent = [job.result() for job in jobs]
-                del a, jobs
-                zeta = torch.stack([decode_step(m, t, mixed, (seed, k)) for m, t in zip(sent, trellises)])
-                zeta, mixed = zeta.to(chain.device), None
+                del a, delta, jobs
+                zeta = decode_steps(sent, trellises, mixed, key).to(chain.device)
                 for i, message in zip(active, sent):
                     streams[i].messages.append(message)
-            chain.move(p, zeta)
+                del mixed
+            chain.diffuse(p, zeta)
             del p, zeta  # the next prediction needs the room
             if progress:
                 progress(1)
@@ -297,13 +324,15 @@ def follow(
     while chain.k < steps:
         p = chain.predict()
         yield p
+        chain.drift(p)
         trellises = [trellis_for(chain.model.coding, chain.plan, a.sizes[chain.k]) for a in allotments]
         sent = [b[i : i + t.bits] for b, i, t in zip(bits, position, trellises)]
-        key = (chain.seed, chain.k)
+        key = chain.seed, chain.k
         mixed = scramble(*key, chain.plan.dims)
-        zeta = torch.stack([decode_step(m, t, mixed, key) for m, t in zip(sent, trellises)])
-        position, mixed = [i + t.bits for i, t in zip(position, trellises)], None
-        chain.move(p, zeta.to(p.r.device))
+        zeta = decode_steps(sent, trellises, mixed, key).to(chain.device)
+        position = [i + t.bits for i, t in zip(position, trellises)]
+        del mixed
+        chain.diffuse(p, zeta)
         del p, zeta  # the next prediction needs the room
 
 

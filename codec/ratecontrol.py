@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ddpm.gaussian import Step, kl_nats
-from ddpm.likelihood import LN2
+from ddpm.likelihood import LN2, to_unit
 from ddpm.model import DDPM
 
 from .basis import basis_for
@@ -34,8 +34,8 @@ def tiles(x: torch.Tensor, scale: int) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def probe(model: DDPM, plan: Plan, x: torch.Tensor, grey: bool, bf16=False) -> np.ndarray:
-    """(B, steps + 1): an estimate of each picture's cumulative KL along the plan, in bits.
+def probe(model: DDPM, plan: Plan, levels: torch.Tensor, grey: bool, bf16=False) -> np.ndarray:
+    """(B, steps + 1): an estimate of the cumulative KL along the plan, in bits, of pictures (B, 3, H, W) uint8.
 
     At a few levels z_t is drawn from q(z_t | x), which an ideal channel would hand on, and the next step's KL is
     computed; between them it is interpolated in proportion to the model's reference.
@@ -46,7 +46,7 @@ def probe(model: DDPM, plan: Plan, x: torch.Tensor, grey: bool, bf16=False) -> n
     ratio = []
     for k in at:
         step, level = Step(plan.gammas[k], plan.gammas[k + 1]), plan.stops[k]
-        parts = tiles(x, scale_at(model.coding, level)).to(model.device)
+        parts = to_unit(tiles(levels, scale_at(model.coding, level)).to(model.device))
         b, n = parts.shape[:2]
         flat = parts.flatten(0, 1)
         basis = basis_for(model.coding, tuple(flat.shape[2:]), grey)
@@ -59,7 +59,7 @@ def probe(model: DDPM, plan: Plan, x: torch.Tensor, grey: bool, bf16=False) -> n
     log_ratio = np.log(np.stack(ratio, 1))
     between = np.stack([np.interp(np.arange(plan.steps), at, row) for row in log_ratio])
     bits = np.exp(between) * mean_bits
-    return np.concatenate([np.zeros((len(x), 1)), np.cumsum(bits, 1)], 1)
+    return np.concatenate([np.zeros((len(levels), 1)), np.cumsum(bits, 1)], 1)
 
 
 def choose(plan: Plan, cost: np.ndarray, budget: float, steps: int | None = None) -> tuple[Profile, int]:

@@ -46,26 +46,26 @@ class Sent:
 
 
 class Sender:
-    """Pictures x (B, 3, H, W) of one size on their way into the code."""
+    """Pictures of one size, ``levels`` (B, 3, H, W) uint8, on their way into the code."""
 
     def __init__(
         self,
         model: DDPM,
         plan: Plan,
-        x: torch.Tensor,
+        levels: torch.Tensor,
         grey: bool,
         seed: int,
         channel: str,
         bf16: bool,
         progress: Callable[[int], object] | None,
     ):
-        self.model, self.plan, self.x, self.grey, self.seed = model, plan, x, grey, seed
+        self.model, self.plan, self.levels, self.grey, self.seed = model, plan, levels, grey, seed
         self.channel, self.bf16, self.progress = channel, bf16, progress
-        self.cost = probe(model, plan, x, grey, bf16)
+        self.cost = probe(model, plan, levels, grey, bf16)
 
     def send(self, target: Target, budget: float) -> list[Sent]:
         """All pictures, each with at most ``budget`` bits of payload, or as far as the target's PSNR or steps."""
-        sent = self.fed(dict.fromkeys(range(len(self.x)), budget), target.mse, target.steps)
+        sent = self.fed(dict.fromkeys(range(len(self.levels)), budget), target.mse, target.steps)
         return list((sent if target.mse is None else self.smallest(sent, target.mse)).values())
 
     def fed(self, budgets: dict[int, float], mse: float | None = None, steps: int | None = None) -> dict[int, Sent]:
@@ -91,7 +91,7 @@ class Sender:
         streams = progressive.encode(
             self.model,
             self.plan,
-            self.x[list(budgets)],
+            self.levels[list(budgets)],
             spending,
             self.grey,
             self.seed,

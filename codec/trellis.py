@@ -33,7 +33,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import chain
+from itertools import chain, pairwise
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -46,6 +47,7 @@ MAX_ROWS = 128  # labels have so many dimensions; longer stages are folded
 SPHERE_ROWS = 64  # to so many, where labels on a sphere are used for them
 TILE = 64  # products of matrices whose sides are no multiples of it can take three times as long
 BLOCK = 256  # stages whose branch metrics are held at once
+CHUNK = 1 << 20  # dimensions; more are folded a part at a time
 WINDOW = 6  # registers of stages on each side that decide on the seam
 EFFORT = 2**16  # states times starting registers that the encoder tries
 STRETCH = 1024  # stages of a long message that are decided on together
@@ -93,12 +95,19 @@ class Trellis:
     def on_sphere(self) -> bool:
         return self.sphere and self.rows * self.bits < self.dims
 
-    def fold(self, values: torch.Tensor) -> torch.Tensor:
+    def fold(self, values: Values) -> torch.Tensor:
         """(dims,) -> (bits, rows): the dimensions of each stage, summed over those that share a label entry."""
-        depth = -(-self.dims // self.bits)
-        depth += -depth % self.rows
-        padded = torch.nn.functional.pad(values, (0, depth * self.bits - self.dims))
-        return padded.view(-1, self.rows, self.bits).sum(0).T
+        period = self.rows * self.bits
+        most = CHUNK // period * period or CHUNK
+        edges = {*range(0, self.dims, most), *range(0, self.dims, max(most, period)), self.dims}
+        total = None
+        for i, j in pairwise(sorted(edges)):
+            part = values[i:j]
+            if j - i > period:
+                part = torch.nn.functional.pad(part, (0, -len(part) % period)).view(-1, period).sum(0)
+            total = part.new_zeros(period) if total is None else total
+            total[i % period :][: len(part)] += part
+        return total.view(self.rows, self.bits).T
 
     def unfold(self, chosen: torch.Tensor) -> torch.Tensor:
         """(bits, rows) label entries -> (dims,), the adjoint of ``fold``."""
@@ -114,8 +123,14 @@ class Trellis:
         return self.labels(torch.arange(2 ** (self.memory + 1), device=device), self.rows)
 
 
-def encode(trellis: Trellis, a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
-    """The message, (bits,) uint8 of 0 and 1, whose zeta has the largest a zeta + b zeta^2; a, b (dims,) float32."""
+class Values(Protocol):
+    """(dims,) float32: a tensor, or what makes its parts as they are asked for."""
+
+    def __getitem__(self, part: slice) -> torch.Tensor: ...
+
+
+def encode(trellis: Trellis, a: Values, b: Values) -> np.ndarray:
+    """The message, (bits,) uint8 of 0 and 1, whose zeta has the largest a zeta + b zeta^2."""
     M, S = trellis.memory, trellis.bits
     if S == 0:
         return np.zeros(0, np.uint8)
@@ -132,27 +147,26 @@ class _Metrics:
     Of the n branches whose labels tell those of all, 0, 2, 4, ... come first, then 1, 3, 5, ...; see ``_arriving``.
     """
 
-    def __init__(self, trellis: Trellis, a: torch.Tensor, b: torch.Tensor):
-        self.features = _features(trellis.labels, a.device)
-        width = 2 * trellis.rows + -2 * trellis.rows % TILE
-        self.features = self.features[:width]
-        a, b = trellis.fold(a), trellis.fold(b)
-        widest = float((a.square().sum(1) + 2 * b.square().sum(1)).max().sqrt())
-        scale = UNIT * max(1, trellis.max_memory / trellis.bits) / max(widest, 1e-30)
-        self.weights = self.features.new_zeros(trellis.bits, width)
-        for i, values in enumerate((a, b)):
-            self.weights[:, i : 2 * trellis.rows : 2] = scale * values
+    def __init__(self, trellis: Trellis, a: Values, b: Values):
+        self.bits, self.rows = trellis.bits, trellis.rows
+        self.ab = trellis.fold(a), trellis.fold(b)
+        square_a, square_b = (sum(row.square() for row in v.T) for v in self.ab)
+        widest = float((square_a + 2 * square_b).max().sqrt())
+        self.scale = UNIT * max(1, trellis.max_memory / trellis.bits) / max(widest, 1e-30)
+        self.features = _features(trellis.labels, self.ab[0].device)[: 2 * self.rows + -2 * self.rows % TILE]
 
     def __call__(self, stages: np.ndarray) -> Iterator[np.ndarray]:
         K, stages = stages.shape[1], stages.ravel()
         most, few = max(BLOCK // K, 1) * K, max(TILE // K, 1) * K  # at once: of a product, of a block
         branches = self.features.shape[1]
-        product = _room("product", most + -most % TILE, branches, self.weights)
-        rounded = _room("rounded", few, branches, self.weights.new_empty(0, dtype=torch.int16))
+        product = _room("product", most + -most % TILE, branches, self.features)
+        rounded = _room("rounded", few, branches, self.features.new_empty(0, dtype=torch.int16))
         for i in range(0, len(stages), most):
-            weights = self.weights[stages[i : i + most]]
-            count = len(weights)
-            weights = torch.nn.functional.pad(weights, (0, 0, 0, -count % TILE))
+            at = torch.from_numpy(stages[i : i + most]).to(self.features.device)
+            count = len(at)
+            weights = self.features.new_zeros(count + -count % TILE, len(self.features))
+            for j, values in enumerate(self.ab):
+                weights[:count, j : 2 * self.rows : 2] = values.index_select(0, at).mul_(self.scale)
             torch.mm(weights, self.features, out=product[: len(weights)])
             for part in product[:count].split(few):
                 yield rounded[: len(part)].copy_(part).cpu().numpy().reshape(-1, K, branches)
@@ -257,7 +271,7 @@ def _walk(metrics: _Metrics, M: int, begins: np.ndarray, length: int, value: np.
     """Viterbi's recursion, ``length`` stages from K places with values (K, 2^M): decisions and values at the end."""
     torch.set_num_threads(1)  # other stretches are walked by the other cores
     paths = _Paths(value)
-    stages = (begins + np.arange(length)[:, None]) % len(metrics.weights)
+    stages = (begins + np.arange(length)[:, None]) % metrics.bits
     return np.concatenate([paths.extend(block) for block in metrics(stages)]), paths.value
 
 

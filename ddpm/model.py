@@ -67,8 +67,10 @@ class DDPM(nn.Module):
         # The best linear guess of eps from z, and the standard deviation of what it leaves to the network.
         c_skip = sigma2.sqrt() / power
         c_out2 = alpha2 * DATA_STD**2 / power
-        # On large pictures every map counts: sums go into the first of their terms.
-        return (c_out2.sqrt() * h_eps).add_(c_skip * z), h_m.clamp(-12, 6).add_(c_out2.log())
+        if torch.is_grad_enabled():
+            return c_out2.sqrt() * h_eps + c_skip * z, h_m.clamp(-12, 6) + c_out2.log()
+        # On large pictures every map counts.
+        return h_eps.mul_(c_out2.sqrt()).add_(c_skip * z), h_m.clamp_(-12, 6).add_(c_out2.log())
 
     def _net(self, z, gamma, bf16):
         g = gamma.to(z.dtype)[:, None, None, None]

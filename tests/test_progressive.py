@@ -14,7 +14,7 @@ from .conftest import smooth_picture
 
 def batch_of(*pictures):
     stacked = np.stack([p if p.ndim == 3 else np.repeat(p[..., None], 3, 2) for p in pictures])
-    return to_unit(torch.from_numpy(stacked).permute(0, 3, 1, 2))
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2)
 
 
 def send(model, pictures, grey=False, **more):
@@ -72,15 +72,15 @@ def test_ideal_channel_hands_on_q(model):
     pictures = [smooth_picture(16, 16, 5)] * 64
     plan = plan_for(model.coding, 768, False)
     seen = []
-    real = Chain.move
+    real = Chain.diffuse
     try:
-        Chain.move = lambda self, p, zeta: (real(self, p, zeta), seen.append(self.z.clone()))[0]
+        Chain.diffuse = lambda self, p, zeta: (real(self, p, zeta), seen.append(self.z.clone()))[0]
         spending = [Fixed(plan, MEAN, plan.steps) for _ in pictures]
         progressive.encode(model, plan, batch_of(*pictures), spending, channel="ideal")
     finally:
-        Chain.move = real
+        Chain.diffuse = real
     step = Step(plan.gammas[-2], plan.gammas[-1])
-    error = seen[-1] - step.alpha_s * batch_of(*pictures)
+    error = seen[-1] - step.alpha_s * to_unit(batch_of(*pictures))
     assert float(error.mean()) == pytest.approx(0, abs=4 * step.sigma_s / (64 * 768) ** 0.5)
     assert float(error.std()) == pytest.approx(step.sigma_s, rel=0.01)
 
@@ -90,11 +90,12 @@ def test_grey_code_sends_one_coordinate_a_pixel(model):
     chain.k = 3
     with torch.inference_mode():
         p = chain.predict()
-        before = chain.z.clone()
+        before, x_hat = chain.z.clone(), p.x_hat
         zeta = torch.randn(1, 256)
-        chain.move(p, zeta)
+        chain.drift(p)
+        chain.diffuse(p, zeta)
     assert p.r.shape == (1, 256)
-    grey = chain.basis.coordinates(chain.z - p.step.mean(before, p.x_hat))
+    grey = chain.basis.coordinates(chain.z - p.step.mean(before, x_hat))
     torch.testing.assert_close(grey, p.step.std_q * (1 + p.r).sqrt() * zeta, atol=1e-4, rtol=1e-4)
     colour = chain.z - chain.z.mean(1, keepdim=True)
     expected = p.step.z_coef * (before - before.mean(1, keepdim=True))
