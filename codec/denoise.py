@@ -58,7 +58,8 @@ def seen_at(
     gammas = torch.full((len(z),), gamma, device=z.device)
     z = z.contiguous(memory_format=torch.channels_last)
     eps_hat, log_m = model(z, gammas, bf16) if bf16 else model(z, gammas)
-    x_hat = Step(gamma, gamma - 1).x_hat(z, eps_hat).clamp_(-1, 1)  # any step from here has the same
+    alpha, sigma = map(float, alpha_sigma(gamma))
+    x_hat = torch.sub(z, eps_hat, alpha=sigma).div_(alpha).clamp_(-1, 1)
     return eps_hat, x_hat, log_m.exp_()
 
 

@@ -9,10 +9,12 @@ where the file was made.
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from constriction import stream
@@ -28,11 +30,19 @@ LOWEST, HIGHEST = -5 * OCTAVE, 4 * OCTAVE  # deviations of 2^-5 ... 2^4 levels
 TOTAL = 1 << 20
 ESCAPES = 8  # of TOTAL: a level that the table does not reach is sent plainly
 TABLE_CHECK = 14319677  # CRC-32 of all counts
+SHAPE = FRACTIONS, HIGHEST - LOWEST + 1, 256, 256  # of all distributions: fraction, scale, levels below and above
+CHUNK = 1 << 20  # pixels that are worked on at once: large pictures need the room
 
 
 def reach(scale: int) -> int:
     """How many levels to either side of the mean the table goes."""
     return min(255, int(np.ceil(7 * 2.0 ** (scale / OCTAVE))) + 2)
+
+
+@lru_cache(maxsize=1)
+def reaches() -> np.ndarray:
+    """``reach`` of each scale from LOWEST on."""
+    return np.array([reach(scale) for scale in range(LOWEST, HIGHEST + 1)])
 
 
 @lru_cache(maxsize=1)
@@ -64,16 +74,29 @@ def model_for(fraction: int, scale: int, below: int, above: int) -> Categorical:
 def groups(means: np.ndarray, scales: np.ndarray):
     """Pixels of one distribution together: yields (their indices, (fraction, scale, below, above), level below).
 
-    means: (n,) integers, sixteenths of a level, 0 to 255 * 16; scales: (n,) integers, eighths of an octave.
+    means: (n,) integers, sixteenths of a level, 0 to 255 * 16; scales: (n,) integers, eighths of an octave. Many of one
+    distribution come in several parts.
     """
+    n = len(means)
+    packed = np.empty(n, np.uint64)  # the number of the distribution, then that of the pixel
+    for i in range(0, n, CHUNK):
+        part = slice(i, min(i + CHUNK, n))
+        packed[part] = numbers(means[part], scales[part]) << 32 | np.arange(i, part.stop)
+    packed.sort()
+    pixel, number = packed.view(np.uint32).reshape(n, 2).T[:: 1 if sys.byteorder == "little" else -1]
+    starts = np.flatnonzero(number[1:] != number[:-1]) + 1
+    for i, j in pairwise([0, *starts.tolist(), n]):
+        fraction, scale, below, above = (int(v) for v in np.unravel_index(number[i], SHAPE))
+        for k in range(i, j, CHUNK):
+            members = pixel[k : min(k + CHUNK, j)].astype(np.int64)
+            yield members, (fraction, scale + LOWEST, below, above), means[members] // FRACTIONS
+
+
+def numbers(means: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """(n,) int64, less than 2^27: fraction, scale, and how far the table reaches below and above, in one."""
     level, fraction = np.divmod(means, FRACTIONS)
-    r = np.array([reach(s) for s in range(LOWEST, HIGHEST + 1)])[scales - LOWEST]
-    key = np.stack([fraction, scales, np.minimum(level, r), np.minimum(255 - level, r)])
-    code = np.ravel_multi_index((key[0], key[1] - LOWEST, key[2], key[3]), (FRACTIONS, HIGHEST - LOWEST + 1, 256, 256))
-    order = np.argsort(code, kind="stable")
-    starts = np.flatnonzero(np.diff(code[order], prepend=-1))
-    for members in np.split(order, starts[1:]):
-        yield members, tuple(int(v) for v in key[:, members[0]]), level[members]
+    r = reaches()[scales - LOWEST]
+    return np.ravel_multi_index((fraction, scales - LOWEST, np.minimum(level, r), np.minimum(255 - level, r)), SHAPE)
 
 
 def parts(x: np.ndarray, means: np.ndarray, scales: np.ndarray) -> Iterator[tuple[np.ndarray, Categorical]]:
@@ -91,15 +114,15 @@ def parts(x: np.ndarray, means: np.ndarray, scales: np.ndarray) -> Iterator[tupl
 
 def joined(coder, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
     """(n,) uint8: what ``parts`` were made of, from a coder that decodes them in order."""
-    x, escaped = np.zeros(len(means), np.int64), []
+    x, escaped = np.zeros(len(means), np.uint8), []
     for members, key, level in groups(means, scales):
         symbols = coder.decode(model_for(*key), len(members))
-        x[members] = level + symbols - key[2] - 1
+        x[members] = (level + symbols - key[2] - 1).astype(np.uint8)
         escaped.append(members[symbols == 0])
     escaped = np.concatenate(escaped)
     if len(escaped):
         x[escaped] = coder.decode(Uniform(256), len(escaped))
-    return x.astype(np.uint8)
+    return x
 
 
 class Writer:

@@ -24,7 +24,7 @@ import torch
 from ddpm.gaussian import Step
 from ddpm.model import DDPM
 
-from .entropy import FRACTIONS, HIGHEST, LOWEST, OCTAVE, Reader, Writer
+from .entropy import CHUNK, FRACTIONS, HIGHEST, LOWEST, OCTAVE, Reader, Writer
 from .errors import DamagedFile
 from .randomness import filling
 from .snap import BLOCK, choose, likely, snapped, unsnapped
@@ -60,15 +60,17 @@ class Pixels:
     @torch.inference_mode()
     def beliefs(self, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """From the snapped z_0: mean (levels) and deviation (eighths of an octave of levels) of every pixel, (n,)."""
-        z = self.picture(levels)[None].to(self.model.device)
+        z = self.picture(levels)[None].to(self.model.device).contiguous(memory_format=torch.channels_last)
+        del levels
         gamma = torch.tensor([self.step.gamma_t], dtype=torch.float64, device=z.device)
-        eps_hat, log_m = self.model(z.contiguous(memory_format=torch.channels_last), gamma)
-        x_hat, m = self.step.x_hat(z, eps_hat)[0], log_m[0].exp()
+        eps_hat, log_m = self.model(z, gamma)
+        x_hat, log_m = torch.sub(z, eps_hat, alpha=self.step.sigma_t).div_(self.step.alpha_t)[0], log_m[0]
+        del z, eps_hat  # large pictures need the room
         if self.grey:  # the mean of three colours whose noise is independent
-            x_hat, m = x_hat.mean(0), m.mean(0) / 3
-        std = 0.5 * (m.log() + self.step.gamma_t) + math.log(HALF)
-        mean = (x_hat.clamp(-1, 1) + 1) * HALF
-        return tuple(v.cpu().numpy().ravel() for v in (mean, std * (OCTAVE / math.log(2))))
+            x_hat, log_m = x_hat.mean(0), log_m.logsumexp(0) - math.log(9)
+        mean = x_hat.clamp_(-1, 1).add_(1).mul_(HALF)
+        octaves = log_m.add_(self.step.gamma_t).div_(2).add_(math.log(HALF)).mul_(OCTAVE / math.log(2))
+        return tuple(v.cpu().numpy().ravel() for v in (mean, octaves))
 
 
 @lru_cache(maxsize=1)
@@ -84,27 +86,31 @@ def planes(x: np.ndarray) -> np.ndarray:
 
 def bias_of(x: np.ndarray, means: np.ndarray, scales: np.ndarray) -> int:
     """How much wider than believed the pixels lie about their means, eighths of an octave, -32 to 32."""
-    variance = 4.0 ** (scales / OCTAVE) + 1 / 12  # of the level, with its rounding
-    ratio = np.mean((x - means / FRACTIONS) ** 2 / variance)
-    return int(np.clip(np.rint(OCTAVE / 2 * np.log2(max(ratio, 1e-9))), -32, 32))
+    total = 0.0
+    for i in range(0, len(x), CHUNK):
+        part = slice(i, i + CHUNK)
+        variance = 4.0 ** (scales[part] / OCTAVE) + 1 / 12  # of the level, with its rounding
+        total += np.sum((x[part] - means[part] / FRACTIONS) ** 2 / variance)
+    return int(np.clip(np.rint(OCTAVE / 2 * np.log2(max(total / len(x), 1e-9))), -32, 32))
 
 
 def distributions(means: np.ndarray, scales: np.ndarray, bias: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means and deviations as ``Writer.pixels`` takes them."""
-    return np.clip(means, 0, 255 * FRACTIONS), np.clip(scales + bias, LOWEST, HIGHEST)
+    """Means and deviations as ``Writer.pixels`` takes them, int16."""
+    means = np.clip(means, 0, 255 * FRACTIONS).astype(np.int16)
+    return means, np.clip(scales + bias, LOWEST, HIGHEST).astype(np.int16)
 
 
 def encode(pixels: Pixels, z: torch.Tensor, x: np.ndarray) -> bytes:
     """The lossless part for one picture: z (3, H, W) at the chain's end, x (H, W, 3) or (H, W) uint8."""
-    out, values = Writer(), pixels.coded(z)
-    shifts = choose(values, Z_GRID, Z_TOLERANCE)
+    out, integers = Writer(), []
+    shifts = choose(pixels.coded(z), Z_GRID, Z_TOLERANCE)
     out.counts(shifts, likely(Z_UNSAFE))
-    integers = []
-    beliefs = pixels.beliefs(unsnapped(snapped(values, shifts, Z_GRID), shifts, Z_GRID))
+    beliefs = pixels.beliefs(unsnapped(snapped(pixels.coded(z), shifts, Z_GRID), shifts, Z_GRID))
     for belief, grid in zip(beliefs, (MEAN_GRID, SCALE_GRID)):
         shifts = choose(belief, grid, TOLERANCE)
         out.counts(shifts, likely(UNSAFE))
         integers.append(snapped(belief, shifts, grid))
+    del beliefs, belief
     flat = planes(x)
     bias = bias_of(flat, *integers)
     out.pixels(flat, *distributions(*integers, bias))
@@ -115,14 +121,14 @@ def decode(pixels: Pixels, z: torch.Tensor, data: bytes) -> np.ndarray:
     """The picture, uint8 (H, W, 3) or (H, W). DamagedFile if it is not the one that was encoded."""
     if len(data) < PREFIX:
         raise DamagedFile("the lossless part is damaged")
-    source, values = Reader(data[PREFIX:]), pixels.coded(z)
-    blocks = -(-len(values) // BLOCK)
+    source, integers = Reader(data[PREFIX:]), []
+    blocks = -(-(z[0] if pixels.grey else z).numel() // BLOCK)
     shifts = source.counts(blocks, likely(Z_UNSAFE))
-    integers = []
-    beliefs = pixels.beliefs(unsnapped(snapped(values, shifts, Z_GRID), shifts, Z_GRID))
+    beliefs = pixels.beliefs(unsnapped(snapped(pixels.coded(z), shifts, Z_GRID), shifts, Z_GRID))
     for belief, grid in zip(beliefs, (MEAN_GRID, SCALE_GRID)):
         shifts = source.counts(blocks, likely(UNSAFE))
         integers.append(snapped(belief, shifts, grid))
+    del beliefs, belief
     flat = source.pixels(*distributions(*integers, data[4] - 128))
     x = flat.reshape(pixels.size) if pixels.grey else flat.reshape(3, *pixels.size).transpose(1, 2, 0)
     x = np.ascontiguousarray(x)

@@ -186,7 +186,7 @@ def decode_steps(
 def decode_step(
     message: np.ndarray, code: trellis.Trellis, scrambled: Scramble, key: tuple[int, int], out: torch.Tensor
 ) -> None:
-    """zeta of one image and step into ``out`` (n,); what the message does not reach is shared noise, named by ``key``."""
+    """zeta of one image and step, into ``out`` (n,); where the message does not reach, shared noise named by ``key``."""
     order, signs = scrambled
     whole = len(message) == code.bits > 0
     rest = torch.zeros(1).expand(code.dims) if whole else filling(*key, code.dims)

@@ -7,12 +7,21 @@ the values of a block are shifted together, and the encoder chooses a shift that
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 BLOCK = 256  # values that are shifted together
+CHUNK = 1 << 12  # blocks that are worked on at once: large pictures need the room
 SHIFTS = 256  # equal parts of the spacing
 # The order in which shifts are tried, bits reversed, so that the first ones already lie far apart.
 TRIED = np.array([int(f"{i:08b}"[::-1], 2) for i in range(SHIFTS)])
+
+
+def parts(n: int) -> Iterator[tuple[slice, slice]]:
+    """Blocks of n values, some at a time: the values, and the blocks that they are."""
+    for i in range(0, -(-n // BLOCK), CHUNK):
+        yield slice(i * BLOCK, min(n, (i + CHUNK) * BLOCK)), slice(i, i + CHUNK)
 
 
 def shifts_for(n: int, choices: np.ndarray, spacing: float) -> np.ndarray:
@@ -22,6 +31,10 @@ def shifts_for(n: int, choices: np.ndarray, spacing: float) -> np.ndarray:
 
 def choose(values: np.ndarray, spacing: float, tolerance: float) -> np.ndarray:
     """(blocks,) int: for each block of values (n,) float64 the first choice that is safe, or the safest if none is."""
+    return np.concatenate([_choose(values[part], spacing, tolerance) for part, _ in parts(len(values))])
+
+
+def _choose(values: np.ndarray, spacing: float, tolerance: float) -> np.ndarray:
     blocks = -(-len(values) // BLOCK)
     padded = np.concatenate([values, np.full(blocks * BLOCK - len(values), np.nan)]).reshape(blocks, BLOCK)
     choices, room = np.zeros(blocks, int), np.full(blocks, -1.0)
@@ -38,13 +51,20 @@ def choose(values: np.ndarray, spacing: float, tolerance: float) -> np.ndarray:
 
 
 def snapped(values: np.ndarray, choices: np.ndarray, spacing: float) -> np.ndarray:
-    """(n,) int64: the grid points nearest to the shifted values."""
-    return np.floor((values + shifts_for(len(values), choices, spacing)) / spacing + 0.5).astype(np.int64)
+    """(n,) int32: the grid points nearest to the shifted values."""
+    points = np.empty(len(values), np.int32)
+    for part, blocks in parts(len(values)):
+        shifted = values[part] + shifts_for(len(points[part]), choices[blocks], spacing)
+        points[part] = np.floor(shifted / spacing + 0.5)
+    return points
 
 
 def unsnapped(points: np.ndarray, choices: np.ndarray, spacing: float) -> np.ndarray:
     """(n,) float64: where the grid points lie, the shift taken back."""
-    return points * spacing - shifts_for(len(points), choices, spacing)
+    values = np.empty(len(points))
+    for part, blocks in parts(len(points)):
+        values[part] = points[part] * spacing - shifts_for(len(points[part]), choices[blocks], spacing)
+    return values
 
 
 def likely(unsafe: int) -> np.ndarray:

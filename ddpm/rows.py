@@ -12,6 +12,8 @@ from torch import nn
 
 from .arithmetic import Exact
 
+AT_ONCE = 1 << 14  # positions of a convolution
+
 
 class Whole:
     """All rows at once. Maps are (B, H, W, C)."""
@@ -47,7 +49,10 @@ class Rolling(Whole):
         self.kept[layer] = x[:, -2:].clone()
         if x.shape[1] < 3:
             return x.new_zeros(len(x), 0, x.shape[2], layer.out_channels)
-        return arithmetic.conv(layer, x, (0, 1))
+        # The last call may bring many rows, and some convolutions work on copies of nine times their input.
+        most = max(1, AT_ONCE // (len(x) * x.shape[2]))
+        parts = [arithmetic.conv(layer, x[:, i : i + most + 2], (0, 1)) for i in range(0, x.shape[1] - 2, most)]
+        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
     def pairs(self, key, x):
         x = self._with_kept((key, "odd"), x)
