@@ -17,6 +17,7 @@ import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Protocol
 
 import numpy as np
@@ -167,6 +168,16 @@ class Scrambled:
         return self.values.index_select(0, self.order[part]).mul_(self.factors[part])
 
 
+def encode_steps(
+    a: torch.Tensor, r: torch.Tensor, codes: Sequence[trellis.Trellis], scrambled: Scramble, pool: ThreadPoolExecutor
+) -> list[np.ndarray]:
+    """The messages of one step; a, r (B, n)."""
+    if len(codes) == 1:
+        return [encode_step(a[0], r[0], codes[0], scrambled)]
+    with trellis.all_threads():
+        return list(pool.map(encode_step, a, r, codes, repeat(scrambled)))
+
+
 def encode_step(a: torch.Tensor, r: torch.Tensor, code: trellis.Trellis, scrambled: Scramble) -> np.ndarray:
     """The message for one image and step, whose log q/p is a zeta - r/2 zeta^2; a, r (n,)."""
     order, signs = (t.to(a.device) for t in scrambled)
@@ -186,7 +197,7 @@ def decode_steps(
 def decode_step(
     message: np.ndarray, code: trellis.Trellis, scrambled: Scramble, key: tuple[int, int], out: torch.Tensor
 ) -> None:
-    """zeta of one image and step, into ``out`` (n,); where the message does not reach, shared noise named by ``key``."""
+    """zeta of one image and step into ``out`` (n,); where the message does not reach, shared noise named by ``key``."""
     order, signs = scrambled
     whole = len(message) == code.bits > 0
     rest = torch.zeros(1).expand(code.dims) if whole else filling(*key, code.dims)
@@ -231,7 +242,8 @@ def encode(
     def ended(i):
         return chain.k == min(spending[i].steps, satisfied[i])
 
-    with ThreadPoolExecutor(cpu_count()) as pool:
+    # Threads of OpenMP beyond the cores, of teams that each of ours would have, slow down all the others.
+    with ThreadPoolExecutor(cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         while active:
             if all(map(ended, active)):
                 look(chain.mean())
@@ -261,10 +273,8 @@ def encode(
                 trellises = [trellis_for(model.coding, plan, bits) for bits in allowed]
                 mixed = scramble(*key, plan.dims)
                 a = delta.mul_((1 + p.r).sqrt_())
-                with trellis.all_threads():
-                    jobs = [pool.submit(encode_step, *row, mixed) for row in zip(a, p.r, trellises)]
-                    sent = [job.result() for job in jobs]
-                del a, delta, jobs
+                sent = encode_steps(a, p.r, trellises, mixed, pool)
+                del a, delta
                 zeta = decode_steps(sent, trellises, mixed, key).to(chain.device)
                 for i, message in zip(active, sent):
                     streams[i].messages.append(message)

@@ -19,8 +19,8 @@ from .rows import Rolling, Whole
 from .unet import gamma_embedding
 
 EXACT = Exact()
-AT_ONCE = 1 << 19  # pixels; larger batches are evaluated in strips of an eighth of that
-AT_ONCE_DOUBLE = 1 << 17  # in float64, where convolutions work on copies of nine times their input
+STRIP = 1 << 18  # pixels that are evaluated at once; batches of no more than twice as many are so as a whole
+FINER = 1 << 4  # so many times less in float64, which convolutions copy nine times over
 
 
 @dataclass(frozen=True)
@@ -130,11 +130,11 @@ class LocalNet(nn.Module):
         emb = self.embed(gamma_embedding(gamma, self.config.embedding, z.dtype))
         height, row = z.shape[2], len(z) * z.shape[3]
         coarse = Rounded(z.device) if bf16 else EXACT
-        at_once = AT_ONCE_DOUBLE if z.dtype == torch.float64 else AT_ONCE
-        if torch.is_grad_enabled() or row * height <= at_once:
+        at_once = STRIP // FINER if z.dtype == torch.float64 else STRIP
+        if torch.is_grad_enabled() or row * height <= 2 * at_once:
             return self.maps(z, emb, scale, Whole(), coarse).chunk(2, 1)
-        strip = max(1, at_once // (8 * row * self.config.stride)) * self.config.stride
-        rows, out, done = Rolling(), z.new_empty(len(z), 2 * z.shape[1], *z.shape[2:]), 0
+        strip = max(1, at_once // (row * self.config.stride)) * self.config.stride
+        rows, out, done = Rolling(at_once // self.config.patch**2), z.new_empty(len(z), 2 * z.shape[1], *z.shape[2:]), 0
         for top in range(0, height, strip):
             rows.last = top + strip >= height
             maps = self.maps(z[:, :, top : top + strip], emb, scale, rows, coarse)

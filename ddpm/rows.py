@@ -12,8 +12,6 @@ from torch import nn
 
 from .arithmetic import Exact
 
-AT_ONCE = 1 << 14  # positions of a convolution
-
 
 class Whole:
     """All rows at once. Maps are (B, H, W, C)."""
@@ -38,7 +36,8 @@ class Rolling(Whole):
     ``layer`` or ``key``.
     """
 
-    def __init__(self):
+    def __init__(self, most: int):
+        self.most = most  # positions that a convolution gets at once: some work on copies of nine times their input
         self.kept: dict[object, torch.Tensor] = {}
         self.last = False
 
@@ -49,8 +48,7 @@ class Rolling(Whole):
         self.kept[layer] = x[:, -2:].clone()
         if x.shape[1] < 3:
             return x.new_zeros(len(x), 0, x.shape[2], layer.out_channels)
-        # The last call may bring many rows, and some convolutions work on copies of nine times their input.
-        most = max(1, AT_ONCE // (len(x) * x.shape[2]))
+        most = max(1, self.most // (len(x) * x.shape[2]))
         parts = [arithmetic.conv(layer, x[:, i : i + most + 2], (0, 1)) for i in range(0, x.shape[1] - 2, most)]
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
