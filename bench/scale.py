@@ -2,7 +2,8 @@
 
     python -m bench.scale PICTURE [--megapixels 0.25,1,2,4,8] [--rate 0.1] [--model photo] -o scale.json -p scale.png
 
-Pictures of other sizes are PICTURE cut, or continued by reflection, so that all have the same content per pixel.
+Pictures of other sizes are PICTURE cut, or continued by reflection, so that all have the same content per pixel. What
+the command takes to start is measured with one of 8x8 pixels, and seconds per megapixel are of what it takes beyond.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -28,6 +30,7 @@ from ddpm.model import load_model, mirror
 from .results import Run, Table, output_options, save, show
 
 WHAT = ("encode", "decode")
+LEAST = 64e-6  # megapixels of the picture that says what it takes to start
 
 
 def sized(picture: np.ndarray, pixels: float) -> np.ndarray:
@@ -80,9 +83,9 @@ def measure(picture: np.ndarray, megapixels: float, rate: float, model: str, fol
 
 def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     """Seconds per megapixel, and memory, by size."""
-    rows = result["rows"]
+    first, *rows = result["rows"]
     size = [r["megapixels"] for r in rows]
-    seconds = [Series(w, size, [r[w + "_s"] / r["megapixels"] for r in rows], "files") for w in WHAT]
+    seconds = [Series(w, size, [beyond(first, r, w) / r["megapixels"] for r in rows], "files") for w in WHAT]
     memory = [Series(w, size, [r[w + "_mb"] for r in rows], "files") for w in WHAT]
     memory.append(Series("1 GB + 100 bytes per pixel", size, [1000 + 100 * n for n in size], "ideal"))
     across = Axis("megapixels", "log")
@@ -90,17 +93,22 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
         Diagram("time by size", across, Axis("seconds per megapixel"), seconds),
         Diagram("memory by size", across, Axis("peak memory, MB"), memory),
     ]
-    columns = [f"{what} {unit}" for what in WHAT for unit in ("s", "s/MP", "MB")]
-    lines = [
-        [f"{r['width']}x{r['height']}", str(r["bytes"]), f"{r['psnr']:.2f}", *costs(r, "encode"), *costs(r, "decode")]
-        for r in rows
-    ]
+    columns = [f"{what} {unit}" for what in WHAT for unit in ("s", "s/MP beyond the start", "MB")]
+    lines = []
+    for r in result["rows"]:
+        costs = (costs_of(first, r, what) for what in WHAT)
+        lines.append([f"{r['width']}x{r['height']}", f"{r['bytes']:,}", f"{r['psnr']:.2f}", *chain(*costs)])
     return diagrams, [Table("time and memory by size", ["size", "bytes", "PSNR dB", *columns], lines)]
 
 
-def costs(row: dict, what: str) -> list[str]:
-    seconds = row[what + "_s"]
-    return [f"{seconds:.1f}", f"{seconds / row['megapixels']:.1f}", f"{row[what + '_mb']:.0f}"]
+def beyond(first: dict, row: dict, what: str) -> float:
+    """Seconds that a picture takes beyond those of the smallest, ``first``."""
+    return row[what + "_s"] - first[what + "_s"]
+
+
+def costs_of(first: dict, row: dict, what: str) -> list[str]:
+    rate = "" if row is first else f"{beyond(first, row, what) / row['megapixels']:.1f}"
+    return [f"{row[what + '_s']:.1f}", rate, f"{row[what + '_mb']:.0f}"]
 
 
 @click.command()
@@ -114,9 +122,10 @@ def main(picture, megapixels, rate, model, output, plot):
     measured = Run("scale", load_model(model, pick_device("auto")), picture=picture, rate=rate)
     array, rows = read_picture(picture), []
     with tempfile.TemporaryDirectory() as folder:
-        for size in tqdm(megapixels.split(","), desc="sizes", disable=None):
-            rows.append(measure(array, float(size), rate, model, Path(folder)))
-            save(result := measured.result(rows), output)
+        for size in tqdm([LEAST, *map(float, megapixels.split(","))], desc="sizes", disable=None):
+            rows.append(measure(array, size, rate if size > LEAST else 1.0, model, Path(folder)))
+            result = measured.result(rows)
+            save(result, output)
     save(result, None, plot)
     show(result)
 

@@ -27,7 +27,8 @@ def test_time_and_memory_of_the_real_command(models, tmp_path):
     out = ["-o", str(tmp_path / "s.json"), "-p", str(tmp_path / "s.png")]
     arguments = [str(tmp_path / "a.png"), "--megapixels", "0.0005,0.001", "--rate", "1", "--model", "tiny", *out]
     CliRunner().invoke(scale.main, arguments, catch_exceptions=False)
-    rows = json.loads((tmp_path / "s.json").read_text())["rows"]
+    first, *rows = json.loads((tmp_path / "s.json").read_text())["rows"]
+    assert first["width"] * first["height"] == pytest.approx(64, rel=0.2)
     assert [r["width"] * r["height"] for r in rows] == [pytest.approx(n, rel=0.1) for n in (500, 1000)]
     for row in rows:
         assert 8 * row["bytes"] <= 3 * row["width"] * row["height"]
