@@ -94,13 +94,18 @@ class Cosines:
 
     def extra_variance(self, level: int, step: Step, m: torch.Tensor) -> torch.Tensor:
         """r = E delta^2 in the coded coordinates, (B, n), of a step from the given level of the tables."""
-        r, every = m.new_empty(len(m), *self.band.shape), self.band.to(m.device)
+        r = m.new_empty(len(m), *self.band.shape)
         tables = [self.bands[level], self.powers[level] if self.powers else [1.0]]
-        bands, powers = (torch.tensor(table, device=m.device) for table in tables)
+        bands, powers = (torch.tensor(table, device=m.device).view(-1, 1, 1) for table in tables)
         for rows in self.strips():
-            local, band = self.local(m[:, :, rows]), every[:, rows].int()
-            raised = local if (powers == 1).all() else local ** powers[band]
-            r[:, :, rows] = gain(step) * raised * bands[band]
+            for columns in runs(self.size[1], self.block, self.size[1]):
+                h, w = (min(self.block, part.stop - part.start) for part in (rows, columns))
+                band = self.band[:, rows, columns][:, :h, :w].to(m.device)  # in every block here
+                local = self.local(m[:, :, rows, columns])[:, :, ::h, ::w]
+                raised = local if (powers == 1).all() else local**powers
+                of_bands = (gain(step) * raised * bands).index_select(1, band.flatten().int())
+                part = r[:, :, rows, columns].unflatten(3, (-1, w)).unflatten(2, (-1, h))
+                part.copy_(of_bands.unflatten(1, band.shape).permute(0, 1, 4, 2, 5, 3))
         return r.flatten(1)
 
     def local(self, m: torch.Tensor) -> torch.Tensor:
@@ -108,15 +113,22 @@ class Cosines:
         return self._blocks(m.mean(1, keepdim=True), lambda n: torch.full((n, n), 1 / n))
 
     def strips(self) -> Iterator[slice]:
-        """Rows of the picture, whole blocks of them."""
-        height = max(1, AT_ONCE // (self.block * self.size[1])) * self.block
-        return (slice(top, top + height) for top in range(0, self.size[0], height))
+        """Rows of the picture, of blocks of one height."""
+        return runs(self.size[0], self.block, AT_ONCE // self.size[1])
 
     def _blocks(self, values: torch.Tensor, matrix) -> torch.Tensor:
         """matrix(n) (n, n) applied along both sides of every block, n its length there."""
         for _ in range(2):
             values = along(values, self.block, matrix).transpose(2, 3)
         return values
+
+
+def runs(n: int, block: int, most: int) -> Iterator[slice]:
+    """0 ... n in whole blocks, not many more than ``most`` values at once, and then what is left of a block."""
+    whole, step = n - n % block, max(1, most // block) * block
+    yield from (slice(i, min(i + step, whole)) for i in range(0, whole, step))
+    if whole < n:
+        yield slice(whole, n)
 
 
 def along(values: torch.Tensor, block: int, matrix) -> torch.Tensor:
