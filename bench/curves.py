@@ -32,7 +32,7 @@ from .results import Run, Table, output_options, save, show
 
 KODAK = {f"kodim{i:02}.png" for i in range(1, 25)}  # what published curves are means over
 LEAST = 0.015  # bits/dim of the first point
-AT = (28, 30, 32, 34, 36, 38, 40)  # dB
+AT = (28, 30, 32, 34, 36, 38, 40, 42, 44)  # dB
 QUALITIES = (5, 10, 20, 30, 40, 50, 60, 70, 80, 88, 94)
 
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from .errors import CodecError
 
-MAX_PIXELS = 4_200_000  # per picture, unless the caller raises it
+MAX_PIXELS = 1 << 24  # per picture, unless the caller raises it
 
 
 def read_picture(
