@@ -82,6 +82,17 @@ def test_the_probabilities_are_far_from_rounding_either_way():
             assert np.abs(counts - 1 - mass).max() < 0.5 - 1e-6
 
 
+def test_large_pictures_are_the_same_by_parts(codec, monkeypatch):
+    """A picture that is snapped and coded a few blocks at a time has the same file, and decodes so."""
+    pictures = [smooth_picture(40, 48), np.full((40, 48), 77, np.uint8)]
+    files = [codec.encode([p], Target(lossless=True))[0].data for p in pictures]
+    for module in (entropy, lossless, snap):
+        monkeypatch.setattr(module, "CHUNK", 3)
+    for picture, data in zip(pictures, files):
+        assert codec.encode([picture], Target(lossless=True))[0].data == data
+        assert np.array_equal(codec.decode([data])[0].array, picture)
+
+
 SHAPES = [(16, 16, 3), (16, 16), (1, 1, 3), (1, 9), (17, 5, 3), (40, 24, 3)]
 
 

@@ -55,6 +55,19 @@ def test_long_stages_are_folded_and_fold_is_the_adjoint_of_unfold():
     assert float(left) == pytest.approx(float(right), rel=1e-4)
 
 
+@given(st.integers(1, 4000), st.integers(1, 300), st.booleans(), st.integers(1, 700))
+@settings(max_examples=100, deadline=None)
+def test_folding_by_parts_is_folding(dims, bits, sphere, chunk):
+    """However many dimensions are folded at once: element i adds to row (i // bits) mod rows of stage i mod bits."""
+    code = Trellis(dims, min(bits, dims), sphere=sphere)
+    values = np.random.default_rng(dims).integers(-99, 99, dims)  # sums are exact
+    i, folded = np.arange(dims), np.zeros((code.bits, code.rows))
+    np.add.at(folded, (i % code.bits, i // code.bits % code.rows), values)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trellis, "CHUNK", chunk)
+        assert np.array_equal(code.fold(torch.from_numpy(values).float()).numpy(), folded)
+
+
 @pytest.mark.parametrize("dims", [300, 20_000])
 @both
 def test_a_beginning_of_the_message_gives_a_beginning_of_zeta(dims, opposed):
