@@ -27,6 +27,7 @@ COMMANDS = {
     "lossless": f"lossless {SHEET} --images 4",
     "archive": f"archive {SHEET} --images 24 --steps 10",
     "growth": f"archive {SHEET} --images 8 --steps 10 --growth",
+    "bounds": f"bounds {SHEET} --images 24 --steps 10,100,inf",
     "agreement": f"agreement {SHEET} --images 4",
     "chain": f"chain {SHEET} --images 4 --until -3.5 --fine 60",
     "curves": f"curves {PICTURE.parent} --until -0.3",

@@ -129,6 +129,7 @@ class Values(Protocol):
     def __getitem__(self, part: slice) -> torch.Tensor: ...
 
 
+@torch.inference_mode()
 def encode(trellis: Trellis, a: Values, b: Values) -> np.ndarray:
     """The message, (bits,) uint8 of 0 and 1, whose zeta has the largest a zeta + b zeta^2."""
     M, S = trellis.memory, trellis.bits

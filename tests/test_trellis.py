@@ -68,6 +68,16 @@ def test_folding_by_parts_is_folding(dims, bits, sphere, chunk):
         assert np.array_equal(code.fold(torch.from_numpy(values).float()).numpy(), folded)
 
 
+def test_it_does_not_matter_what_torch_records():
+    """Memory of one call, made where torch prepares for no gradients, serves the next."""
+    code, (a, b) = Trellis(600, 60, 8), target(600, 3)
+    with torch.inference_mode():
+        within = encode(code, a, b)
+    assert np.array_equal(encode(code, a, b), within)
+    with torch.no_grad():
+        assert np.array_equal(encode(code, a, b), within)
+
+
 @pytest.mark.parametrize("dims", [300, 20_000])
 @both
 def test_a_beginning_of_the_message_gives_a_beginning_of_zeta(dims, opposed):

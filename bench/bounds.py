@@ -1,0 +1,97 @@
+"""The variational bound of a whole test set by the number of steps, beside what the paper reports of its own networks.
+
+    python -m bench.bounds DATA [DATA ...] [--tile 32] [--images N] [--steps 100,1000,inf] [--samples 2]
+        [--model cifar10] -o bounds.json -p bounds.png
+
+Rate and distortion as in Ho et al. 2020, table 1: sum of KL, and L_0. The terms of each picture are drawn, so many of
+them, evenly over t and all pictures; ``inf`` is the limit of infinitely many steps. Noise is that of the pictures'
+numbers, so a figure does not depend on batches.
+"""
+
+from __future__ import annotations
+
+from itertools import chain, groupby
+
+import click
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from codec.api import pick_device
+from codec.diagrams import OURS, Axis, Diagram, Series
+from ddpm.bound import Bound, bound, chain_for
+from ddpm.data import load_images
+from ddpm.model import load_model, strict_fp32
+from ddpm.reverse import Reverse
+
+from .literature import read
+from .results import Run, Table, output_options, save, show
+
+BATCH_PIXELS = 1 << 17
+
+
+def batches(pictures: list[np.ndarray]) -> tuple[list[torch.Tensor], list[list[int]]]:
+    """Pictures of one size together, (B, 3, H, W) uint8, and their numbers."""
+    size = lambda i: pictures[i].shape[:2]  # noqa: E731
+    found, numbers = [], []
+    for (height, width), members in groupby(sorted(range(len(pictures)), key=size), size):
+        members, most = list(members), max(1, BATCH_PIXELS // (height * width))
+        for k in range(0, len(members), most):
+            numbers.append(members[k : k + most])
+            found.append(torch.from_numpy(np.stack([pictures[i] for i in numbers[-1]])).permute(0, 3, 1, 2))
+    return found, numbers
+
+
+def row_of(found: Bound) -> dict:
+    """A bound without its terms."""
+    return {name: value for name, value in found.to_json().items() if name != "terms"}
+
+
+def present(result: dict) -> tuple[list[Diagram], list[Table]]:
+    """The table of bounds, and their total over T."""
+    lines = []
+    for r in result["rows"]:
+        of = f"{OURS}, T = {r['steps']}, {r['images']:,} images"
+        lines.append([of, f"{r['rate']:.3f}", f"{r['distortion']:.3f}", f"{r['total']:.3f} +- {r['stderr']:.3f}"])
+    for name, b in read("cifar10")["bounds"].items():
+        lines.append([name, *(f"{b[key]:.2f}" if key in b else "" for key in ("rate", "distortion", "bits_per_dim"))])
+    ends = [r for r in result["rows"] if r["steps"] != "infinity"]
+    series = [Series(OURS, [r["steps"] for r in ends], [r["total"] for r in ends], "ideal")]
+    for r in result["rows"]:
+        if r["steps"] == "infinity" and ends:
+            span = [min(e["steps"] for e in ends), max(e["steps"] for e in ends)]
+            series.append(Series("in the limit", span, [r["total"]] * 2, "published"))
+    diagrams = [Diagram("bound by steps", Axis("T", "log"), Axis("bits/dim"), series)] if ends else []
+    return diagrams, [Table("bound", ["", "rate", "distortion", "bits/dim"], lines)]
+
+
+@click.command()
+@click.argument("data", nargs=-1, required=True)
+@click.option("--tile", type=int, help="DATA are contact sheets of squares of this side.")
+@click.option("--images", type=int, help="Only so many, at random.")
+@click.option("--steps", default="1000,inf", show_default=True, help="Numbers of levels of the schedule, or inf.")
+@click.option("--samples", default=2, show_default=True, help="Terms of each picture.")
+@click.option("--model", default="cifar10", show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("--bf16", is_flag=True, help="The network computes in bfloat16.")
+@output_options
+def main(data, tile, images, steps, samples, model, device, bf16, output, plot):
+    """Measure the bound."""
+    strict_fp32()
+    reverse = Reverse(load_model(model, pick_device(device)), bf16=bf16)
+    pictures = list(chain.from_iterable(load_images(source, tile) for source in data))
+    if images and images < len(pictures):
+        pictures = [pictures[i] for i in np.sort(np.random.default_rng(0).permutation(len(pictures))[:images])]
+    run, rows = Run("bounds", reverse.model, data=", ".join(map(str, data)), samples=samples, bf16=bf16), []
+    found, numbers = batches(pictures)
+    for T in tqdm(steps.split(","), desc="steps", disable=None):
+        of = chain_for(reverse, None if T == "inf" else int(T))
+        rows.append(row_of(bound(of, found, samples=samples, numbers=numbers, quiet=None)))
+        result = run.result(rows)
+        save(result, output)
+    save(result, None, plot)
+    show(result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from bench import bounds
+from bench.results import presented, tables_of
+from ddpm.bound import bound, chain_for
+from ddpm.model import load_model
+from ddpm.reverse import Reverse
+
+from .conftest import smooth_picture
+
+SIZES = [(16, 16), (8, 24), (16, 16), (16, 16)]
+
+
+def test_pictures_of_one_size_go_together():
+    pictures = [smooth_picture(*size, seed) for seed, size in enumerate(SIZES)]
+    found, numbers = bounds.batches(pictures)
+    assert sorted(map(tuple, numbers)) == [(0, 2, 3), (1,)]
+    for batch, known in zip(found, numbers):
+        assert all(np.array_equal(x.permute(1, 2, 0).numpy(), pictures[i]) for x, i in zip(batch, known))
+
+
+def test_the_bound_of_a_folder(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(bounds, "BATCH_PIXELS", 512)
+    for seed, size in enumerate(SIZES):
+        Image.fromarray(smooth_picture(*size, seed)).save(tmp_path / f"{seed}.png")
+    out = ["-o", str(tmp_path / "b.json"), "-p", str(tmp_path / "b.png")]
+    asked = [str(tmp_path), "--steps", "5,9,inf", "--model", "tiny", "--device", "cpu", *out]
+    said = CliRunner().invoke(bounds.main, asked, catch_exceptions=False).stdout
+    result = json.loads((tmp_path / "b.json").read_text())
+    assert presented(result) == result
+    assert [r["steps"] for r in result["rows"]] == [5, 9, "infinity"]
+    model, one = load_model("tiny", "cpu"), torch.from_numpy(smooth_picture(*SIZES[1], 1)).permute(2, 0, 1)[None]
+    rest = torch.stack([torch.from_numpy(smooth_picture(16, 16, i)).permute(2, 0, 1) for i in (0, 2, 3)])
+    for row, T in zip(result["rows"], (5, 9, None)):
+        chain = chain_for(Reverse(model), T)
+        a, b = (bound(chain, [x], samples=2, numbers=[n], quiet=True) for x, n in ((one, [1]), (rest, [0, 2, 3])))
+        assert row["total"] == pytest.approx((a.total + 3 * b.total) / 4, rel=1e-4)
+        assert row["images"] == 4
+    [table] = tables_of(result)
+    assert table.rows[0][0] == "ddpm-codec, T = 5, 4 images"
+    assert table.rows[-1] == ["DDPM, L_simple (Ho et al. 2020)", "1.78", "1.97", "3.75"]
+    assert "+-" in said
+    assert Image.open(tmp_path / "b.png").width > 300
