@@ -11,6 +11,7 @@ numbers, so a figure does not depend on batches.
 from __future__ import annotations
 
 from itertools import chain, groupby
+from pathlib import Path
 
 import click
 import numpy as np
@@ -34,8 +35,8 @@ def batches(pictures: list[np.ndarray]) -> tuple[list[torch.Tensor], list[list[i
     """Pictures of one size together, (B, 3, H, W) uint8, and their numbers."""
     size = lambda i: pictures[i].shape[:2]  # noqa: E731
     found, numbers = [], []
-    for (height, width), members in groupby(sorted(range(len(pictures)), key=size), size):
-        members, most = list(members), max(1, BATCH_PIXELS // (height * width))
+    for (height, width), group in groupby(sorted(range(len(pictures)), key=size), size):
+        members, most = list(group), max(1, BATCH_PIXELS // (height * width))
         for k in range(0, len(members), most):
             numbers.append(members[k : k + most])
             found.append(torch.from_numpy(np.stack([pictures[i] for i in numbers[-1]])).permute(0, 3, 1, 2))
@@ -82,7 +83,7 @@ def main(data, tile, images, steps, samples, model, device, bf16, output, plot):
     pictures = list(chain.from_iterable(load_images(source, tile) for source in data))
     if images and images < len(pictures):
         pictures = [pictures[i] for i in np.sort(np.random.default_rng(0).permutation(len(pictures))[:images])]
-    run, rows = Run("bounds", reverse.model, data=", ".join(map(str, data)), samples=samples, bf16=bf16), []
+    run, rows = Run("bounds", reverse.model, data=", ".join(Path(source).name for source in data), samples=samples, bf16=bf16), []
     found, numbers = batches(pictures)
     for T in tqdm(steps.split(","), desc="steps", disable=None):
         of = chain_for(reverse, None if T == "inf" else int(T))
