@@ -83,7 +83,8 @@ def main(data, tile, images, steps, samples, model, device, bf16, output, plot):
     pictures = list(chain.from_iterable(load_images(source, tile) for source in data))
     if images and images < len(pictures):
         pictures = [pictures[i] for i in np.sort(np.random.default_rng(0).permutation(len(pictures))[:images])]
-    run, rows = Run("bounds", reverse.model, data=", ".join(Path(source).name for source in data), samples=samples, bf16=bf16), []
+    names = ", ".join(Path(source).name for source in data)
+    run, rows = Run("bounds", reverse.model, data=names, samples=samples, bf16=bf16), []
     found, numbers = batches(pictures)
     for T in tqdm(steps.split(","), desc="steps", disable=None):
         of = chain_for(reverse, None if T == "inf" else int(T))

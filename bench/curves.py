@@ -31,6 +31,7 @@ from .peers import PEERS, modern
 from .results import Run, Table, output_options, save, show
 
 KODAK = {f"kodim{i:02}.png" for i in range(1, 25)}  # what published curves are means over
+FLOW = OURS + ", flow"
 LEAST = 0.015  # bits/dim of the first point
 AT = (28, 30, 32, 34, 36, 38, 40, 42, 44)  # dB
 QUALITIES = (5, 10, 20, 30, 40, 50, 60, 70, 80, 88, 94)
@@ -47,7 +48,7 @@ def ours(codec: Codec, picture: np.ndarray, until: float, flow: bool) -> Iterato
             yield {"codec": OURS, "setting": setting} | judge(picture, stage.array, stage.bytes)
             if flow and (steps - k) % 6 == 0:
                 array = codec.decode([coded.data[: stage.bytes]], recon="flow")[0].array
-                yield {"codec": OURS + ", flow", "setting": setting} | judge(picture, array, stage.bytes)
+                yield {"codec": FLOW, "setting": setting} | judge(picture, array, stage.bytes)
 
 
 def measure(file: Path, codec: Codec, until: float, flow: bool, peers: dict) -> list[dict]:
@@ -100,7 +101,19 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
         for p in points:
             cells = [f"{p['bits_per_dim']:.4f}", f"{p['psnr']:.2f}", f"{p['ms_ssim']:.4f}"]
             every.rows.append([name, f"{p['setting']:g}", *cells])
-    return diagrams(found, others, len(files)), [every, comparison(found, others)]
+    return diagrams(found, others, len(files)), [every, comparison(found, others), *reconstructions(found)]
+
+
+def reconstructions(found: dict) -> list[Table]:
+    """What ``mean`` and ``flow`` make of the same files."""
+    plain = {p["setting"]: p for p in found.get(OURS, ())}
+    lines = []
+    for flow in found.get(FLOW, ()):
+        mean = plain[flow["setting"]]
+        values = [f"{p[key]:{form}}" for key, form in (("psnr", ".2f"), ("ms_ssim", ".4f")) for p in (mean, flow)]
+        lines.append([f"{flow['bits_per_dim']:.4f}", *values])
+    head = ["bits/dim", "PSNR, mean", "PSNR, flow", "MS-SSIM, mean", "MS-SSIM, flow"]
+    return [Table("mean and flow", head, lines)] if lines else []
 
 
 def comparison(found: dict, others: dict) -> Table:
