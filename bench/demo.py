@@ -8,7 +8,6 @@ Writes the files themselves, demo.json, comparison.png and progressive.png.
 from __future__ import annotations
 
 import io
-import json
 import time
 from pathlib import Path
 
@@ -24,10 +23,12 @@ from codec.pictures import read_picture
 
 from .judge import mse
 from .peers import PEERS, at_least
+from .results import Run, Table, save
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+NAMES = ("ddpm-codec", "WebP", "JPEG")
 RATES = (0.05, 0.1, 0.2)  # bits/dim
 PICTURE = Path(__file__).parent / "pictures" / "kodim23-half.png"
 
@@ -67,9 +68,16 @@ def row(name, rate, picture, array, n_bytes, seconds=None) -> dict:
     return out | ({"encode_s": seconds[0], "decode_s": seconds[1]} if seconds else {})
 
 
+def present(result: dict) -> tuple[list, list[Table]]:
+    """PSNR at each rate asked for; the others have no fewer bytes."""
+    psnr_of = {(r["asked_bits_per_dim"], r["codec"]): f"{r['psnr']:.2f} dB" for r in result["rows"]}
+    rates = sorted({rate for rate, _ in psnr_of})
+    lines = [[f"{rate:.2f}", *(psnr_of[rate, name] for name in NAMES)] for rate in rates]
+    return [], [Table("PSNR", ["bits/dim", *NAMES], lines)]
+
+
 def draw_comparison(picture, rows, shown, path: Path) -> None:
     """One row per rate, one column per codec, a detail of the picture in each; figures underneath."""
-    names = ["ddpm-codec", "WebP", "JPEG"]
     rates = sorted({r["asked_bits_per_dim"] for r in rows})
     h, w = picture.shape[:2]
     aspect = h / w
@@ -77,7 +85,7 @@ def draw_comparison(picture, rows, shown, path: Path) -> None:
     for line, rate in zip(np.atleast_2d(axes), rates):
         line[0].imshow(picture, cmap="gray", vmin=0, vmax=255)
         line[0].set_xlabel(f"original, {w}x{h}")
-        for axis, name in zip(line[1:], names):
+        for axis, name in zip(line[1:], NAMES):
             r = next(r for r in rows if r["codec"] == name and r["asked_bits_per_dim"] == rate)
             axis.imshow(shown[name, rate], cmap="gray", vmin=0, vmax=255)
             axis.set_xlabel(f"{name}: {r['bytes']} bytes, {r['bits_per_dim']:.3f} bits/dim, {r['psnr']:.2f} dB")
@@ -113,8 +121,9 @@ def main(picture, output, model):
     """Encode PICTURE at three rates, decode, compare, draw."""
     output.mkdir(parents=True, exist_ok=True)
     array, codec = read_picture(picture), Codec(model)
+    run = Run("demo", codec.model, picture=picture)
     rows, shown, largest = measure(array, codec, output)
-    (output / "demo.json").write_text(json.dumps(rows, indent=1))
+    save(run.result(rows), output / "demo.json")
     draw_comparison(array, rows, shown, output / "comparison.png")
     draw_progressive(codec, largest, output / "progressive.png")
     for r in rows:
