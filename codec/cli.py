@@ -29,6 +29,7 @@ from .console import (
     options,
     pixels_option,
     read_input,
+    share_cores,
     with_folders,
     write_output,
 )
@@ -405,6 +406,7 @@ def calibrate(
 def main() -> None:
     """Entry point: one line and exit code 2 for whatever the user or a file got wrong."""
     give_memory_back()
+    share_cores()
     try:
         cli.main(standalone_mode=False)
     except CodecError as e:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,15 @@ def give_memory_back() -> None:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
         mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD
         mallopt(-1, 1 << 27)  # M_TRIM_THRESHOLD
+
+
+def share_cores() -> None:
+    """Have threads of OpenMP wait awake for a moment only: where others want the cores too, more makes all much slower.
+
+    GNU's library reads this when torch is loaded.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 class Steps(click.ParamType):
