@@ -10,7 +10,7 @@ numbers, so a figure does not depend on batches.
 
 from __future__ import annotations
 
-from itertools import chain, groupby
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -25,18 +25,19 @@ from ddpm.data import load_images
 from ddpm.model import load_model, strict_fp32
 from ddpm.reverse import Reverse
 
-from .literature import read
+from . import literature
+from .pick import alike
 from .results import Run, Table, output_options, save, show
 
 BATCH_PIXELS = 1 << 17
 
 
 def batches(pictures: list[np.ndarray]) -> tuple[list[torch.Tensor], list[list[int]]]:
-    """Pictures of one size together, (B, 3, H, W) uint8, and their numbers."""
-    size = lambda i: pictures[i].shape[:2]  # noqa: E731
+    """Pictures that are alike together, (B, 3, H, W) uint8, and their numbers."""
     found, numbers = [], []
-    for (height, width), group in groupby(sorted(range(len(pictures)), key=size), size):
-        members, most = list(group), max(1, BATCH_PIXELS // (height * width))
+    for _, members in alike(pictures):
+        height, width = pictures[members[0]].shape[:2]
+        most = max(1, BATCH_PIXELS // (height * width))
         for k in range(0, len(members), most):
             numbers.append(members[k : k + most])
             found.append(torch.from_numpy(np.stack([pictures[i] for i in numbers[-1]])).permute(0, 3, 1, 2))
@@ -53,9 +54,9 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     lines = []
     for r in result["rows"]:
         of = f"{OURS}, T = {r['steps']}, {r['images']:,} images"
-        lines.append([of, f"{r['rate']:.3f}", f"{r['distortion']:.3f}", f"{r['total']:.3f} +- {r['stderr']:.3f}"])
-    for name, b in read("cifar10")["bounds"].items():
-        lines.append([name, *(f"{b[key]:.2f}" if key in b else "" for key in ("rate", "distortion", "bits_per_dim"))])
+        error = "" if r["stderr"] is None else f" +- {r['stderr']:.3f}"
+        lines.append([of, f"{r['rate']:.3f}", f"{r['distortion']:.3f}", f"{r['total']:.3f}{error}"])
+    lines += [[name, *parts] for name, parts in literature.bounds()]
     ends = [r for r in result["rows"] if r["steps"] != "infinity"]
     series = [Series(OURS, [r["steps"] for r in ends], [r["total"] for r in ends], "ideal")]
     for r in result["rows"]:

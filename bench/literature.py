@@ -30,6 +30,12 @@ def published(name: str) -> dict[str, Published]:
     return {k: Published(c["source"], _points(c), c.get("ideal", False)) for k, c in read(name)["curves"].items()}
 
 
+def bounds() -> list[tuple[str, list[str]]]:
+    """Of other networks on CIFAR-10: name, and rate, distortion and bits/dim as printed, or nothing."""
+    keys = ("rate", "distortion", "bits_per_dim")
+    return [(name, [f"{b[k]:.2f}" if k in b else "" for k in keys]) for name, b in read("cifar10")["bounds"].items()]
+
+
 def _points(curve: dict) -> list[dict]:
     columns = {key: values for key, values in curve.items() if isinstance(values, list)}
     points = [dict(zip(columns, values)) for values in zip(*columns.values())]

@@ -10,8 +10,9 @@ import numpy as np
 from codec.api import psnr
 from codec.diagrams import Axis, Diagram, Series
 
+from . import literature
 from .bd import ahead, bd_rate, extra_bits, in_common, log_rate
-from .literature import Published, published, read
+from .literature import Published, published
 from .results import Table
 
 NATIVE = [32, 32]  # of CIFAR-10: to such pictures what is published can be compared
@@ -162,9 +163,8 @@ def progressive_tables(rows: list[dict], others: dict[str, Published]) -> list[T
         bounds.rows.append([f"ddpm-codec, {label(row)}", *figures, f"{rmse(row)[-1]:.2f}"])
     if bounds.rows and others:
         error = f"{others[PAPER].points[0]['rmse']:.2f}"
-        for name, b in read("cifar10")["bounds"].items():
-            parts = [f"{b[key]:.2f}" if key in b else "" for key in ("rate", "distortion", "bits_per_dim")]
-            bounds.rows.append([name, *parts, error if "rate" in b else ""])
+        for name, parts in literature.bounds():
+            bounds.rows.append([name, *parts, error if parts[0] else ""])
     return [*sides, bounds]
 
 

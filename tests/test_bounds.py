@@ -25,6 +25,11 @@ def test_pictures_of_one_size_go_together():
         assert all(np.array_equal(x.permute(1, 2, 0).numpy(), pictures[i]) for x, i in zip(batch, known))
 
 
+def test_one_picture_has_no_error():
+    row = {"steps": 5, "images": 1, "rate": 1.0, "distortion": 2.0, "total": 3.0, "stderr": None}
+    assert bounds.present({"rows": [row]})[1][0].rows[0][-1] == "3.000"
+
+
 def test_the_bound_of_a_folder(models, tmp_path, monkeypatch):
     monkeypatch.setattr(bounds, "BATCH_PIXELS", 512)
     for seed, size in enumerate(SIZES):
