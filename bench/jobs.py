@@ -123,6 +123,7 @@ class Train(Job):
 
     def __init__(self, preset: str, device: torch.device, compiled: bool):
         config = preset_config(preset, [str(PICTURE)], {"compile": compiled})
+        config.crop = np.atleast_1d(config.crop)[0].item()
         with tempfile.TemporaryDirectory() as folder:  # nothing lies there, and nothing is written by steps
             run = Run(config, folder, device)
         super().__init__(run.model, config.crop, config.batch, config.bf16, compiled=compiled)
@@ -150,7 +151,7 @@ def moves(tensor: torch.Tensor, *args, **how) -> bool:
     return isinstance(to, torch.device) and to.type != tensor.device.type
 
 
-def preset_of(model_name: str) -> str | None:
-    """The preset that a shipped model was trained with: ``photo`` of ``photo-3``."""
-    line = model_name.rpartition("-")[0] or model_name
+def preset_of(model_name: str, device: torch.device) -> str | None:
+    """The preset that suits a line of models and a device: ``photo`` of ``photo-3`` on a CPU, else ``photo-gpu``."""
+    line = (model_name.rpartition("-")[0] or model_name) + "-gpu" * (device.type == "cuda")
     return line if line in PRESETS else None

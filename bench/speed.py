@@ -42,7 +42,7 @@ def jobs(model, what, sizes, batches, rates, bf16: bool, compiled: bool, most: i
             yield from (job for job in (source, Decode(source)) if job.what in what)
         if "bpd" in what:
             yield Bpd(model, size, batch, bf16)
-    if "train" in what and (preset := preset_of(model.name)):
+    if "train" in what and (preset := preset_of(model.name, model.device)):
         yield Train(preset, model.device, compiled)
 
 

@@ -38,9 +38,10 @@ class Optimizer:
         ]
         self.matrices = [nn.Parameter(as_matrix(p.detach())) for p in self.hidden]
         if self.matrices:
-            self.parts.append(
-                torch.optim.Muon(self.matrices, lr, weight_decay, adjust_lr_fn="match_rms_adamw", ns_steps=5)
-            )
+            from .muon import Muon  # not in every torch
+
+            muon = Muon if self.matrices[0].is_cuda else torch.optim.Muon
+            self.parts.append(muon(self.matrices, lr, weight_decay, adjust_lr_fn="match_rms_adamw"))
 
     def step(self, lr: float) -> None:
         """One step along the gradients, which are then dropped."""

@@ -34,13 +34,13 @@ class TrainConfig:
     model: dict  # {"schedule": ..., "network": ...}
     data: list[str]  # sources for data.load_images
     tile: int | None = None  # the sources are contact sheets of squares of this side
-    crop: int = 32
+    crop: int | tuple[int, ...] = 32  # or of several sizes in turn, every batch of about the same number of pixels
     scales: tuple[int, ...] = (1,)  # box-mean reductions of the pictures
     scale_weights: tuple[float, ...] | None = None
     drawn: float = 0.0  # share of crops that are plain colours and rectangles
     exclude: tuple[str, ...] = ()  # file names kept out of training
     objective: str = "bound"  # or "simple" (Ho et al. 2020, eq. 14)
-    batch: int = 48
+    batch: int = 48  # crops of the first size
     decoder_share: float = 1 / 8  # of the batch, at gamma_min for L_0
     lr: float = 2e-3
     muon: bool = False  # for the weights of hidden layers; all others by AdamW
@@ -188,18 +188,18 @@ class Run:
             self.average[k].copy_(v)
         self.optimizer.restore(part("optimizer."))
 
-    def fit(self, crops: Crops, minutes: float, quiet: bool = False, every: float = 20.0) -> None:
+    def fit(self, crops: list[Crops], minutes: float, quiet: bool = False, every: float = 20.0) -> None:
         """Train for ``minutes`` of wall time or to the end of the schedule, logging every ``every`` seconds."""
         take = Stepper(self, crops)
         self.folder.mkdir(parents=True, exist_ok=True)
         start, clock0 = time.monotonic(), self.seconds
-        logged, saved, sums, count = start, start, {}, 0
+        logged, saved, sums, count, images = start, start, {}, 0, self.images
         bar = tqdm(total=100, disable=True if quiet or self.rank else None, unit="%", desc="train")
 
-        def record(seconds):
+        def record(seconds, images):
             row = {"steps": self.steps, "images": self.images, "seconds": round(self.seconds, 1)}
             row |= {"lr": round(self.learning_rate(), 7)} | {k: round(float(v) / count, 5) for k, v in sums.items()}
-            row["images_per_s"] = round(take.batch * self.world * count / seconds, 1)
+            row["images_per_s"] = round((self.images - images) / seconds, 1)
             if self.rank == 0:
                 with (self.folder / "log.jsonl").open("a") as f:
                     f.write(json.dumps(row) + "\n")
@@ -213,13 +213,13 @@ class Run:
             now = time.monotonic()
             self.seconds = clock0 + now - start
             if now - logged >= every:
-                record(now - logged)
-                logged, sums, count = now, {}, 0
+                record(now - logged, images)
+                logged, sums, count, images = now, {}, 0, self.images
             if now - saved >= 120:
                 self.save()
                 saved = now
         if count:
-            record(time.monotonic() - logged)
+            record(time.monotonic() - logged, images)
         self.save()
         bar.close()
 
@@ -227,28 +227,30 @@ class Run:
 class Stepper:
     """Takes one step of a run after the other; ``net`` is its network, compiled if the settings say so."""
 
-    def __init__(self, run: Run, crops: Crops):
+    def __init__(self, run: Run, crops: list[Crops]):
         self.run, self.crops, config = run, crops, run.config
         self.loss_of = OBJECTIVES[config.objective](config, run.model.schedule)
-        self.net = torch.compile(run.model) if config.compile else run.model
+        self.net = torch.compile(run.model, dynamic=False) if config.compile else run.model
         if run.world > 1:
             self.net = torch.nn.parallel.DistributedDataParallel(self.net)
         self.generator = torch.Generator(run.device).manual_seed(config.seed + 1000003 * run.rank + run.steps)
         self.parameters = list(run.model.parameters())
         self.weights = list(run.model.state_dict().values())
-        self.batch = config.batch // run.world
+        self.batches = [max(1, config.batch * crops[0].size ** 2 // c.size**2 // run.world) for c in crops]
 
     def __call__(self) -> dict[str, torch.Tensor]:
         """One step of the optimizer and of the average: the terms of the loss, and the norm of the gradient."""
         run, config = self.run, self.run.config
-        x = to_unit(self.crops.sample(self.batch, self.generator)).contiguous(memory_format=torch.channels_last)
+        turn = run.steps % len(self.crops)
+        batch = self.batches[turn]
+        x = to_unit(self.crops[turn].sample(batch, self.generator)).contiguous(memory_format=torch.channels_last)
         with torch.autocast(run.device.type, torch.bfloat16, enabled=config.bf16):
             loss, terms = self.loss_of(self.net, x, self.generator)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.clip)
         run.optimizer.step(run.learning_rate())
         run.steps += 1
-        run.images += self.batch * run.world
+        run.images += batch * run.world
         decay = min(config.ema, (1 + run.steps) / (10 + run.steps))
         with torch.no_grad():
             torch._foreach_lerp_(list(run.average.values()), self.weights, 1 - decay)
@@ -262,9 +264,17 @@ def replace(path: Path, write) -> None:
     os.replace(temporary, path)
 
 
-def crops_for(config: TrainConfig, device) -> Crops:
+def crops_for(config: TrainConfig, device) -> list[Crops]:
+    """One for each size. The first must find pictures at all scales; for others, scales without any are left out."""
     images = [im for source in config.data for im in load_images(source, config.tile, config.exclude)]
-    return Crops(images, config.crop, config.scales, config.scale_weights, device, config.drawn)
+    largest = max(min(im.shape[:2]) for im in images)
+    first, *others = (config.crop,) if isinstance(config.crop, int) else config.crop
+    weights = dict(zip(config.scales, config.scale_weights or [1.0] * len(config.scales)))
+    found = [Crops(images, first, config.scales, list(weights.values()), device, config.drawn)]
+    for size in others:
+        fit = [scale for scale in config.scales if largest // scale >= size]
+        found.append(Crops(images, size, fit, [weights[scale] for scale in fit], device, config.drawn))
+    return found
 
 
 def train(config: TrainConfig, folder, minutes: float, device="cpu", quiet=False) -> Run:

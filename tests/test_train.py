@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ddpm.bound import bound, chain_for
 from ddpm.data import Crops
@@ -11,7 +12,7 @@ from ddpm.model import DDPM
 from ddpm.optimizer import as_matrix
 from ddpm.presets import PRESETS, preset_config
 from ddpm.reverse import Reverse
-from ddpm.train import Bound, Run
+from ddpm.train import Bound, Run, crops_for
 
 from .conftest import smooth_picture
 
@@ -27,7 +28,7 @@ def test_training_shortens_the_code(tmp_path):
     run = make(tmp_path, decay_images=4800, lr=1e-2)
     test = [torch.from_numpy(np.stack([p[:16, :16] for p in PICTURES])).permute(0, 3, 1, 2)]
     before = bound(chain_for(Reverse(run.model), None), test, samples=8, quiet=True)
-    run.fit(Crops(PICTURES, 16), minutes=5, quiet=True, every=0.2)
+    run.fit([Crops(PICTURES, 16)], minutes=5, quiet=True, every=0.2)
     after = bound(chain_for(Reverse(run.model), None), test, samples=8, quiet=True)
     assert after.total < before.total - 0.3
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -38,7 +39,7 @@ def test_training_shortens_the_code(tmp_path):
 @pytest.mark.parametrize("muon", [False, True])
 def test_resumes_where_it_stopped(tmp_path, muon):
     run = make(tmp_path, muon=muon)
-    run.fit(Crops(PICTURES, 16), minutes=0.02, quiet=True)
+    run.fit([Crops(PICTURES, 16)], minutes=0.02, quiet=True)
     again = make(tmp_path, muon=muon)
     assert (again.steps, again.images) == (run.steps, run.images)
     for a, b in zip(run.model.parameters(), again.model.parameters()):
@@ -75,11 +76,42 @@ def test_muon_moves_hidden_weights_alike_in_all_directions(tmp_path):
         assert spectrum.max() < 1.4
 
 
+def test_muon_of_many_matrices_does_what_torchs_does_one_by_one():
+    muon = pytest.importorskip("ddpm.muon")
+    shapes = [(8, 72), (8, 72), (8, 72), (40, 16), (16, 16)]
+    start = [torch.randn(shape, generator=torch.Generator().manual_seed(i)) for i, shape in enumerate(shapes)]
+    found = []
+    for kind in (torch.optim.Muon, muon.Muon):
+        matrices = [torch.nn.Parameter(m.clone()) for m in start]
+        optimizer = kind(matrices, 0.1, 0.01, adjust_lr_fn="match_rms_adamw")
+        for step in range(4):
+            for i, m in enumerate(matrices):
+                m.grad = torch.randn(m.shape, generator=torch.Generator().manual_seed(100 * step + i))
+            optimizer.step()
+        found.append(matrices)
+    for a, b, before in zip(*found, start):
+        assert (a - b).norm() < 0.02 * (a - before).norm()  # of bfloat16
+
+
+def test_crops_of_several_sizes_take_turns(tmp_path):
+    """What holds no large crop gives small ones; a batch has the same number of pixels."""
+    config = preset_config("tiny", ["-"], {"crop": (8, 16), "scales": (1, 2), "compile": False, "bf16": False})
+    for i, picture in enumerate(PICTURES):
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+    config.data, config.decay_images = [str(tmp_path)], 2 * 8 + 2 * 2
+    small, large = crops_for(config, "cpu")
+    assert (small.size, len(small.table)) == (8, 2 * len(PICTURES))
+    assert (large.size, len(large.table)) == (16, len(PICTURES))
+    run = Run(config, tmp_path / "run")
+    run.fit([small, large], minutes=1, quiet=True)
+    assert (run.steps, run.images) == (4, 20)
+
+
 def test_simple_objective_on_the_papers_schedule(tmp_path):
     config = preset_config("tiny", ["-"], {"compile": False, "objective": "simple", "bf16": False})
     config.model = {**config.model, "schedule": {"kind": "linear-beta"}}
     run = Run(config, tmp_path)
-    run.fit(Crops(PICTURES, 16), minutes=0.02, quiet=True, every=0.1)
+    run.fit([Crops(PICTURES, 16)], minutes=0.02, quiet=True, every=0.1)
     assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["mse"] > 0
 
 
@@ -129,7 +161,7 @@ def test_the_papers_configuration_trains(tmp_path):
     settings = {"batch": 2, "compile": False, "warmup": 1, "decay_images": 6}
     run = Run(preset_config("ddpm-cifar10", ["-"], settings), tmp_path)
     before = [p.detach().clone() for p in run.model.parameters()]
-    run.fit(Crops(pictures, 32), minutes=2, quiet=True)
+    run.fit([Crops(pictures, 32)], minutes=2, quiet=True)
     assert run.steps == 3
     assert run.model.schedule.T == 1000
     assert any(not torch.equal(a, b) for a, b in zip(before, run.model.parameters()))
