@@ -76,7 +76,7 @@ class Cosines:
 
     def coordinates(self, values: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) -> (B, n), the coded coordinates: all of them, or those along grey."""
-        colours = cosines(3)[: len(self.band)].to(values)
+        colours = cosines(3)[: len(self.band)].to(values, non_blocking=True)
         out = values.new_empty(len(values), *self.band.shape)
         for rows in self.strips():
             out[:, :, rows] = self._blocks(torch.einsum("ck,bkhw->bchw", colours, values[:, :, rows]), cosines)
@@ -85,7 +85,7 @@ class Cosines:
     def picture(self, coordinates: torch.Tensor) -> torch.Tensor:
         """(B, n) -> (B, 3, H, W), the adjoint of ``coordinates``."""
         values = coordinates.view(-1, *self.band.shape)
-        colours = cosines(3)[: len(self.band)].to(values)
+        colours = cosines(3)[: len(self.band)].to(values, non_blocking=True)
         out = values.new_empty(len(values), 3, *self.size)
         for rows in self.strips():
             part = self._blocks(values[:, :, rows], lambda n: cosines(n).T)
@@ -96,13 +96,15 @@ class Cosines:
         """r = E delta^2 in the coded coordinates, (B, n), of a step from the given level of the tables."""
         r = m.new_empty(len(m), *self.band.shape)
         tables = [self.bands[level], self.powers[level] if self.powers else [1.0]]
-        bands, powers = (torch.tensor(table, device=m.device).view(-1, 1, 1) for table in tables)
+        bands, powers = (torch.tensor(table).view(-1, 1, 1) for table in tables)
+        linear = bool((powers == 1).all())
+        bands, powers = (table.to(m.device, non_blocking=True) for table in (bands, powers))
         for rows in self.strips():
             for columns in runs(self.size[1], self.block, self.size[1]):
                 h, w = (min(self.block, part.stop - part.start) for part in (rows, columns))
-                band = self.band[:, rows, columns][:, :h, :w].to(m.device)  # in every block here
+                band = self.band[:, rows, columns][:, :h, :w].to(m.device, non_blocking=True)  # in every block here
                 local = self.local(m[:, :, rows, columns])[:, :, ::h, ::w]
-                raised = local if (powers == 1).all() else local**powers
+                raised = local if linear else local**powers
                 of_bands = (gain(step) * raised * bands).index_select(1, band.flatten().int())
                 part = r[:, :, rows, columns].unflatten(3, (-1, w)).unflatten(2, (-1, h))
                 part.copy_(of_bands.unflatten(1, band.shape).permute(0, 1, 4, 2, 5, 3))
@@ -137,9 +139,9 @@ def along(values: torch.Tensor, block: int, matrix) -> torch.Tensor:
     whole, rest = values.split([values.shape[-1] - rest, rest], -1)
     parts = []
     if whole.shape[-1]:
-        parts.append((whole.unflatten(-1, (-1, block)) @ matrix(block).T.to(values)).flatten(-2))
+        parts.append((whole.unflatten(-1, (-1, block)) @ matrix(block).T.to(values, non_blocking=True)).flatten(-2))
     if rest.shape[-1]:
-        parts.append(rest @ matrix(rest.shape[-1]).T.to(values))
+        parts.append(rest @ matrix(rest.shape[-1]).T.to(values, non_blocking=True))
     return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
 
 

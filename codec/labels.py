@@ -9,7 +9,9 @@ to two bits longer to be as good, so two to four times the time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -28,12 +30,21 @@ class Labels:
         """(rows, n) float32, the labels of branches (n,) int64."""
         M, make = self.memory, sphere_labels if self.on_sphere else labels
         if not self.opposed:
-            return make(M, rows).to(branch.device)[:, branch]
+            return _table(make, M, rows, branch.device)[:, branch]
         b, u = branch >> M, branch & 2**M - 1
-        h = make(max(M - 2, 0), rows).to(branch.device)[:, u >> 1]
+        h = _table(make, max(M - 2, 0), rows, branch.device)[:, u >> 1]
         return h.mul_(1 - 2 * (b ^ u & 1))
 
     @property
     def distinct(self) -> int:
         """So many branches 0, 1, ... tell the labels of all: where they are opposed, the others swap 2w and 2w + 1."""
         return max(2**self.memory, 2) if self.opposed else 2 ** (self.memory + 1)
+
+
+def _table(make: Callable[[int, int], torch.Tensor], memory: int, rows: int, device: torch.device) -> torch.Tensor:
+    return make(memory, rows) if device.type == "cpu" else _copied(make, memory, rows, device)
+
+
+@lru_cache(maxsize=32)
+def _copied(make: Callable[[int, int], torch.Tensor], memory: int, rows: int, device: torch.device) -> torch.Tensor:
+    return make(memory, rows).to(device)

@@ -143,8 +143,8 @@ class Allotment:
     @staticmethod
     def correction(plan: Plan, profile: Profile, step: int, wanted: float) -> int:
         """The greatest correction that gives a long step no more than the bits wanted, or the least there is."""
-        sizes = (Allotment.corrected(plan, profile, step, c) for c in range(256))
-        return max(0, bisect_right(list(sizes), wanted) - 1)
+        fitting = bisect_right(range(256), wanted, key=lambda c: Allotment.corrected(plan, profile, step, c))
+        return max(0, fitting - 1)
 
     @staticmethod
     def count_long(plan: Plan, profile: Profile, steps: int) -> int:

@@ -187,8 +187,8 @@ def encode_step(a: torch.Tensor, r: torch.Tensor, code: trellis.Trellis, scrambl
 def decode_steps(
     messages: Sequence[np.ndarray], codes: Sequence[trellis.Trellis], scrambled: Scramble, key: tuple[int, int]
 ) -> torch.Tensor:
-    """zeta (B, n) of one step, on the CPU."""
-    zeta = torch.empty(len(messages), codes[0].dims)
+    """zeta (B, n) of one step, on the device of ``scrambled``."""
+    zeta = torch.empty(len(messages), codes[0].dims, device=scrambled[0].device)
     for message, code, row in zip(messages, codes, zeta):
         decode_step(message, code, scrambled, key, row)
     return zeta
@@ -200,7 +200,7 @@ def decode_step(
     """zeta of one image and step into ``out`` (n,); where the message does not reach, shared noise named by ``key``."""
     order, signs = scrambled
     whole = len(message) == code.bits > 0
-    rest = torch.zeros(1).expand(code.dims) if whole else filling(*key, code.dims)
+    rest = out.new_zeros(1).expand(code.dims) if whole else filling(*key, code.dims).to(out.device)
     mixed = trellis.decode(code, message, rest).mul_(signs)
     for places, values in zip(order.split(CHUNK), mixed.split(CHUNK)):  # places become int64 on the way
         out[places] = values
@@ -233,9 +233,12 @@ def encode(
     generator = torch.Generator().manual_seed(seed)
 
     def look(x_hat):
+        errors = []
         for j, i in enumerate(active):
             error = to_levels(chain.picture(x_hat[j : j + 1])[0]).float().sub_(levels[i])
-            streams[i].mse.append(float(error.square_().mean()))
+            errors.append(error.square_().mean())
+        for i, error in zip(active, torch.stack(errors).tolist()):
+            streams[i].mse.append(error)
             if mse is not None and streams[i].mse[-1] <= mse:
                 satisfied[i] = chain.k
 
@@ -262,20 +265,21 @@ def encode(
             delta = chain.delta(p, to_unit(levels[active]))
             chain.drift(p)
             kl = sum(kl_nats(d**2, r).sum(1) for d, r in zip(delta.split(CHUNK, 1), p.r.split(CHUNK, 1))) / LN2
-            for j, i in enumerate(active):
-                streams[i].kl.append(float(kl[j]))
+            kl = kl.tolist()
+            for i, bits in zip(active, kl):
+                streams[i].kl.append(bits)
             if channel == "ideal":
                 noise = torch.randn(delta.shape, generator=generator).to(delta.device)
                 zeta = (delta + noise) / (1 + p.r).sqrt()
             else:
                 key = seed, chain.k
-                allowed = [spending[i].bits(chain.k, float(kl[j])) for j, i in enumerate(active)]
+                allowed = [spending[i].bits(chain.k, bits) for i, bits in zip(active, kl)]
                 trellises = [trellis_for(model.coding, plan, bits) for bits in allowed]
-                mixed = scramble(*key, plan.dims)
+                mixed = scramble(*key, plan.dims, chain.device)
                 a = delta.mul_((1 + p.r).sqrt_())
                 sent = encode_steps(a, p.r, trellises, mixed, pool)
                 del a, delta
-                zeta = decode_steps(sent, trellises, mixed, key).to(chain.device)
+                zeta = decode_steps(sent, trellises, mixed, key)
                 for i, message in zip(active, sent):
                     streams[i].messages.append(message)
                 del mixed
@@ -338,8 +342,8 @@ def follow(
         trellises = [trellis_for(chain.model.coding, chain.plan, a.sizes[chain.k]) for a in allotments]
         sent = [b[i : i + t.bits] for b, i, t in zip(bits, position, trellises)]
         key = chain.seed, chain.k
-        mixed = scramble(*key, chain.plan.dims)
-        zeta = decode_steps(sent, trellises, mixed, key).to(chain.device)
+        mixed = scramble(*key, chain.plan.dims, chain.device)
+        zeta = decode_steps(sent, trellises, mixed, key)
         position = [i + t.bits for i, t in zip(position, trellises)]
         del mixed
         chain.diffuse(p, zeta)

@@ -7,6 +7,7 @@ rounded to a fixed-point grid, so that last-place differences between maths libr
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Callable
 from functools import lru_cache
@@ -91,11 +92,35 @@ def sphere_labels(memory: int, rows: int) -> torch.Tensor:
     return torch.from_numpy(on_grid(table * (rows / (table**2).sum(0)) ** 0.5))
 
 
-def scramble(seed: int, stream: int, n: int) -> Scramble:
+def scramble(seed: int, stream: int, n: int, device: torch.device | str = "cpu") -> Scramble:
     """A random permutation of n < 2^31 positions (int32) and n random signs (int8), for step number ``stream``."""
+    device = torch.device(device)
+    if device.type != "cpu":
+        return _scramble_there(seed, stream, n, device)
     order = argsort(lambda: words(PERMUTATION, seed, stream, n))
     bits = np.unpackbits(words(SIGNS, seed, stream, -(-n // 64)).astype("<u8").view(np.uint8))[:n]
     return torch.from_numpy(order), torch.from_numpy(1 - 2 * bits.astype(np.int8))
+
+
+def _scramble_there(seed: int, stream: int, n: int, device: torch.device) -> Scramble:
+    """``scramble`` on another device, which sorts and unpacks many times faster."""
+    keys = _words_there(PERMUTATION, seed, stream, n, device)
+    order = keys.bitwise_xor_(torch.iinfo(torch.int64).min).sort(stable=True).indices.int()  # as if without signs
+    raw = _words_there(SIGNS, seed, stream, -(-n // 64), device)
+    # NumPy unpacks the bytes of a word from the lowest, but the bits of a byte from the highest.
+    bits = raw[:, None] >> (torch.arange(64, device=device) ^ 7) & 1
+    return order, 1 - 2 * bits.flatten()[:n].to(torch.int8)
+
+
+def _words_there(purpose: int, seed: int, stream: int, n: int, device: torch.device) -> torch.Tensor:
+    """``words`` on another device, as int64 of the same bits."""
+    if device.type == "cuda":
+        with contextlib.suppress(ImportError):
+            from . import philox_cuda
+
+            if philox_cuda.works(device):
+                return philox_cuda.words_on(device, purpose, seed, stream, n)
+    return torch.from_numpy(words(purpose, seed, stream, n).view(np.int64)).to(device, non_blocking=True)
 
 
 def argsort(keys: Callable[[], np.ndarray]) -> np.ndarray:

@@ -29,7 +29,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -135,7 +135,8 @@ def encode(trellis: Trellis, a: Values, b: Values) -> np.ndarray:
     M, S = trellis.memory, trellis.bits
     if S == 0:
         return np.zeros(0, np.uint8)
-    path = (_tail_biting if S < 2 * STRETCH else _in_stretches)(trellis, _Metrics(trellis, a, b))
+    search = _search(_Metrics(trellis, a, b), M)
+    path = (_in_stretches if trellis.bits >= 2 * search.stretch else _tail_biting)(trellis, search)
     return np.concatenate([path[S - M :], path[: S - M]])
 
 
@@ -151,26 +152,37 @@ class _Metrics:
     def __init__(self, trellis: Trellis, a: Values, b: Values):
         self.bits, self.rows = trellis.bits, trellis.rows
         self.ab = trellis.fold(a), trellis.fold(b)
-        square_a, square_b = (sum(row.square() for row in v.T) for v in self.ab)
+        square_a, square_b = map(_squares, self.ab)
         widest = float((square_a + 2 * square_b).max().sqrt())
         self.scale = UNIT * max(1, trellis.max_memory / trellis.bits) / max(widest, 1e-30)
         self.features = _features(trellis.labels, self.ab[0].device)[: 2 * self.rows + -2 * self.rows % TILE]
 
     def __call__(self, stages: np.ndarray) -> Iterator[np.ndarray]:
-        K, stages = stages.shape[1], stages.ravel()
-        most, few = max(BLOCK // K, 1) * K, max(TILE // K, 1) * K  # at once: of a product, of a block
-        branches = self.features.shape[1]
-        product = _room("product", most + -most % TILE, branches, self.features)
+        K, branches = stages.shape[1], self.features.shape[1]
+        few = max(TILE // K, 1) * K
         rounded = _room("rounded", few, branches, self.features.new_empty(0, dtype=torch.int16))
-        for i in range(0, len(stages), most):
-            at = torch.from_numpy(stages[i : i + most]).to(self.features.device)
+        for product in self.products(stages, BLOCK):
+            for part in product.flatten(0, 1).split(few):
+                yield rounded[: len(part)].copy_(part).cpu().numpy().reshape(-1, K, branches)
+
+    def products(self, stages: np.ndarray, most: int) -> Iterator[torch.Tensor]:
+        """The same on the device and not yet rounded, (s, K, n), of about ``most`` stages at once."""
+        K, device = stages.shape[1], self.features.device
+        stages = torch.from_numpy(stages.ravel()).to(device, non_blocking=True)
+        branches, most = self.features.shape[1], max(most // K, 1) * K
+        product = _room("product", most + -most % TILE, branches, self.features)
+        for at in stages.split(most):
             count = len(at)
             weights = self.features.new_zeros(count + -count % TILE, len(self.features))
             for j, values in enumerate(self.ab):
                 weights[:count, j : 2 * self.rows : 2] = values.index_select(0, at).mul_(self.scale)
             torch.mm(weights, self.features, out=product[: len(weights)])
-            for part in product[:count].split(few):
-                yield rounded[: len(part)].copy_(part).cpu().numpy().reshape(-1, K, branches)
+            yield product[:count].view(-1, K, branches)
+
+
+def _squares(rows: torch.Tensor) -> torch.Tensor:
+    """(N, n) -> (N,), the sums of squares; on the CPU without the room for all of them."""
+    return sum(row.square() for row in rows.T) if rows.device.type == "cpu" else rows.square().sum(1)
 
 
 _kept = threading.local()
@@ -213,49 +225,125 @@ def _arriving(metric: np.ndarray, states: int) -> tuple[np.ndarray, np.ndarray]:
     return metric[..., 0, :], metric[..., ::-1, 0, :]
 
 
-def _tail_biting(trellis: Trellis, metrics: _Metrics) -> np.ndarray:
+class _Search(Protocol):
+    """Viterbi's algorithm over stages whose metrics it knows: ``_OnCpu``, or on a CUDA device (viterbi_cuda.py)."""
+
+    stretch: int  # stages of a long message that are decided on together
+    overlap: int  # stages on each side of a cut between stretches that decide where the path passes it
+
+    def anywhere(self, paths: int):
+        """Values (K, 2^M) of paths that may begin in any state."""
+
+    def only(self, states: np.ndarray):
+        """Values (K, 2^M) of paths that begin in these states (K,)."""
+
+    def walk(self, stages: np.ndarray, value):
+        """Over stages (N, K), or (N, 1) where they are the same for all, from values: decisions, and values after them.
+
+        decisions[:, i:j] are those of paths i to j.
+        """
+
+    def backward(self, stages: np.ndarray):
+        """(2^M,): the best value of a path over these stages (N, 1), the last one first, by where it begins."""
+
+    def likeliest(self, value, count: int) -> np.ndarray:
+        """The states of the largest values (2^M,), in any order."""
+
+    def trace(self, decisions, ends, lengths: Sequence[int]) -> list[np.ndarray]:
+        """The bits, uint8, of the paths that after so many stages are in these states."""
+
+    def by_groups(self, work: Callable[[np.ndarray], list], count: int, length: int) -> list:
+        """What ``work`` makes of 0, ..., count - 1: of as many at a time as paths so long should be walked at once."""
+
+
+def _search(metrics: _Metrics, M: int) -> _Search:
+    device = metrics.features.device
+    if device.type == "cuda" and M > 1:
+        with contextlib.suppress(ImportError):
+            from . import viterbi_cuda
+
+            if viterbi_cuda.works(device):
+                return viterbi_cuda.Search(metrics, M, device)
+    return _OnCpu(metrics, M)
+
+
+def _tail_biting(trellis: Trellis, search: _Search) -> np.ndarray:
     """The bits of the stages, (S,) uint8, along the best path from any of the likeliest registers back to itself."""
     M, S = trellis.memory, trellis.bits
     stages = np.arange(S)[:, None]
     # The likeliest starting registers, by the stages on both sides of the seam; then the best path from each to itself.
-    window = min(S, WINDOW * M)
-    before, after = _Paths(np.zeros((1, 2**M), np.int16)), np.zeros(2**M, np.int16)
-    for block in metrics(stages[S - window :]):
-        before.extend(block)
-    for block in metrics(stages[:window][::-1]):
-        after = _backward(after, block)
-    seams = np.argpartition(before.value[0].astype(int) + after, -trellis.seams)[-trellis.seams :]
-    paths = _Paths(_only(seams, M))
-    decisions = [paths.extend(block) for block in metrics(stages)]
-    best = int((paths.off + paths.value[np.arange(len(seams)), seams]).argmax())
-    return _trace(np.concatenate([d[:, best] for d in decisions]), int(seams[best]), M)
+    window = min(S, WINDOW * max(M, 1))
+    before = search.walk(stages[S - window :], search.anywhere(1))[1][0]
+    seams = search.likeliest(before + search.backward(stages[:window][::-1]), trellis.seams)
+    decisions, value = search.walk(stages, search.only(seams))
+    best = int(value[np.arange(len(seams)), seams].argmax())
+    return search.trace(decisions[:, best : best + 1], seams[best : best + 1], [S])[0]
 
 
-def _in_stretches(trellis: Trellis, metrics: _Metrics) -> np.ndarray:
+def _in_stretches(trellis: Trellis, search: _Search) -> np.ndarray:
     """The bits of the stages of a long closed path, cut into stretches that are walked side by side.
 
     In which state the path is at a cut is decided first, by the stages on both sides of it: some tens of them, and what
     is further away hardly matters. The result does not depend on the number of threads.
     """
-    pairs = -(-trellis.bits // (2 * STRETCH))  # an even number shares out better
+    pairs = -(-trellis.bits // (2 * search.stretch))  # an even number shares out better
     M, cuts = trellis.memory, np.linspace(0, trellis.bits, 2 * pairs + 1).astype(int)
-    begins, lengths = cuts[:-1], np.diff(cuts)
-    cores = min(_cores(), len(begins))
-    groups = np.array_split(np.arange(len(begins)), cores * -(-len(begins) // (LANES * cores)))
+    begins, lengths, overlap = cuts[:-1], np.diff(cuts), search.overlap
+
+    def walk(begins, length, value):
+        return search.walk((begins + np.arange(length)[:, None]) % trellis.bits, value)
 
     def around(group):
-        anywhere = np.zeros((len(group), 2**M), np.int16)
-        decisions, value = _walk(metrics, M, begins[group] - OVERLAP, 2 * OVERLAP, anywhere)
-        paths = [_trace(decisions[:, k], int(v.argmax()), M) for k, v in enumerate(value)]
-        return [int(path[OVERLAP - M : OVERLAP] @ 2 ** np.arange(M)) for path in paths]
+        decisions, value = walk(begins[group] - overlap, 2 * overlap, search.anywhere(len(group)))
+        paths = search.trace(decisions, value.argmax(1), [2 * overlap] * len(group))
+        return [int(path[overlap - M : overlap] @ 2 ** np.arange(M)) for path in paths]
 
     def between(group):
-        decisions, _ = _walk(metrics, M, begins[group], lengths[group].max(), _only(states[group], M))
-        return [_trace(decisions[: lengths[i], k], states[(i + 1) % len(states)], M) for k, i in enumerate(group)]
+        decisions, _ = walk(begins[group], lengths[group].max(), search.only(states[group]))
+        return search.trace(decisions, states[(group + 1) % len(states)], lengths[group])
 
-    with all_threads():
-        states = np.array(list(chain.from_iterable(_threads().map(around, groups))))
-        return np.concatenate(list(chain.from_iterable(_threads().map(between, groups))))
+    states = np.array(search.by_groups(around, len(begins), 2 * overlap))
+    return np.concatenate(search.by_groups(between, len(begins), lengths.max()))
+
+
+class _OnCpu:
+    """``_Search`` in NumPy, by the cores of the machine. Decisions are packed bits, (S, K, 2^M / 8)."""
+
+    def __init__(self, metrics: _Metrics, M: int):
+        self.metrics, self.M, self.stretch, self.overlap = metrics, M, STRETCH, OVERLAP
+
+    def anywhere(self, paths: int) -> np.ndarray:
+        return np.zeros((paths, 2**self.M), np.int16)
+
+    def only(self, states: np.ndarray) -> np.ndarray:
+        return _only(states, self.M)
+
+    def walk(self, stages: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        paths = _Paths(value)
+        decisions = np.concatenate([paths.extend(block) for block in self.metrics(stages)])
+        return decisions, paths.off[:, None] + paths.value
+
+    def backward(self, stages: np.ndarray) -> np.ndarray:
+        value = np.zeros(2**self.M, np.int16)
+        for block in self.metrics(stages):
+            value = _backward(value, block)
+        return value
+
+    def likeliest(self, value: np.ndarray, count: int) -> np.ndarray:
+        return np.argpartition(value, -count)[-count:]
+
+    def trace(self, decisions: np.ndarray, ends: np.ndarray, lengths: Sequence[int]) -> list[np.ndarray]:
+        return [_trace(decisions[:n, k], int(end), self.M) for k, (end, n) in enumerate(zip(ends, lengths))]
+
+    def by_groups(self, work: Callable[[np.ndarray], list], count: int, length: int) -> list:
+        def alone(group):
+            torch.set_num_threads(1)  # others are walked by the other cores
+            return work(group)
+
+        cores = min(_cores(), count)
+        groups = np.array_split(np.arange(count), cores * -(-count // (LANES * cores)))
+        with all_threads():
+            return list(chain.from_iterable(_threads().map(alone, groups)))
 
 
 @contextlib.contextmanager
@@ -266,14 +354,6 @@ def all_threads():
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _walk(metrics: _Metrics, M: int, begins: np.ndarray, length: int, value: np.ndarray):
-    """Viterbi's recursion, ``length`` stages from K places with values (K, 2^M): decisions and values at the end."""
-    torch.set_num_threads(1)  # other stretches are walked by the other cores
-    paths = _Paths(value)
-    stages = (begins + np.arange(length)[:, None]) % metrics.bits
-    return np.concatenate([paths.extend(block) for block in metrics(stages)]), paths.value
 
 
 def _only(states: np.ndarray, M: int) -> np.ndarray:
@@ -367,7 +447,8 @@ def decode(trellis: Trellis, message: np.ndarray, filling: torch.Tensor) -> torc
         return filling
     bits = np.concatenate([message.astype(np.int64), np.zeros(S - n, np.int64), message[:M].astype(np.int64)])
     branch = sum(bits[M - k : M - k + S] << (M - k) for k in range(M + 1))
-    zeta = trellis.unfold(trellis.labels(torch.from_numpy(branch).to(filling.device), trellis.rows).T)
+    branch = torch.from_numpy(branch).to(filling.device, non_blocking=True)
+    zeta = trellis.unfold(trellis.labels(branch, trellis.rows).T)
     if n < S:
         known = torch.arange(trellis.dims, device=filling.device) % S < n - M
         zeta = torch.where(known, zeta, filling)
