@@ -18,6 +18,7 @@ from .plan import FACTORS, FREE, MEAN, TILTS, Allotment, Plan, Profile
 PROBES = 8  # levels at which a picture's cost is looked at before it is coded
 PROBE_PIXELS = 1 << 16  # larger pictures are probed on tiles of about so many pixels in all, as the network sees them
 TILE = 64  # pixels, likewise
+SURE = 0.2  # standard deviation of the logarithm of what a probe says of a step
 
 
 def tiles(x: torch.Tensor, scale: int) -> torch.Tensor:
@@ -107,13 +108,14 @@ def misfits(plan: Plan, cost: np.ndarray) -> np.ndarray:
 def better_free(plan: Plan, profile: Profile, steps: int, cost: np.ndarray) -> bool:
     """Whether a byte for each step costs less than a profile, corrected as far as it can be.
 
-    Sending r times too much or too little is taken to lose (ln r)^2 / 2 of a step's bits.
+    Sending r times too much or too little is taken to lose (ln r)^2 / 2 of a step's bits. Steps that cannot be corrected
+    do so by the probe's errors, too; so large pictures are free.
     """
     spent, gap = gaps(plan, cost)
     long = np.array([plan.is_long(k, profile) for k in range(steps)])
     miss = gap[profile.tilt, :steps] - math.log(profile.scale / 256)
     miss -= np.clip(miss, *np.log([[0.5], [1.5]]) * long)
-    return plan.free and spent[:steps] @ miss**2 / 2 > 8 * np.sum(~long)
+    return plan.free and spent[:steps] @ (miss**2 + SURE**2 * ~long) / 2 > 8 * np.sum(~long)
 
 
 class Oracle:

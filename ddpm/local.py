@@ -19,8 +19,8 @@ from .rows import Rolling, Whole
 from .unet import gamma_embedding
 
 EXACT = Exact()
-STRIP = 1 << 18  # pixels that are evaluated at once; batches of no more than twice as many are so as a whole
-FINER = 1 << 4  # so many times less in float64, which convolutions copy nine times over
+WHOLE, STRIP = 1 << 19, 1 << 17  # pixels of a batch that is evaluated as a whole, at most; of a strip of a larger one
+WHOLE64, STRIP64 = 1 << 15, 1 << 14  # in float64, which convolutions copy nine times over
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,8 @@ class LocalNet(nn.Module):
         emb = self.embed(gamma_embedding(gamma, self.config.embedding, z.dtype))
         height, row = z.shape[2], len(z) * z.shape[3]
         coarse = Rounded(z.device) if bf16 else EXACT
-        at_once = STRIP // FINER if z.dtype == torch.float64 else STRIP
-        if torch.is_grad_enabled() or row * height <= 2 * at_once:
+        whole, at_once = (WHOLE64, STRIP64) if z.dtype == torch.float64 else (WHOLE, STRIP)
+        if torch.is_grad_enabled() or row * height <= whole:
             return self.maps(z, emb, scale, Whole(), coarse).chunk(2, 1)
         strip = max(1, at_once // (row * self.config.stride)) * self.config.stride
         rows, out, done = Rolling(at_once // self.config.patch**2), z.new_empty(len(z), 2 * z.shape[1], *z.shape[2:]), 0

@@ -16,6 +16,7 @@ from ddpm.arithmetic import Exact, Rounded
 from ddpm.model import load_model
 
 from .test_golden import GOLDEN
+from .test_local import cut
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +112,10 @@ def test_strips_give_nearly_what_the_whole_gives(monkeypatch, native):
     monkeypatch.setattr(local, "Rounded", lambda device: Rounded(device, native))
     answers = []
     for at_once in (1 << 30, 64):
-        monkeypatch.setattr(local, "STRIP", at_once)
+        cut(monkeypatch, at_once)
         with torch.inference_mode():
             answers.append(model(z, torch.zeros(1), bf16=True)[0])
-    assert float((answers[0] - answers[1]).square().mean().sqrt()) < 1e-3
+    assert float((answers[0] - answers[1]).square().mean().sqrt()) < 2e-3
 
 
 def test_exact_leaves_maps_as_they_are():

@@ -30,8 +30,14 @@ def model():
     return network(0.1)
 
 
+def cut(monkeypatch, strip):
+    """Have the network see so many pixels at once, and no more than twice as many as a whole."""
+    for name, pixels in {"WHOLE": 2 * strip, "STRIP": strip, "WHOLE64": strip // 8, "STRIP64": strip // 16}.items():
+        monkeypatch.setattr(local, name, pixels)
+
+
 def answer(model, z, at_once, monkeypatch):
-    monkeypatch.setattr(local, "STRIP", at_once)
+    cut(monkeypatch, at_once)
     with torch.inference_mode():
         return torch.cat(model(z, torch.linspace(3, -3, len(z))))
 
@@ -68,11 +74,11 @@ def test_a_file_does_not_depend_on_how_its_picture_is_cut(monkeypatch):
     batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
     model.name, model.card, model.fingerprint = "local", {}, bytes(32)
     model.coding = coding_tables(model, [batch], np.linspace(5, -9, 20), surplus=1, memory=8, min_bits=12, quiet=True)
-    codec, strip = Codec(model), local.STRIP
+    codec = Codec(model)
     [file] = codec.encode(pictures[:1], Target(lossless=True))
-    monkeypatch.setattr(local, "STRIP", 64)
+    cut(monkeypatch, 64)
     assert np.array_equal(codec.decode([file.data])[0].array, pictures[0])
-    monkeypatch.setattr(local, "STRIP", strip)
+    monkeypatch.undo()
     assert np.array_equal(codec.decode([file.data])[0].array, pictures[0])
 
 
