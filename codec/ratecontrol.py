@@ -115,7 +115,7 @@ def better_free(plan: Plan, profile: Profile, steps: int, cost: np.ndarray) -> b
     long = np.array([plan.is_long(k, profile) for k in range(steps)])
     miss = gap[profile.tilt, :steps] - math.log(profile.scale / 256)
     miss -= np.clip(miss, *np.log([[0.5], [1.5]]) * long)
-    return plan.free and spent[:steps] @ (miss**2 + SURE**2 * ~long) / 2 > 8 * np.sum(~long)
+    return plan.free and spent[:steps] @ (miss**2 + SURE**2 * ~long) / 2 >= 8 * np.sum(~long)
 
 
 class Oracle:
