@@ -108,8 +108,8 @@ def misfits(plan: Plan, cost: np.ndarray) -> np.ndarray:
 def better_free(plan: Plan, profile: Profile, steps: int, cost: np.ndarray) -> bool:
     """Whether a byte for each step costs less than a profile, corrected as far as it can be.
 
-    Sending r times too much or too little is taken to lose (ln r)^2 / 2 of a step's bits. Steps that cannot be corrected
-    do so by the probe's errors, too; so large pictures are free.
+    Sending r times too much or too little is taken to lose (ln r)^2 / 2 of a step's bits. Steps that cannot be
+    corrected do so by the probe's errors, too; so large pictures are free.
     """
     spent, gap = gaps(plan, cost)
     long = np.array([plan.is_long(k, profile) for k in range(steps)])
