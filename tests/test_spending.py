@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from codec.plan import FREE, MEAN, TILTS, UNIT, Allotment, Plan
-from codec.ratecontrol import Controlled, Fixed, Oracle, better_free, spending_for
+from codec.plan import FREE, MEAN, TILTS, UNIT, Allotment, Plan, Profile
+from codec.ratecontrol import Controlled, Fixed, Oracle, better_free, side_bits, spending_for
 
 COSTS = np.array([900, 1100, 1400, 1700, 2100, 2600, 3200, 3900, 4700, 5600], float)
 DIMS = 200_000
@@ -80,10 +80,14 @@ def test_a_picture_unlike_all_others_is_free_of_the_tables(budget, known):
         assert sizes[0] > 0.8 * budget * kl[0] / kl.sum()
 
 
-def test_usual_pictures_keep_to_the_tables():
+def test_usual_pictures_keep_to_the_tables_while_those_save_bytes():
+    """A step that is not long costs a byte more in a free file, a long one as much as its correction."""
     p, cost = replace(plan(), free=True), np.concatenate([[0], np.cumsum(COSTS)])
-    for factor in (0.3, 1, 3):
+    for factor, free in ((0.1, False), (0.3, False), (1, True), (3, True)):
         for budget in (3000, 10_000, math.inf):
-            assert spending_for(p, factor * cost, budget, 1.0).profile != FREE
+            by = spending_for(p, factor * cost, budget, 1.0)
+            assert (by.profile == FREE) == free
+    table = Profile(MEAN.factor + 16, MEAN.tilt)  # where all steps are long
+    assert side_bits(p, table, 5) == side_bits(p, FREE, 5)
     assert spending_for(p, cost, math.inf, 1.0, free=True).profile == FREE
     assert not better_free(replace(p, free=False), MEAN, 3, cost**3)
