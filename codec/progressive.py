@@ -85,7 +85,8 @@ class Chain:
         x_hat = self.denoise()[1] if x_hat is None else x_hat
         if not self.model.coding.get("mirrored") or math.isinf(self.gamma):
             return x_hat
-        return x_hat_at(self.model, self.level, self.gamma, self.z.flip(3), self.bf16).flip(3).add_(x_hat).div_(2)
+        mirrored = self.z.flip(3).contiguous(memory_format=torch.channels_last)  # as the network takes it: no copy more
+        return x_hat_at(self.model, self.level, self.gamma, mirrored, self.bf16).flip(3).add_(x_hat).div_(2)
 
     def predict(self) -> Prediction:
         """p(z_s | z_t) for the step that comes next."""
