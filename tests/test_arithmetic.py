@@ -107,15 +107,22 @@ def test_models_that_do_not_know_it_refuse_it(codec, monkeypatch):
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_strips_give_nearly_what_the_whole_gives(monkeypatch, native):
-    model, z = load_model("photo"), torch.randn(1, 3, 72, 40, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("name", ["photo-4", "photo"])
+def test_strips_give_nearly_what_the_whole_gives(monkeypatch, name, native):
+    """To less than bfloat16 itself makes of it; the cuts only change the order of sums."""
+    model, z = load_model(name), torch.randn(1, 3, 72, 40, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(local, "Rounded", lambda device: Rounded(device, native))
     answers = []
     for at_once in (1 << 30, 64):
         cut(monkeypatch, at_once)
         with torch.inference_mode():
             answers.append(model(z, torch.zeros(1), bf16=True)[0])
-    assert float((answers[0] - answers[1]).square().mean().sqrt()) < 2e-3
+    with torch.inference_mode():
+        rounded = float((answers[0] - model(z, torch.zeros(1))[0]).square().mean().sqrt())
+    between = float((answers[0] - answers[1]).square().mean().sqrt())
+    assert between < rounded
+    if name == "photo-4":
+        assert between < 1e-3
 
 
 def test_exact_leaves_maps_as_they_are():
