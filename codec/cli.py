@@ -137,6 +137,7 @@ def encode(
         if next(batches) % workers.world != workers.rank:
             return None
         names, arrays = zip(*group)
+        give_memory_back(arrays[0].shape[0] * arrays[0].shape[1])
         try:
             with report.bar(0, names[0] if len(names) == 1 else f"{len(names)} pictures") as bar:
                 if given[0].psnr is None:  # then a picture goes through the chain several times
@@ -221,7 +222,9 @@ def decode(files, output, rate, max_size, recon, model, device, max_pixels, forc
 
     def flush(group):
         names, codecs, contents, infos = zip(*group)
-        grey = infos[0].header.grey
+        h = infos[0].header
+        give_memory_back(h.height * h.width)
+        grey = h.grey
         share = 1 if grey else 3
         rates = rate and (rate.bits_per_dim or rate.bits_per_pixel / share)
         try:

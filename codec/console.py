@@ -18,17 +18,19 @@ from .pictures import MAX_PIXELS, write_whole
 if TYPE_CHECKING:
     from ddpm.distributed import Workers
 
+LARGE = 1 << 20  # pixels
 BATCH_PIXELS = 1 << 18  # pictures of one size run through the network together, up to so many pixels
 
 
-def give_memory_back() -> None:
+def give_memory_back(pixels: int = 0) -> None:
     """Have the GNU C library return large blocks as soon as they are free; left to itself, it keeps hundreds of MB.
 
-    Smaller ones it shall keep, 128 MB of them: fresh memory costs as much as what is done in it.
+    Smaller ones it shall keep, 128 MB of them: fresh memory costs as much as what is done in it. What is small depends
+    on the picture: where whole maps of the network are, a tenth of the time goes into fresh ones.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
-        mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD
+        mallopt(-3, 1 << (24 if pixels > LARGE else 25))  # M_MMAP_THRESHOLD
         mallopt(-1, 1 << 27)  # M_TRIM_THRESHOLD
 
 

@@ -32,35 +32,40 @@ def denoise(
     If gamma is infinite, what pictures are like: m then is the limit of m exp(gamma), the variance of x.
     """
     if math.isinf(gamma):
-        mean = torch.tensor(model.coding["mean"], device=z.device).view(1, 3, 1, 1).expand_as(z)
+        mean = torch.tensor(model.coding["mean"], device=z.device).view(1, 3, 1, 1).expand_as(z).contiguous()
         return z, mean, torch.full_like(z, model.coding["variance"])
     scale = scale_at(model.coding, level)
     eps_hat, x_hat, m = seen_at(model, scale, gamma, z, bf16)
     if scale > 1:
         x_hat, m = (enlarge(v, scale, z.shape[2:]) for v in (x_hat, m / scale**2))
         step = Step(gamma, gamma - 1)
-        eps_hat = (z - step.alpha_t * x_hat) / step.sigma_t
-    return eps_hat.contiguous(), x_hat.contiguous(), m.contiguous()
+        eps_hat = torch.sub(z, x_hat, alpha=step.alpha_t).div_(step.sigma_t)
+    x_hat = x_hat.contiguous()
+    return eps_hat, x_hat, m.contiguous()
 
 
-def x_hat_at(model: DDPM, level: int, gamma: float, z: torch.Tensor, bf16=False) -> torch.Tensor:
-    """x_hat of ``denoise`` alone, at a finite gamma, without the room that the rest takes."""
+def mirrored_x_hat(model: DDPM, level: int, gamma: float, z: torch.Tensor, bf16=False) -> torch.Tensor:
+    """x_hat of ``denoise`` as it is seen in a mirror, turned back; gamma is finite."""
     scale = scale_at(model.coding, level)
-    x_hat = seen_at(model, scale, gamma, z, bf16)[1]
-    return enlarge(x_hat, scale, z.shape[2:]) if scale > 1 else x_hat
+    x_hat = seen_at(model, scale, gamma, z, bf16, mirrored=True)[1]
+    return (enlarge(x_hat, scale, z.shape[2:]) if scale > 1 else x_hat).flip(3)
 
 
 def seen_at(
-    model: DDPM, scale: int, gamma: float, z: torch.Tensor, bf16=False
+    model: DDPM, scale: int, gamma: float, z: torch.Tensor, bf16=False, mirrored=False
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """eps_hat, x_hat and m of the picture ``scale`` times smaller that z (B, 3, H, W) at gamma shows."""
-    z, gamma = coarse(z, gamma, scale)
+    """eps_hat, x_hat and m of the picture ``scale`` times smaller that z (B, 3, H, W) at gamma shows.
+
+    Large pictures need the room, so no z but the network's own is kept meanwhile.
+    """
+    z, gamma = coarse(z.flip(3) if mirrored else z, gamma, scale)
+    height, width = z.shape[2:]
     gammas = torch.full((len(z),), gamma, device=z.device)
-    z = z.contiguous(memory_format=torch.channels_last)
+    z = model.padded(z).contiguous(memory_format=torch.channels_last)
     eps_hat, log_m = model(z, gammas, bf16) if bf16 else model(z, gammas)
     alpha, sigma = map(float, alpha_sigma(gamma))
     x_hat = torch.sub(z, eps_hat, alpha=sigma).div_(alpha).clamp_(-1, 1)
-    return eps_hat, x_hat, log_m.exp_()
+    return tuple(v[..., :height, :width] for v in (eps_hat, x_hat, log_m.exp_()))
 
 
 def scale_at(coding: dict, level: int) -> int:

@@ -30,7 +30,7 @@ from ddpm.model import DDPM
 
 from . import trellis
 from .basis import basis_for
-from .denoise import denoise, seen_at, x_hat_at
+from .denoise import denoise, mirrored_x_hat, seen_at
 from .plan import Allotment, Plan
 from .randomness import Scramble, filling, scramble
 
@@ -85,8 +85,7 @@ class Chain:
         x_hat = self.denoise()[1] if x_hat is None else x_hat
         if not self.model.coding.get("mirrored") or math.isinf(self.gamma):
             return x_hat
-        mirrored = self.z.flip(3).contiguous(memory_format=torch.channels_last)  # as the network takes it: no copy more
-        return x_hat_at(self.model, self.level, self.gamma, mirrored, self.bf16).flip(3).add_(x_hat).div_(2)
+        return mirrored_x_hat(self.model, self.level, self.gamma, self.z, self.bf16).add_(x_hat).div_(2)
 
     def predict(self) -> Prediction:
         """p(z_s | z_t) for the step that comes next."""
@@ -99,14 +98,15 @@ class Chain:
         return self.basis.coordinates(p.step.delta(x, p.x_hat))
 
     def drift(self, p: Prediction) -> None:
-        """z_t -> the mean of p(z_s | z_t), in place of x_hat too: large pictures need the room."""
-        mean = p.step.mean(self.z, p.x_hat)
+        """z_t -> the mean of p(z_s | z_t), in place, and x_hat is used up: large pictures need the room."""
         if self.grey:
             h, w = self.size
             noise = filling(self.seed, CHROMA + self.k, 3 * h * w).view(1, 3, h, w).to(self.device)
             free = p.step.z_coef * self.z + p.step.std_q * noise
-            mean = mean.mean(1, keepdim=True) + free - free.mean(1, keepdim=True)
-        self.z, p.x_hat = mean, None
+        p.step.move_to_mean(self.z, p.x_hat)
+        if self.grey:
+            self.z = self.z.mean(1, keepdim=True) + free - free.mean(1, keepdim=True)
+        p.x_hat = None
 
     def diffuse(self, p: Prediction, zeta: torch.Tensor) -> None:
         """z_s = mean + std zeta, zeta (B, n)."""

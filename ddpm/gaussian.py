@@ -63,6 +63,10 @@ class Step:
         """Mean of q(z_s | z_t, x); with x_hat for x, mean of p(z_s | z_t). Any shape."""
         return self.z_coef * z_t + self.x_coef * x
 
+    def move_to_mean(self, z_t, x):
+        """``mean`` in place of z_t, a tensor; x is used up."""
+        z_t.mul_(self.z_coef).add_(x.mul_(self.x_coef))
+
     def x_hat(self, z_t, eps_hat):
         """x_hat = (z_t - sigma_t eps_hat) / alpha_t."""
         return (z_t - self.sigma_t * eps_hat) / self.alpha_t

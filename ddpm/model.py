@@ -17,6 +17,7 @@ from .schedule import schedule_from_config
 from .unet import UNet, UNetConfig
 
 NETWORKS = {"unet": (UNetConfig, UNet), "local": (LocalConfig, LocalNet)}
+AT_ONCE = 256  # rows
 DATA_STD = 0.5  # of images on [-1, 1]; sets the preconditioning below, as in Karras et al. 2022
 
 
@@ -41,6 +42,7 @@ class DDPM(nn.Module):
         self.config = config
         self.schedule = schedule_from_config(config["schedule"])
         self.net = network_from_config(config["network"])
+        self.stride = self.net.config.stride
 
     @property
     def device(self) -> torch.device:
@@ -54,13 +56,7 @@ class DDPM(nn.Module):
     def forward(self, z: torch.Tensor, gamma: torch.Tensor, bf16=False) -> tuple[torch.Tensor, torch.Tensor]:
         """z (B, C, H, W), gamma (B,) -> eps_hat, log m, both like z. Any H, W >= 1. z has the dtype of the weights."""
         height, width = z.shape[2:]
-        stride = self.net.config.stride
-        if height % stride or width % stride:
-            rows = mirror(height, -height % stride + height, z.device)
-            columns = mirror(width, -width % stride + width, z.device)
-            h_eps, h_m = (h[:, :, :height, :width] for h in self._net(z[:, :, rows][..., columns], gamma, bf16))
-        else:
-            h_eps, h_m = self._net(z, gamma, bf16)
+        h_eps, h_m = (h[:, :, :height, :width] for h in self._net(self.padded(z), gamma, bf16))
         gamma = gamma.to(z.dtype)[:, None, None, None]
         alpha2, sigma2 = torch.sigmoid(-gamma), torch.sigmoid(gamma)
         power = alpha2 * DATA_STD**2 + sigma2
@@ -70,7 +66,18 @@ class DDPM(nn.Module):
         if torch.is_grad_enabled():
             return c_out2.sqrt() * h_eps + c_skip * z, h_m.clamp(-12, 6) + c_out2.log()
         # On large pictures every map counts.
-        return h_eps.mul_(c_out2.sqrt()).add_(c_skip * z), h_m.clamp_(-12, 6).add_(c_out2.log())
+        h_eps.mul_(c_out2.sqrt())
+        for h_part, z_part in zip(h_eps.split(AT_ONCE, 2), z.split(AT_ONCE, 2)):
+            h_part.add_(c_skip * z_part)
+        return h_eps, h_m.clamp_(-12, 6).add_(c_out2.log())
+
+    def padded(self, z: torch.Tensor) -> torch.Tensor:
+        """z (B, C, H, W) continued by its mirror image to multiples of the stride of the network."""
+        height, width = (n + -n % self.stride for n in z.shape[2:])
+        if (height, width) == z.shape[2:]:
+            return z
+        rows, columns = mirror(z.shape[2], height, z.device), mirror(z.shape[3], width, z.device)
+        return z[:, :, rows[:, None], columns]
 
     def _net(self, z, gamma, bf16):
         g = gamma.to(z.dtype)[:, None, None, None]

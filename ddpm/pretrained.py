@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from .model import DATA_STD, DDPM, ModelError, mirror
+from .model import DATA_STD, DDPM, ModelError
 from .schedule import schedule_from_config
 
 STEM, TABLES = "diffusion_pytorch_model", "ddpm-codec.json"
@@ -80,12 +80,7 @@ class DiffusersDDPM(DDPM):
     def forward(self, z: torch.Tensor, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """z (B, 3, H, W) float32, gamma (B,) -> eps_hat, log m, both like z. Any H, W >= 1."""
         t = torch.from_numpy(self.schedule.timestep(gamma.cpu().numpy())).to(z.device, z.dtype)
-        height, width = z.shape[2:]
-        seen = z
-        if height % self.stride or width % self.stride:
-            rows, columns = (mirror(n, n + -n % self.stride, z.device) for n in (height, width))
-            seen = z[:, :, rows][..., columns]
-        out = self.net(seen, t).sample[..., :height, :width]
+        out = self.net(self.padded(z), t).sample[..., : z.shape[2], : z.shape[3]]
         gamma = gamma.to(z.dtype)[:, None, None, None]
         alpha, sigma = torch.sigmoid(-gamma).sqrt(), torch.sigmoid(gamma).sqrt()
         if self.config["prediction"] == "v_prediction":  # alpha eps - sigma x

@@ -90,7 +90,7 @@ def test_grey_code_sends_one_coordinate_a_pixel(model):
     chain.k = 3
     with torch.inference_mode():
         p = chain.predict()
-        before, x_hat = chain.z.clone(), p.x_hat
+        before, x_hat = chain.z.clone(), p.x_hat.clone()
         zeta = torch.randn(1, 256)
         chain.drift(p)
         chain.diffuse(p, zeta)
