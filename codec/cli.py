@@ -320,11 +320,15 @@ def info(file, model, as_json):
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
 def models(as_json):
     """List the models at hand."""
-    from ddpm.model import read_card, shipped_models
+    from ddpm.model import ModelError, read_card, shipped_models
 
-    rows = []
+    rows, broken = [], []
     for name, path in shipped_models().items():
-        card = read_card(path)
+        try:
+            card = read_card(path)
+        except ModelError as e:
+            broken.append(str(e))
+            continue
         rows.append({"name": name, "fingerprint": card["fingerprint"], "path": str(path), **card.get("summary", {})})
     if as_json:
         print(json.dumps(rows, indent=1))
@@ -332,6 +336,8 @@ def models(as_json):
         for row in rows:
             figures = ", ".join(f"{k} {v}" for k, v in row.items() if k not in ("name", "path", "fingerprint"))
             print(f"{row['name']:12} {row['fingerprint'][:8]}  {figures}")
+    if broken:
+        fail("; ".join(broken))
 
 
 @cli.command()

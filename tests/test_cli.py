@@ -163,6 +163,14 @@ def test_models_and_version(run):
     assert b"0.1.0" in run("--version").stdout
 
 
+def test_a_model_without_a_card_is_named_and_the_others_listed(run, tmp_path, monkeypatch):
+    (tmp_path / "broken-1.safetensors").write_bytes(b"")
+    monkeypatch.setenv("DDPM_CODEC_MODELS", str(tmp_path))
+    listed = run("models", code=2)
+    assert b"broken-1: not a model" in listed.stderr
+    assert b"photo-5" in listed.stdout
+
+
 def test_train_calibrate_encode(run, picture, tmp_path):
     """A newcomer's own model: a few seconds of training, tables, a file and the picture back."""
     (tmp_path / "pictures").mkdir()
