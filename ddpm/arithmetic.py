@@ -19,6 +19,14 @@ class Exact:
     def round(self, x: torch.Tensor) -> torch.Tensor:
         return x
 
+    def dtype(self, x: torch.Tensor) -> torch.dtype:
+        """That of ``round(x)``."""
+        return x.dtype
+
+    def put(self, room: torch.Tensor, x: torch.Tensor) -> None:
+        """``round(x)`` into ``room``."""
+        room.copy_(x)
+
     def conv(self, layer: nn.Conv2d, x: torch.Tensor, padding) -> torch.Tensor:
         """x (B, H, W, C), its rows and columns padded."""
         return self._conv(x, layer.weight, layer.bias, padding)
@@ -37,6 +45,12 @@ class Rounded(Exact):
     def round(self, x):
         x = x.bfloat16()
         return x if self.native else x.float()
+
+    def dtype(self, x):
+        return torch.bfloat16 if self.native else torch.float32
+
+    def put(self, room, x):
+        room.copy_(x if self.native else self.round(x))
 
     def conv(self, layer, x, padding):
         if layer not in self.layers:

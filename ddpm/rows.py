@@ -7,6 +7,8 @@ hand: ``conv3``, a 3x3 convolution; ``pairs``, whole pairs of rows; ``add``, two
 
 from __future__ import annotations
 
+from collections import deque
+
 import torch
 from torch import nn
 
@@ -25,8 +27,8 @@ class Whole:
         return x
 
     def add(self, key, early: torch.Tensor, late: torch.Tensor) -> torch.Tensor:
-        """early + late, rows of which may lag behind."""
-        return early + late
+        """early + late, rows of which may lag behind; ``late`` may be used up."""
+        return early + late if torch.is_grad_enabled() or late.dtype != early.dtype else late.add_(early)
 
 
 class Rolling(Whole):
@@ -39,13 +41,18 @@ class Rolling(Whole):
     def __init__(self, most: int):
         self.most = most  # positions that a convolution gets at once: some work on copies of nine times their input
         self.kept: dict[object, torch.Tensor] = {}
+        self.waiting: dict[object, deque[torch.Tensor]] = {}
         self.last = False
 
     def conv3(self, layer, x, arithmetic):
-        x = arithmetic.round(x)
-        edge = x.new_zeros(len(x), 1, *x.shape[2:])
-        x = torch.cat([self.kept.get(layer, edge), x, *[edge] * self.last], 1)
-        self.kept[layer] = x[:, -2:].clone()
+        kept = self.kept.get(layer)
+        before = 1 if kept is None else kept.shape[1]
+        rows = before + x.shape[1] + self.last
+        room = x.new_empty(len(x), rows, *x.shape[2:], dtype=arithmetic.dtype(x))
+        room[:, :before] = 0 if kept is None else kept
+        arithmetic.put(room[:, before : before + x.shape[1]], x)
+        room[:, rows - self.last :] = 0
+        x, self.kept[layer] = room, room[:, -2:].clone()
         if x.shape[1] < 3:
             return x.new_zeros(len(x), 0, x.shape[2], layer.out_channels)
         most = max(1, self.most // (len(x) * x.shape[2]))
@@ -53,15 +60,21 @@ class Rolling(Whole):
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
     def pairs(self, key, x):
-        x = self._with_kept((key, "odd"), x)
+        kept = self.kept.get((key, "odd"))
+        x = torch.cat([kept, x], 1) if kept is not None and kept.shape[1] else x
         whole = x.shape[1] // 2 * 2
         self.kept[key, "odd"] = x[:, whole:].clone()
         return x[:, :whole]
 
     def add(self, key, early, late):
-        early = self._with_kept(key, early)
-        self.kept[key] = early[:, late.shape[1] :].clone()
-        return early[:, : late.shape[1]] + late
-
-    def _with_kept(self, key, x):
-        return torch.cat([self.kept[key], x], 1) if key in self.kept else x
+        out, at = late if late.dtype == early.dtype else torch.empty_like(late, dtype=early.dtype), 0
+        waiting = self.waiting.setdefault(key, deque())
+        waiting.append(early)
+        while waiting and at < late.shape[1]:
+            part = waiting.popleft()
+            n = min(part.shape[1], late.shape[1] - at)
+            torch.add(part[:, :n], late[:, at : at + n], out=out[:, at : at + n])
+            at += n
+            if n < part.shape[1]:
+                waiting.appendleft(part[:, n:].clone())
+        return out
