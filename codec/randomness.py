@@ -10,11 +10,14 @@ from __future__ import annotations
 import contextlib
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
 import torch
 from scipy.special import ndtri
+
+from ddpm.machine import cpu_count
 
 from .errors import CodecError
 
@@ -25,6 +28,7 @@ LABEL_CHECKS = (
     752889256, 876294019, 2087181246, 3706349562, 1924321987, 1426036254, 3903551504, 2716041103,
 )  # fmt: skip
 CHUNK = 1 << 20  # words
+SHARED = 1 << 18  # words, from which several cores sort them
 Scramble = tuple[torch.Tensor, torch.Tensor]
 LABELS, PERMUTATION, SIGNS, FILLING = range(1, 5)  # purposes; each has its own streams
 
@@ -135,7 +139,7 @@ def argsort(keys: Callable[[], np.ndarray]) -> np.ndarray:
     low = (np.uint64(1) << shift) - np.uint64(1)
     packed &= ~low
     packed |= np.arange(n, dtype=np.uint64)
-    packed.sort()
+    _sort(packed)
     order, tied = np.empty(n, np.int32), []
     for i in range(0, n, CHUNK):
         order[i : i + CHUNK] = packed[i : i + CHUNK] & low
@@ -148,6 +152,17 @@ def argsort(keys: Callable[[], np.ndarray]) -> np.ndarray:
         del packed
         order[tied] = those[np.lexsort((those, keys()[those], top))]
     return order
+
+
+def _sort(values: np.ndarray) -> None:
+    """In place; many of them by all cores, each its share."""
+    cuts = np.linspace(0, len(values), cpu_count() + 1).astype(int)[1:-1]
+    if len(values) < SHARED or not len(cuts):
+        values.sort()
+        return
+    values.partition(cuts)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(np.ndarray.sort, np.split(values, cuts)))
 
 
 def filling(seed: int, stream: int, n: int) -> torch.Tensor:

@@ -77,6 +77,8 @@ def test_argsort_is_numpys(n, high, at, seed, chunk):
     keys ^= rng.integers(0, 2, n).astype(np.uint64) << np.uint64(at)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(randomness, "CHUNK", chunk)
+        patch.setattr(randomness, "SHARED", chunk)
+        patch.setattr(randomness, "cpu_count", lambda: 3)
         order = randomness.argsort(keys.copy)
     assert order.dtype == np.int32
     assert np.array_equal(order, np.argsort(keys, kind="stable"))
