@@ -17,7 +17,7 @@ from .schedule import schedule_from_config
 from .unet import UNet, UNetConfig
 
 NETWORKS = {"unet": (UNetConfig, UNet), "local": (LocalConfig, LocalNet)}
-AT_ONCE = 256  # rows
+ROWS = 256  # of a large picture, looked at together
 DATA_STD = 0.5  # of images on [-1, 1]; sets the preconditioning below, as in Karras et al. 2022
 
 
@@ -67,7 +67,7 @@ class DDPM(nn.Module):
             return c_out2.sqrt() * h_eps + c_skip * z, h_m.clamp(-12, 6) + c_out2.log()
         # On large pictures every map counts.
         h_eps.mul_(c_out2.sqrt())
-        for h_part, z_part in zip(h_eps.split(AT_ONCE, 2), z.split(AT_ONCE, 2)):
+        for h_part, z_part in zip(h_eps.split(ROWS, 2), z.split(ROWS, 2)):
             h_part.add_(c_skip * z_part)
         return h_eps, h_m.clamp_(-12, 6).add_(c_out2.log())
 

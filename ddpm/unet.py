@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+CACHED = 1 << 16  # pixels of a batch that a CPU evaluates together: of more the maps leave its caches
+
 
 @dataclass(frozen=True)
 class UNetConfig:
@@ -151,6 +153,14 @@ class UNet(nn.Module):
         return F.pixel_unshuffle(torch.cat([z * scale, *waves], 1), self.config.patch)
 
     def forward(self, z, gamma, scale):
+        few = max(1, CACHED // (z.shape[2] * z.shape[3]))
+        if torch.is_grad_enabled() or z.device.type != "cpu" or len(z) <= few:
+            return self.maps(z, gamma, scale).chunk(2, 1)
+        parts = zip(*(values.split(few) for values in (z, gamma, scale)))
+        return torch.cat([self.maps(*part) for part in parts]).chunk(2, 1)
+
+    def maps(self, z, gamma, scale):
+        """h_eps and h_m in one, (B, 2 C, H, W)."""
         emb = self.embed(gamma_embedding(gamma, self.config.embedding, z.dtype))
         x = self.first(self.features(z, scale))
         skips = [x]
@@ -168,4 +178,4 @@ class UNet(nn.Module):
             if i < len(self.grow):
                 x = self.grow[i](F.interpolate(x, scale_factor=2.0, mode="nearest"))
         x = self.last(F.silu(self.norm(x), inplace=True))
-        return F.pixel_shuffle(x.to(z.dtype), self.config.patch).chunk(2, 1)
+        return F.pixel_shuffle(x.to(z.dtype), self.config.patch)

@@ -101,3 +101,14 @@ def test_a_damaged_model_is_refused(models, tmp_path, damage):
 def test_shipped_models_have_distinct_fingerprint_bytes():
     first = [read_card(path)["fingerprint"][:2] for path in shipped_models().values()]
     assert len(first) == len(set(first))
+
+
+def test_a_large_batch_is_looked_at_in_parts(model, monkeypatch):
+    """Of which the last is smaller; each picture has its own gamma."""
+    z, gamma = torch.randn(5, 3, 16, 16), torch.linspace(2, -6, 5)
+    monkeypatch.setattr("ddpm.unet.CACHED", 2 * 16 * 16)
+    with torch.inference_mode():
+        together = model(z, gamma)
+        alone = [model(z[i : i + 1], gamma[i : i + 1]) for i in range(5)]
+    for maps, single in zip(together, zip(*alone)):
+        torch.testing.assert_close(maps, torch.cat(single), atol=1e-5, rtol=1e-4)
