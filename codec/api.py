@@ -43,6 +43,8 @@ from .plan import MEAN, Allotment, Plan, plan_for
 from .sending import Sender
 from .target import Target
 
+SMALL = 32  # pixels a side, at most
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -126,6 +128,15 @@ def psnr(mse: float) -> float:
 def reduction(height: int, width: int, max_size: int | None) -> int:
     """The least whole factor that makes a picture at most ``max_size`` pixels a side."""
     return 1 if max_size is None else -(-max(height, width) // max_size)
+
+
+def usual_model(height: int, width: int) -> str:
+    """The line of models for pictures of a size.
+
+    Photographs scaled down to 32x32 and less come out better by 1.2 to 6 dB with ``cifar10`` than with ``photo``, at
+    equal bytes; it takes longer, the more so the larger they are.
+    """
+    return "cifar10" if max(height, width) <= SMALL else "photo"
 
 
 def pick_device(device: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cache
 from importlib.metadata import version
 from itertools import count
 
@@ -77,7 +78,7 @@ cli.add_command(sample)
 @click.option("--psnr", type=float, help="The smallest file that reaches so many dB.")
 @click.option("--lossless", is_flag=True, help="The very pixels; a prefix still decodes to a coarser picture.")
 @click.option("--steps", type=click.IntRange(1), help="So many steps of the chain: one noise level for all pictures.")
-@click.option("--model", default="photo", show_default=True, help="Name, line (its newest), or path.")
+@click.option("--model", help="Name, line (its newest), or path; by default photo, up to 32x32 pixels cifar10.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of the shared randomness.")
 @click.option("--drop-alpha", is_flag=True, help="Go without the transparency of a picture.")
 @click.option(
@@ -120,7 +121,7 @@ def encode(
         raise CodecError("say exactly one of --rate, --bytes, --psnr, --steps and --lossless")
     from ddpm.distributed import join
 
-    from .api import Codec, pick_device
+    from .api import Codec, pick_device, usual_model
 
     workers = join(pick_device(device))
     images = with_folders(images)
@@ -129,7 +130,9 @@ def encode(
     report = Reporter(quiet, as_json, "-" in outputs.values(), workers)
     if as_json and "-" in outputs.values():
         raise CodecError("--json and a file cannot both go to standard output")
-    codec = Codec(model, workers.device)
+    codec_of = cache(lambda name: Codec(name, workers.device))
+    if model:
+        codec_of(model)  # an unknown one is said at once
     waiting: dict[tuple, list[tuple[str, np.ndarray]]] = {}
     batches = count()
 
@@ -137,11 +140,13 @@ def encode(
         if next(batches) % workers.world != workers.rank:
             return None
         names, arrays = zip(*group)
-        give_memory_back(arrays[0].shape[0] * arrays[0].shape[1])
+        height, width = arrays[0].shape[:2]
+        give_memory_back(height * width)
+        codec = codec_of(model or usual_model(height, width))
         try:
             with report.bar(0, names[0] if len(names) == 1 else f"{len(names)} pictures") as bar:
                 if given[0].psnr is None:  # then a picture goes through the chain several times
-                    bar.total = codec.plan(*arrays[0].shape[:2], split(arrays[0])[0].ndim == 2).steps
+                    bar.total = codec.plan(height, width, split(arrays[0])[0].ndim == 2).steps
                 files = codec.encode(
                     arrays,
                     given[0],

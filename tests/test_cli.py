@@ -51,6 +51,15 @@ def test_encode_info_decode(run, picture, tmp_path):
     assert abs(psnr - row["psnr"]) < 0.02
 
 
+def test_small_pictures_have_a_model_of_their_own(run, picture, tmp_path):
+    (tmp_path / "wide.png").write_bytes(png_bytes(smooth_picture(16, 33)))
+    run("encode", "a.png", "wide.png", "--bytes", "40")
+    lines = [json.loads(run("info", name, "--json").stdout)["model"] for name in ("a.ddpm", "wide.ddpm")]
+    assert [line.split("-")[0] for line in lines] == ["cifar10", "photo"]
+    run("decode", "a.ddpm", "wide.ddpm", "-o", ".", "--force")
+    assert Image.open(tmp_path / "wide.png").size == (33, 16)
+
+
 def test_lossless(run, picture, tmp_path):
     [row] = json.loads(run("encode", "a.png", "--lossless", "--model", "tiny", "--json").stdout)
     assert row["psnr"] is None
