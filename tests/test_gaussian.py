@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -21,6 +22,14 @@ def test_posterior_is_bayes(step, x, z_t):
     mean = (step.alpha_s * x / step.sigma_s**2 + ratio * z_t / kernel_variance) / precision
     assert step.mean(z_t, x) == pytest.approx(mean, rel=1e-6, abs=1e-6)
     assert step.std_q == pytest.approx(precision**-0.5, rel=1e-6)
+
+
+@given(levels)
+def test_moving_to_the_mean_is_the_mean(step):
+    x, z_t = torch.randn(2, 50, generator=torch.Generator().manual_seed(0))
+    mean = step.mean(z_t, x)
+    step.move_to_mean(z_t, x)
+    assert torch.equal(z_t, mean)
 
 
 @given(levels, st.floats(-1, 1), st.floats(-3, 3), st.floats(-3, 3))
