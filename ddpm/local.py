@@ -90,16 +90,20 @@ class Level(nn.Module):
             self.grow = nn.Linear(wide, 4 * c, bias=False)
         self.up = nn.ModuleList(Block(c, c_emb) for _ in range(config.up[i]))
 
-    def forward(self, x, emb, rows, coarse, arithmetic=EXACT):
-        """Coarser levels compute in the arithmetic ``coarse``."""
+    def forward(self, x, emb, rows, coarse, arithmetic=EXACT, then=None):
+        """Coarser levels compute in the arithmetic ``coarse``; ``then`` is what becomes of this one's map."""
         for block in self.down:
             x = block(x, emb, rows, arithmetic)
         if self.coarser:
             h = self.coarser(self.shrink(fold(rows.pairs(self, x), 2)), emb, rows, coarse, coarse)
             x = rows.add(self, x, unfold(self.grow(h), 2))
-        for block in self.up:
-            x = block(x, emb, rows, arithmetic)
-        return x
+
+        def rest(x):
+            for block in self.up:
+                x = block(x, emb, rows, arithmetic)
+            return then(x) if then else x
+
+        return rows.in_parts(x, rest)
 
 
 class LocalNet(nn.Module):
@@ -145,5 +149,5 @@ class LocalNet(nn.Module):
     def maps(self, z, emb, scale, rows, coarse):
         """h_eps and h_m in one, (B, 2 C, H, W)."""
         x = rows.conv3(self.first, self.features(z, scale), EXACT)
-        x = rows.conv3(self.last, self.levels(x, emb, rows, coarse), EXACT)
+        x = self.levels(x, emb, rows, coarse, then=lambda x: rows.conv3(self.last, x, EXACT))
         return unfold(x.to(z.dtype), self.config.patch).permute(0, 3, 1, 2)

@@ -8,6 +8,7 @@ hand: ``conv3``, a 3x3 convolution; ``pairs``, whole pairs of rows; ``add``, two
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -30,6 +31,10 @@ class Whole:
         """early + late, rows of which may lag behind; ``late`` may be used up."""
         return early + late if torch.is_grad_enabled() or late.dtype != early.dtype else late.add_(early)
 
+    def in_parts(self, x: torch.Tensor, work: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """work(x), which may be of a few rows of x after the other."""
+        return work(x)
+
 
 class Rolling(Whole):
     """For calls with the next rows of every map, any number of them, one call after the other; then with ``last`` set.
@@ -39,7 +44,7 @@ class Rolling(Whole):
     """
 
     def __init__(self, most: int):
-        self.most = most  # positions that a convolution gets at once: some work on copies of nine times their input
+        self.most = most  # positions at once; some convolutions work on copies of nine times their input
         self.kept: dict[object, torch.Tensor] = {}
         self.waiting: dict[object, deque[torch.Tensor]] = {}
         self.last = False
@@ -55,7 +60,7 @@ class Rolling(Whole):
         x, self.kept[layer] = room, room[:, -2:].clone()
         if x.shape[1] < 3:
             return x.new_zeros(len(x), 0, x.shape[2], layer.out_channels)
-        most = max(1, self.most // (len(x) * x.shape[2]))
+        most = self._rows(x)
         parts = [arithmetic.conv(layer, x[:, i : i + most + 2], (0, 1)) for i in range(0, x.shape[1] - 2, most)]
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
@@ -78,3 +83,15 @@ class Rolling(Whole):
             if n < part.shape[1]:
                 waiting.appendleft(part[:, n:].clone())
         return out
+
+    def in_parts(self, x, work):
+        # In the end all rows come at once that coarser levels have held back.
+        parts, last, out = x.split(self._rows(x), 1), self.last, []
+        for i, part in enumerate(parts):
+            self.last = last and i == len(parts) - 1
+            out.append(work(part))
+        return torch.cat(out, 1) if len(out) > 1 else out[0]
+
+    def _rows(self, x: torch.Tensor) -> int:
+        """So many of x at once."""
+        return max(1, self.most // (len(x) * x.shape[2]))
