@@ -5,13 +5,15 @@ Rows of bench.lossless (one file each) and bench.archive (all in one) go togethe
     python -m bench.results lossless.json archive.json archive-25.json ... -o lengths.json -p lengths.png
 
 A row: code ("one file each", "archive", or the name of another codec), bits_per_dim of whole files over images, and of
-ours steps ("codec" or T), looks of the network at each picture, bound, and seconds per picture. Or code "growth": bytes
-of an archive of the first so many images, and of single files of them.
+ours steps ("codec" or T), looks of the network at each picture, bound, and seconds per picture; ``skip``, so many
+pictures of the set come before them. Or code "growth": bytes of an archive of the first so many images, and of single
+files of them.
 """
 
 from __future__ import annotations
 
 import click
+import numpy as np
 
 from codec.diagrams import OURS, Axis, Diagram, Series
 
@@ -56,12 +58,32 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
 
 
 def distinct(rows: list[dict]) -> list[dict]:
-    """One row for each code, T and number of pictures: ours first, archives by T; then others by their length."""
-    found = {(r["code"], r.get("steps"), r["images"]): r for r in rows}.values()
+    """One row for each code, T and number of pictures: ours first, archives by T; then others by their length.
+
+    Rows whose pictures follow on each other (``skip``) are one.
+    """
+    ending: dict[tuple, dict] = {}
+    for r in sorted(rows, key=lambda r: r.get("skip", 0)):
+        which, skip = (r["code"], r.get("steps")), r.get("skip", 0)
+        before = ending.pop((*which, skip), None)
+        ending[(*which, skip + r["images"])] = pooled([before, r]) if before else r
+    found = list(ending.values())
     ours = [r for r in found if r["code"] in (SINGLE, ARCHIVE)]
     others = [r for r in found if r not in ours]
     order = lambda r: (r["code"] == ARCHIVE, r["steps"] != "codec", r["looks"], -r["images"])  # noqa: E731
     return sorted(ours, key=order) + sorted(others, key=lambda r: (r["bits_per_dim"], r["images"]))
+
+
+def pooled(rows: list[dict]) -> dict:
+    """Means over all pictures of rows of one code."""
+    images, first = [r["images"] for r in rows], rows[0]
+    of_all = {"images": sum(images)} | ({"looks": max(r["looks"] for r in rows)} if "looks" in first else {})
+    means = {
+        key: float(np.average([r[key] for r in rows], weights=images))
+        for key, value in first.items()
+        if isinstance(value, float)
+    }
+    return first | means | of_all
 
 
 def label(r: dict) -> str:

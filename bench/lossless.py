@@ -2,14 +2,17 @@
 
     python -m bench.lossless DATA [--tile 32] [--crop 256] [--images 1000] [--model cifar10] -o lossless.json
 
-Rows as in lengths.py, where archives join them. The bound is that of the codec's own steps (ideal channel) and of
-p(x | z_0), on the same pictures. Of grey pictures one channel is coded; here all count as they are in the data.
+Rows as in lengths.py, where archives join them. What is measured is written as it goes; results for other pictures of
+the set (``--skip``) can be merged with ``python -m bench.results``. The bound is that of the codec's own steps (ideal
+channel) and of p(x | z_0), on the same pictures. Of grey pictures one channel is coded; here all count as they are in
+the data.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 
 import click
 import numpy as np
@@ -62,8 +65,8 @@ def portability(codec: Codec, files: list[bytes], pictures: list[np.ndarray]) ->
     return spent / sum(8 * len(data) for data in files)
 
 
-def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> dict:
-    """One row: means over pictures of bits per value; ``looks`` those at the largest ones."""
+def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> Iterator[dict]:
+    """A row for the pictures so far: means of bits per value; ``looks`` those at the largest ones."""
     rows, seconds, price, looks = [], np.zeros(2), None, 0
     with tqdm(total=len(pictures), disable=None) as bar:
         for grey, part in batches(pictures):
@@ -93,27 +96,30 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> dict:
                     }
                 )
             bar.update(len(part))
-    mean = {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}
-    n, row = len(rows), {"code": SINGLE, "steps": "codec", "images": len(rows), "looks": looks}
-    speed = {"encode_s": seconds[0] / n, "decode_s": seconds[1] / n if check else None}
-    return row | mean | {"portability": price} | speed
+            mean = {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}
+            n, row = len(rows), {"code": SINGLE, "steps": "codec", "images": len(rows), "looks": looks}
+            speed = {"encode_s": seconds[0] / n, "decode_s": seconds[1] / n if check else None}
+            yield row | mean | {"portability": price} | speed
 
 
 @click.command()
 @click.argument("data")
 @click.option("--tile", type=int)
 @click.option("--images", default=1000, show_default=True)
+@click.option("--skip", default=0, help="Begin after so many pictures.")
 @click.option("--crop", type=int, help="Only the middle square of this side.")
 @click.option("--model", default="cifar10", show_default=True)
 @click.option("--check/--no-check", default=True, show_default=True, help="Decode all files.")
 @click.option("--device", default="auto", show_default=True)
 @published_option
 @output_options
-def main(data, tile, images, crop, model, check, device, published, output, plot):
+def main(data, tile, images, skip, crop, model, check, device, published, output, plot):
     """Measure lossless files."""
-    codec, pictures = Codec(model, device), draw(data, tile, images, crop)
+    codec, pictures = Codec(model, device), draw(data, tile, images, crop, skip)
     run = Run("lengths", codec.model, data=data, tile=tile, images=images, crop=crop, published=published)
-    result = run.result([measure(codec, pictures, check), *lossless_rows(pictures)])
+    for row in measure(codec, pictures, check):
+        save(run.result([row | {"skip": skip}]), output)
+    result = run.result([r | {"skip": skip} for r in (row, *lossless_rows(pictures))])
     save(result, output, plot)
     show(result)
 

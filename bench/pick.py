@@ -8,10 +8,14 @@ from codec.pictures import is_grey
 from ddpm.data import load_images
 
 
-def draw(source: str, tile: int | None, images: int, crop: int | None = None) -> list[np.ndarray]:
-    """So many pictures (H, W, 3) of a source at random, or all; the middle square of side ``crop`` or what there is."""
+def draw(source: str, tile: int | None, images: int, crop: int | None = None, skip: int = 0) -> list[np.ndarray]:
+    """So many pictures (H, W, 3) of a source at random, or all; the middle square of side ``crop`` or what there is.
+
+    skip: those that come after so many.
+    """
     every = load_images(source, tile)
-    return [middle(every[i], crop) for i in np.random.default_rng(0).permutation(len(every))[:images]]
+    chosen = np.random.default_rng(0).permutation(len(every))[skip : skip + images]
+    return [middle(every[i], crop) for i in chosen]
 
 
 def middle(picture: np.ndarray, side: int | None) -> np.ndarray:

@@ -53,6 +53,19 @@ def test_rows_of_several_runs_are_one_table():
     assert series["PNG"].y == [5.8, 5.8]
 
 
+def test_rows_of_pictures_that_follow_on_each_other_are_one():
+    first, rest = SINGLE | {"skip": 0}, SINGLE | {"skip": 10, "images": 30, "bits_per_dim": 3.5, "looks": 31}
+    apart = SINGLE | {"skip": 70}
+    rows = lengths.distinct([apart, rest, PNG, first, PNG | {"skip": 0}, PNG | {"skip": 10, "bits_per_dim": 5.6}])
+    assert [(r["code"], r["images"], round(r["bits_per_dim"], 6)) for r in rows] == [
+        (lengths.SINGLE, 10, 3.9),
+        (lengths.SINGLE, 40, 3.6),
+        ("PNG", 20, 5.7),
+    ]
+    assert rows[1]["looks"] == 31
+    assert rows[1]["bound"] == pytest.approx(3.7)
+
+
 def test_results_of_other_models_are_not_merged():
     one, other = result([PNG]), result([PNG]) | {"fingerprint": "ff"}
     with pytest.raises(ValueError, match="cannot be merged"):
