@@ -1,8 +1,8 @@
-"""The README's results, made from the JSON of measurements in bench/results/.
+"""The results in the README and in docs/results.md, made from the JSON of measurements in bench/results/.
 
     python -m bench.readme [--check]
 
-A table of the README stands between the lines ``<!-- FILE.json: NAME -->`` and ``<!-- end -->``.
+A table stands between the lines ``<!-- FILE.json: NAME -->`` and ``<!-- end -->``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import click
 from .results import Table, presented, tables_of
 
 ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md"]
 RESULTS = Path(__file__).parent / "results"
 PLACE = re.compile(r"(<!-- (?P<file>[\w.-]+\.json): (?P<name>.+?) -->\n)(?P<old>.*?)(<!-- end -->)", re.DOTALL)
 
@@ -25,7 +26,7 @@ def table(file: str, name: str) -> Table:
     """A table of a stored result, made anew; ValueError if there is none of that name."""
     path = RESULTS / file
     if not path.is_file():
-        raise ValueError(f"the README names bench/results/{file}, which does not exist")
+        raise ValueError(f"bench/results/{file} does not exist")
     found = {t.name: t for t in tables_of(presented(json.loads(path.read_text())))}
     if name not in found:
         raise ValueError(f"bench/results/{file} has no table {name!r}; it has {', '.join(found)}")
@@ -33,21 +34,21 @@ def table(file: str, name: str) -> Table:
 
 
 def renewed(text: str) -> str:
-    """The README with every table as its JSON has it."""
+    """A page with every table as its JSON has it."""
     return PLACE.sub(lambda m: f"{m[1]}\n{table(m['file'], m['name']).markdown()}\n\n{m[5]}", text)
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Change nothing; exit code 1 if the README is stale.")
+@click.option("--check", is_flag=True, help="Change nothing; exit code 1 if a page is stale.")
 def main(check):
-    """Write the results into README.md."""
-    path = ROOT / "README.md"
-    old = path.read_text()
-    new = renewed(old)
-    if check and new != old:
-        sys.exit("README.md is stale: run python -m bench.readme")
-    if not check:
-        path.write_text(new)
+    """Write the results into the pages."""
+    for path in PAGES:
+        old = path.read_text()
+        new = renewed(old)
+        if check and new != old:
+            sys.exit(f"{path.relative_to(ROOT)} is stale: run python -m bench.readme")
+        if not check:
+            path.write_text(new)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 What was measured is in ``rows``, each for itself, so that results of one kind can be merged. A module of bench has
 ``present(result) -> (diagrams, tables)``, which looks at nothing but the JSON. ``ddpm-codec plot`` draws the diagrams
-of several results together; ``python -m bench.readme`` puts the tables into the README.
+of several results together; ``python -m bench.readme`` puts the tables into the README and docs/results.md.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LIBRARIES = ("ddpm-codec", "torch", "numpy", "constriction", "pillow")
 
 @dataclass(frozen=True)
 class Table:
-    """Cells are words; ``name`` is what the README calls it by."""
+    """Cells are words; ``name`` is what the README and docs/results.md call it by."""
 
     name: str
     columns: list[str]

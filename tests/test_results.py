@@ -107,7 +107,7 @@ def test_tables_are_markdown_and_words():
     assert table.words().splitlines()[2] == "WebP lossless   0.5"
 
 
-def test_the_readme_is_what_the_results_say(tmp_path, monkeypatch):
+def test_a_page_is_what_the_results_say(tmp_path, monkeypatch):
     monkeypatch.setattr(readme, "RESULTS", tmp_path)
     (tmp_path / "a.json").write_text(json.dumps(result([PNG])))
     text = "before\n<!-- a.json: code lengths -->\nold\n<!-- end -->\nafter"
@@ -117,13 +117,15 @@ def test_the_readme_is_what_the_results_say(tmp_path, monkeypatch):
     assert new.endswith("<!-- end -->\nafter")
     assert readme.renewed(new) == new
     for wrong in ("b.json: code lengths", "a.json: other"):
-        with pytest.raises(ValueError, match=r"README|no table"):
+        with pytest.raises(ValueError, match="does not exist|no table"):
             readme.renewed(text.replace("a.json: code lengths", wrong))
 
 
-def test_the_readme_is_not_stale():
-    text = (readme.ROOT / "README.md").read_text()
+@pytest.mark.parametrize("page", readme.PAGES, ids=lambda page: page.name)
+def test_no_page_is_stale(page):
+    text = page.read_text()
     assert readme.renewed(text) == text, "run python -m bench.readme"
+    assert readme.PLACE.search(text), "no table"
 
 
 def test_stored_results_show_what_they_measured():
