@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 
 import numpy as np
-import torch
 
 from codec.bitsback import Stack
-from codec.lossless import HALF
-from ddpm.likelihood import discretized_gaussian_nats
+from codec.likelihood import pixel_nats
 
 
 class Ledger(Stack):
-    """A stack that counts log-densities of the very latents and pixels, ``ideal``, in bits."""
+    """A stack that counts log-densities of the very latents, and those of pixels on their grids, ``ideal``, in bits."""
 
     ideal = 0.0
 
@@ -27,11 +26,10 @@ class Ledger(Stack):
         self.ideal -= bits(k, mean, std)
         return k
 
-    def push_pixels(self, x, mean, log_std):
-        unit = torch.from_numpy(x / HALF - 1)
-        nats = discretized_gaussian_nats(unit, torch.from_numpy(mean), torch.from_numpy(log_std))
-        self.ideal += float(nats.sum()) / math.log(2)
-        super().push_pixels(x, mean, log_std)
+    def push_pixels(self, x, sight):
+        again = copy.deepcopy(sight)
+        self.ideal += sum(float(pixel_nats(*group).sum()) for group in again.foreseen(x)) / math.log(2)
+        super().push_pixels(x, sight)
 
 
 class Clock(Stack):

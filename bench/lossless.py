@@ -21,10 +21,9 @@ from tqdm import tqdm
 
 from codec import Codec, Target, progressive
 from codec.entropy import OCTAVE
-from codec.likelihood import Coded
+from codec.likelihood import Coded, distortion
 from codec.lossless import HALF, Pixels, planes
 from ddpm.bound import bound
-from ddpm.likelihood import discretized_gaussian_nats
 
 from .lengths import SINGLE, published_option
 from .peers import lossless_rows
@@ -57,10 +56,11 @@ def portability(codec: Codec, files: list[bytes], pictures: list[np.ndarray]) ->
     pixels, spent = Pixels(codec.model, size, plan.gammas[-1], h.grey, h.seed), 0.0
     for z, file, picture in zip(chain.z, opened, pictures):
         begin, end = file.parts["pixels"]
-        mean, octaves = map(torch.from_numpy, pixels.beliefs(pixels.coded(z)))
-        x = torch.from_numpy(planes(picture) / HALF - 1)
+        shape = (1, 1 if h.grey else 3, *size)
+        mean, octaves = (torch.from_numpy(v).view(shape) for v in pixels.beliefs(pixels.coded(z)))
+        x = torch.from_numpy(planes(picture) / HALF - 1).view(shape)
         log_std = octaves * (math.log(2) / OCTAVE) - math.log(HALF)
-        ideal = discretized_gaussian_nats(x, mean / HALF - 1, log_std).sum() / math.log(2)
+        ideal = distortion(pixels.context, x, mean / HALF - 1, log_std) * x.numel() / math.log(2)
         spent += 8 * (end - begin) - float(ideal)
     return spent / sum(8 * len(data) for data in files)
 

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from constriction import stream
 
-from .entropy import FRACTIONS, HIGHEST, LOWEST, OCTAVE, Uniform, joined, parts
+from .context import Sight
+from .entropy import HALF, Uniform, integers, joined, parts
 from .errors import CodecError, DamagedFile
 from .gaussians import FINENESS, Gaussians
-from .lossless import HALF
 from .walks import Walk
 
 TAIL = 1 << 20  # grid points beyond, sent plainly
@@ -111,29 +111,23 @@ class Stack:
             words[-2 - count : -2] ^= noise.astype(np.uint32)
             self.coder = stream.stack.AnsCoder(words)
 
-    def push_pixels(self, x: np.ndarray, mean: np.ndarray, log_std: np.ndarray) -> None:
-        """x (n,) levels 0 to 255 under discretized Gaussians with mean and log std in units of x, -1 to 1."""
-        for symbols, model in reversed(list(parts(x, *integers(mean, log_std)))):
-            self.coder.encode_reverse(symbols, model)
+    def push_pixels(self, x: np.ndarray, sight: Sight) -> None:
+        """x (n,) levels 0 to 255, of which nothing is known yet but what ``sight`` believes."""
+        for group in reversed(sight.foreseen(x)):
+            for symbols, model in reversed(list(parts(*map(np.ravel, group)))):
+                self.coder.encode_reverse(symbols, model)
 
-    def pop_pixels(self, mean: np.ndarray, log_std: np.ndarray) -> np.ndarray:
+    def pop_pixels(self, sight: Sight) -> np.ndarray:
         """(n,) uint8."""
-        return joined(self.coder, *integers(mean, log_std))
+        for group in sight.groups:
+            sight.learn(group, joined(self.coder, *map(np.ravel, sight.believed(group))))
+        return sight.x.ravel()
 
     def push_bytes(self, data: bytes) -> None:
         self.coder.encode_reverse(np.frombuffer(data, np.uint8).astype(np.int32), Uniform(256))
 
     def pop_bytes(self, count: int) -> bytes:
         return self.coder.decode(Uniform(256), count).astype(np.uint8).tobytes()
-
-
-def integers(mean: np.ndarray, log_std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means in sixteenths of a level and deviations in eighths of an octave of levels, as ``groups`` takes them."""
-    if not (np.isfinite(mean).all() and np.isfinite(log_std).all()):
-        raise CodecError("the network's answer is not finite; this model cannot code these pictures")
-    means = np.rint((mean + 1) * (HALF * FRACTIONS)).astype(np.int64)
-    scales = np.rint((log_std + math.log(HALF)) * (OCTAVE / math.log(2))).astype(np.int64)
-    return np.clip(means, 0, 255 * FRACTIONS), np.clip(scales, LOWEST, HIGHEST)
 
 
 class BitsBack:
@@ -156,7 +150,7 @@ class BitsBack:
         """A batch of pictures, uint8 (B, C, H, W). Dry if the stack holds too little; it is then spoilt."""
         levels, shape = x.ravel(), x.shape
         k = stack.borrow(*self._first(x))
-        stack.push_pixels(levels, *self._pixels(k, shape))
+        stack.push_pixels(levels, self._pixels(k, shape))
         for i in reversed(range(len(self.steps))):
             k_s, k = k, stack.borrow(*self._forward(i, k))
             stack.push(k_s, *self._reverse(i, k, shape))
@@ -175,7 +169,7 @@ class BitsBack:
             stack.repay(k_t, *self._forward(i, k))
             if progress:
                 progress(shape[0])
-        x = stack.pop_pixels(*self._pixels(k, shape)).reshape(shape)
+        x = stack.pop_pixels(self._pixels(k, shape)).reshape(shape)
         stack.repay(k, *self._first(x))
         if progress:
             progress(shape[0])
@@ -200,7 +194,7 @@ class BitsBack:
 
     def _pixels(self, k, shape):
         """p(x | z_0)."""
-        return self.walk.pixels(k * self.grid[-1], shape)
+        return Sight(self.walk.context, *integers(*self.walk.pixels(k * self.grid[-1], shape)), shape)
 
     def _prior(self, shape):
         """p(z_T)."""

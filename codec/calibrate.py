@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from ddpm.model import DDPM, ModelError, find_model, load_model, save_model, str
 from ddpm.reverse import Reverse
 from ddpm.schedule import Levels
 
-from . import progressive
+from . import fit_context, progressive
 from .basis import RINGS, basis_for, gain
 from .denoise import denoise
 from .errors import CodecError
@@ -205,7 +206,15 @@ def coding_tables(
     for name, ideal, grey_too in (("", colour.kl, False), ("grey_", grey.kl, True)):
         coding[name + "reference"] = [float(f"{v:.5g}") for v in ideal.mean(0)]
         coding[name + "tables"] = tables(rehearsed(model, some, grey_too, quiet).mean(0), leaning)
-    return coding
+    return coding | contexts(model, batches, coding)
+
+
+def contexts(model: DDPM, batches, coding: dict) -> dict:
+    """What tables have for lossless files and archives beside those for the chain, of which ``coding`` has the end."""
+    return {
+        name: fit_context.fit(model, batches, coding["levels"][-1], grey)
+        for name, grey in (("context", False), ("grey_context", True))
+    }
 
 
 def sample_pictures(sources, tile, images: int, crop: int, seed: int = 0) -> list[torch.Tensor]:
@@ -254,11 +263,20 @@ def trained(source: str) -> tuple[DDPM, dict]:
         raise CodecError(f"{source}: neither a training run nor a model: {str(e).splitlines()[0]}") from None
 
 
+def levels_of(model: DDPM, steps: int) -> Sequence[float]:
+    """Of noise, for a chain of so many steps. ValueError if a file cannot have them."""
+    if not 1 <= steps <= MAX_STEPS - 1:
+        raise ValueError(f"a chain has 1 to {MAX_STEPS - 1} steps, not {steps}")
+    schedule = model.schedule  # one of betas has few of its levels where the noise is low
+    return schedule.spread(steps) if isinstance(schedule, Levels) else schedule.gammas(steps)
+
+
 def release(source, data, output, *, tile, images, crop, settings, test=None, device="cpu", quiet=False) -> None:
     """Write OUTPUT.safetensors and .json: weights in fp16, coding tables measured on ``data``, the bound on ``test``.
 
     A model beside the one it is made from shares its weights. The tables of a diffusers model go into its folder
-    instead. settings: steps, surplus, memory, min_bits, thin (see ``coding_tables``).
+    instead. settings: steps, surplus, memory, min_bits, thin (see ``coding_tables``); None: the model's own tables
+    stay, only what they have for lossless files is measured.
     """
     beside = pretrained.looks_like(Path(source))
     if beside != (output is None):
@@ -275,13 +293,15 @@ def release(source, data, output, *, tile, images, crop, settings, test=None, de
     strict_fp32()
     try:
         batches = sample_pictures(data, tile, images, crop)
-        steps = settings.pop("steps")
-        if not 1 <= steps <= MAX_STEPS - 1:
-            raise ValueError(f"a chain has 1 to {MAX_STEPS - 1} steps, not {steps}")
-        schedule = model.schedule  # one of betas has few of its levels where the noise is low
-        levels = schedule.spread(steps) if isinstance(schedule, Levels) else schedule.gammas(steps)
-        coding = coding_tables(model, batches, levels, **settings, quiet=quiet)
-        card["calibration"] = {"pictures": sum(len(b) for b in batches), "crop": crop}
+        measured = {"pictures": sum(len(b) for b in batches), "crop": crop}
+        if settings is None:
+            if not model.coding:
+                raise CodecError(f"{source} has no coding tables to which the context could be added")
+            coding = {**model.coding, **contexts(model, batches, model.coding)}
+            card["calibration"] = {**card.get("calibration", {}), "context": measured}
+        else:
+            coding = coding_tables(model, batches, levels_of(model, settings.pop("steps")), **settings, quiet=quiet)
+            card["calibration"] = measured
         if test:
             pictures = sample_pictures([test], tile, 2048, crop, seed=1)
             limit = bound(chain_for(Reverse(model), own_steps(model)), pictures, samples=2, quiet=quiet).to_json()

@@ -389,10 +389,27 @@ def train(data, output, preset, minutes, settings, device, quiet):
 @click.option("--thin", type=int, help="Least bits of a step at the size of DATA. Default: as --min-bits.")
 @click.option("--block", default=8, show_default=True, help="Side of the blocks of the cosine basis, pixels.")
 @click.option("--scale", "scales", type=int, multiple=True, help="Let noisy levels run 1/SCALE size; repeatable.")
+@click.option("--context-only", is_flag=True, help="Keep MODEL's tables; measure only those of lossless pixels.")
 @click.option("--test", help="Pictures to evaluate the bound on, for the model card.")
 @options(device_option, click.option("--quiet", is_flag=True, help="No progress."))
 def calibrate(
-    model, data, output, tile, images, crop, steps, surplus, memory, min_bits, thin, block, scales, test, device, quiet
+    model,
+    data,
+    output,
+    tile,
+    images,
+    crop,
+    steps,
+    surplus,
+    memory,
+    min_bits,
+    thin,
+    block,
+    scales,
+    context_only,
+    test,
+    device,
+    quiet,
 ):
     """Measure the coding tables of MODEL (a training run's folder or a model) on DATA and write a model that codes.
 
@@ -410,7 +427,7 @@ def calibrate(
         tile=tile,
         images=images,
         crop=crop,
-        settings=settings,
+        settings=None if context_only else settings,
         test=test,
         device=pick_device(device),
         quiet=quiet,

@@ -9,6 +9,7 @@ where the file was made.
 
 from __future__ import annotations
 
+import math
 import sys
 import zlib
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from .errors import CodecError, DamagedFile
 
 Categorical, Uniform = stream.model.Categorical, stream.model.Uniform
 
+HALF = 127.5  # levels in a unit of x
 FRACTIONS = 16  # of a level
 OCTAVE = 8  # deviations per factor of two
 LOWEST, HIGHEST = -5 * OCTAVE, 4 * OCTAVE  # deviations of 2^-5 ... 2^4 levels
@@ -32,6 +34,15 @@ ESCAPES = 8  # of TOTAL: a level that the table does not reach is sent plainly
 TABLE_CHECK = 14319677  # CRC-32 of all counts
 SHAPE = FRACTIONS, HIGHEST - LOWEST + 1, 256, 256  # of all distributions: fraction, scale, levels below and above
 CHUNK = 1 << 20  # pixels that are worked on at once: large pictures need the room
+
+
+def integers(mean: np.ndarray, log_std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means and logarithms of deviations in units of x, -1 to 1 -> sixteenths of a level, eighths of an octave."""
+    if not (np.isfinite(mean).all() and np.isfinite(log_std).all()):
+        raise CodecError("the network's answer is not finite; this model cannot code these pictures")
+    means = np.rint((mean + 1) * (HALF * FRACTIONS)).astype(np.int64)
+    scales = np.rint((log_std + math.log(HALF)) * (OCTAVE / math.log(2))).astype(np.int64)
+    return np.clip(means, 0, 255 * FRACTIONS), np.clip(scales, LOWEST, HIGHEST)
 
 
 def reach(scale: int) -> int:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
+import numpy as np
 import torch
 
 from ddpm.bound import Chain, per_dim
 from ddpm.gaussian import Step, kl_nats
-from ddpm.likelihood import discretized_gaussian_nats
+from ddpm.likelihood import discretized_gaussian_nats, to_levels
 from ddpm.model import DDPM
 from ddpm.reverse import Reverse
 
 from .basis import basis_for
+from .context import Context, Sight
 from .denoise import denoise
+from .entropy import FRACTIONS, HALF, OCTAVE, integers
 from .plan import Plan
 
 
@@ -27,7 +31,7 @@ class Coded(Chain):
         self.reverse, self.model, self.plan = Reverse(model), model, plan
         self.levels = plan.steps
         self.steps = [Step(t, s) for t, s in pairwise(plan.gammas)]
-        self.basis, self.grey = basis_for(model.coding, size, grey), grey
+        self.basis, self.grey, self.context = basis_for(model.coding, size, grey), grey, Context.of(model.coding, grey)
 
     def prior(self, x):
         return torch.zeros(len(x), device=x.device)
@@ -44,7 +48,37 @@ class Coded(Chain):
     def last_look(self, x, eps):
         last = self.steps[-1]
         mean, log_std = pixels(self.reverse, last, last.alpha_s * x + last.sigma_s * eps, self.grey)
-        return per_dim(discretized_gaussian_nats(x[:, : mean.shape[1]], mean, log_std)), mean
+        return distortion(self.context, x[:, : mean.shape[1]], mean, log_std), mean
+
+
+class InContext(Chain):
+    """T levels of the model's schedule, with the p(x | z_0) of its code."""
+
+    def __init__(self, reverse: Reverse, steps: int):
+        super().__init__(reverse, reverse.levels(steps))
+        self.context = Context.of(reverse.model.coding, grey=False)
+
+    def last_look(self, x, eps):
+        last = self.steps[-1]
+        mean, log_std = self.reverse.pixels(last, last.alpha_s * x + last.sigma_s * eps)
+        return distortion(self.context, x, mean, log_std), mean
+
+
+def distortion(context: Context | None, x: torch.Tensor, mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
+    """-ln p(x | z_0) in nats/dim, (B,), of pictures (B, C, H, W) of which mean and log_std are believed."""
+    if context is None:
+        return per_dim(discretized_gaussian_nats(x, mean, log_std))
+    mean, log_std = (v.double().cpu().numpy() for v in (mean, log_std))
+    sight = Sight(context, *integers(mean, log_std), x.shape)
+    groups = sight.foreseen(to_levels(x).cpu().numpy())
+    return torch.from_numpy(sum(pixel_nats(*group).sum(1) for group in groups)).to(x.device) / x[0].numel()
+
+
+def pixel_nats(x: np.ndarray, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Of levels 0 to 255 under means in sixteenths of a level and scales in eighths of an octave of levels."""
+    unit, mean = x / HALF - 1, means / (FRACTIONS * HALF) - 1
+    log_std = scales * (math.log(2) / OCTAVE) - math.log(HALF)
+    return discretized_gaussian_nats(*map(torch.from_numpy, (unit, mean, log_std))).numpy()
 
 
 def pixels(reverse: Reverse, last: Step, z: torch.Tensor, grey: bool) -> tuple[torch.Tensor, torch.Tensor]:

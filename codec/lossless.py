@@ -24,12 +24,12 @@ import torch
 from ddpm.gaussian import Step
 from ddpm.model import DDPM
 
-from .entropy import CHUNK, FRACTIONS, HIGHEST, LOWEST, OCTAVE, Reader, Writer
+from .context import Context, Sight
+from .entropy import CHUNK, FRACTIONS, HALF, HIGHEST, LOWEST, OCTAVE, Reader, Writer
 from .errors import DamagedFile
 from .randomness import filling
 from .snap import BLOCK, choose, likely, snapped, unsnapped
 
-HALF = 127.5  # levels in a unit of x
 Z_GRID, Z_TOLERANCE, Z_UNSAFE = 0.5, 2.0**-9, 887  # levels; see snap.likely
 MEAN_GRID, SCALE_GRID, TOLERANCE, UNSAFE = 1 / FRACTIONS, 1.0, 1e-6, 8
 CHROMA = (1 << 33) - 1  # stream of shared noise for the colours of a grey picture
@@ -43,6 +43,7 @@ class Pixels:
         self.model, self.size, self.grey = exact(model), size, grey
         self.step = Step(gamma, gamma - 1)
         self.unit = HALF / self.step.alpha_t  # levels in a unit of z_0
+        self.context = Context.of(model.coding, grey)
         self.noise = filling(seed, CHROMA, 3 * size[0] * size[1]).view(3, *size).double() if grey else None
 
     def coded(self, z: torch.Tensor) -> np.ndarray:
@@ -72,6 +73,12 @@ class Pixels:
         octaves = log_m.add_(self.step.gamma_t).div_(2).add_(math.log(HALF)).mul_(OCTAVE / math.log(2))
         return tuple(v.cpu().numpy().ravel() for v in (mean, octaves))
 
+    def sight(self, means: np.ndarray, scales: np.ndarray) -> Sight:
+        """The pixels under these beliefs, on the grids of entropy.py."""
+        means = np.clip(means, 0, 255 * FRACTIONS)
+        scales = scales if self.context is None else np.clip(scales, LOWEST, HIGHEST)
+        return Sight(self.context, means, scales, (1, 1 if self.grey else 3, *self.size))
+
 
 @lru_cache(maxsize=1)
 def exact(model: DDPM) -> DDPM:
@@ -84,20 +91,21 @@ def planes(x: np.ndarray) -> np.ndarray:
     return (x.transpose(2, 0, 1) if x.ndim == 3 else x).ravel()
 
 
-def bias_of(x: np.ndarray, means: np.ndarray, scales: np.ndarray) -> int:
-    """How much wider than believed the pixels lie about their means, eighths of an octave, -32 to 32."""
-    total = 0.0
-    for i in range(0, len(x), CHUNK):
-        part = slice(i, i + CHUNK)
-        variance = 4.0 ** (scales[part] / OCTAVE) + 1 / 12  # of the level, with its rounding
-        total += np.sum((x[part] - means[part] / FRACTIONS) ** 2 / variance)
-    return int(np.clip(np.rint(OCTAVE / 2 * np.log2(max(total / len(x), 1e-9))), -32, 32))
+def bias_of(groups: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> int:
+    """How much wider than believed the pixels of all groups (values, means, scales) lie, eighths of an octave."""
+    total = count = 0
+    for x, means, scales in groups:
+        for i in range(0, len(x), CHUNK):
+            part = slice(i, i + CHUNK)
+            variance = 4.0 ** (scales[part] / OCTAVE) + 1 / 12  # of the level, with its rounding
+            total += np.sum((x[part] - means[part] / FRACTIONS) ** 2 / variance)
+        count += len(x)
+    return int(np.clip(np.rint(OCTAVE / 2 * np.log2(max(total / count, 1e-9))), -32, 32))
 
 
-def distributions(means: np.ndarray, scales: np.ndarray, bias: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means and deviations as ``Writer.pixels`` takes them, int16."""
-    means = np.clip(means, 0, 255 * FRACTIONS).astype(np.int16)
-    return means, np.clip(scales + bias, LOWEST, HIGHEST).astype(np.int16)
+def widened(scales: np.ndarray, bias: int) -> np.ndarray:
+    """Deviations as ``Writer.pixels`` takes them, int16."""
+    return np.clip(scales + np.int16(bias), LOWEST, HIGHEST)
 
 
 def encode(pixels: Pixels, z: torch.Tensor, x: np.ndarray) -> bytes:
@@ -111,9 +119,10 @@ def encode(pixels: Pixels, z: torch.Tensor, x: np.ndarray) -> bytes:
         out.counts(shifts, likely(UNSAFE))
         integers.append(snapped(belief, shifts, grid))
     del beliefs, belief
-    flat = planes(x)
-    bias = bias_of(flat, *integers)
-    out.pixels(flat, *distributions(*integers, bias))
+    groups = [tuple(v[0] for v in group) for group in pixels.sight(*integers).foreseen(planes(x))]
+    bias = bias_of(groups)
+    for values, means, scales in groups:
+        out.pixels(values, means, widened(scales, bias))
     return zlib.crc32(x.tobytes()).to_bytes(4, "big") + bytes([bias + 128]) + out.bytes()
 
 
@@ -129,9 +138,11 @@ def decode(pixels: Pixels, z: torch.Tensor, data: bytes) -> np.ndarray:
         shifts = source.counts(blocks, likely(UNSAFE))
         integers.append(snapped(belief, shifts, grid))
     del beliefs, belief
-    flat = source.pixels(*distributions(*integers, data[4] - 128))
-    x = flat.reshape(pixels.size) if pixels.grey else flat.reshape(3, *pixels.size).transpose(1, 2, 0)
-    x = np.ascontiguousarray(x)
+    sight = pixels.sight(*integers)
+    for group in sight.groups:
+        means, scales = (v[0] for v in sight.believed(group))
+        sight.learn(group, source.pixels(means, widened(scales, data[4] - 128)))
+    x = np.ascontiguousarray(sight.x[0, 0] if pixels.grey else sight.x[0].transpose(1, 2, 0))
     if zlib.crc32(x.tobytes()) != int.from_bytes(data[:4], "big"):
         raise DamagedFile("the pixels do not come out as they went in (checksum): other arithmetic, or damage")
     return x

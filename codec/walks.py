@@ -18,6 +18,7 @@ from ddpm.model import DDPM
 from ddpm.reverse import Reverse
 
 from .basis import basis_for
+from .context import Context
 from .denoise import denoise
 from .likelihood import pixels
 from .plan import plan_for
@@ -32,6 +33,7 @@ class Walk(Protocol):
     """``shape`` is that of the batch, (B, C, H, W)."""
 
     steps: Sequence[Step]  # between z_T, ..., z_0
+    context: Context | None  # of pixels
 
     def coordinates(self, x: np.ndarray) -> np.ndarray:
         """Of pictures (B, C, H, W), -1 to 1."""
@@ -53,6 +55,7 @@ class Scheduled:
         """ValueError if the schedule has no such chain."""
         self.reverse = reverse
         self.steps = [Step(float(t), float(s)) for t, s in pairwise(reverse.levels(steps))]
+        self.context = Context.of(reverse.model.coding, grey=False)
 
     def coordinates(self, x):
         return x.ravel()
@@ -81,7 +84,7 @@ class OfCode:
         self.model, self.reverse, self.size, self.grey = model, Reverse(model), size, grey
         self.plan = plan_for(model.coding, size[0] * size[1] * (1 if grey else 3), grey, every_level=True)
         self.first, *self.steps = [Step(t, s) for t, s in pairwise(self.plan.gammas)]
-        self.basis = basis_for(model.coding, size, grey)
+        self.basis, self.context = basis_for(model.coding, size, grey), Context.of(model.coding, grey)
         noise = filling(0, CHROMA, 3 * size[0] * size[1]).view(3, *size).double()
         self.noise = (noise - noise.mean(0)) * grey
 
