@@ -117,7 +117,7 @@ def test_a_page_is_what_the_results_say(tmp_path, monkeypatch):
     assert new.endswith("<!-- end -->\nafter")
     assert readme.renewed(new) == new
     for wrong in ("b.json: code lengths", "a.json: other"):
-        with pytest.raises(ValueError, match="does not exist|no table"):
+        with pytest.raises(ValueError, match=r"does not exist|no table"):
             readme.renewed(text.replace("a.json: code lengths", wrong))
 
 
