@@ -364,7 +364,7 @@ def models(as_json):
 
 def about(card: dict) -> dict:
     """What a model's card says of its data and its figures: those of the summary, and what bits/dim are of."""
-    said = {"trained_on": card.get("training", {}).get("data"), **card.get("summary", {})}
+    said = {"trained_on": (card.get("training") or {}).get("data"), **card.get("summary", {})}
     if "bits_per_dim" in said:
         said |= {"of": card.get("bound", {}).get("data"), "pictures": card.get("bound", {}).get("images")}
     return {k: v for k, v in said.items() if v is not None}

@@ -45,7 +45,7 @@ def _load_file(path: Path, tile: int | None):
             image = np.asarray(Image.open(path).convert("RGB"))
         except UnidentifiedImageError:
             raise ValueError(f"{path}: not an image") from None
-        except (OSError, SyntaxError) as e:
+        except (OSError, SyntaxError, Image.DecompressionBombError) as e:
             if isinstance(e, OSError) and e.filename:
                 raise
             raise ValueError(f"{path}: {e}") from None

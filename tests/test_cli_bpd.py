@@ -106,6 +106,9 @@ def test_missing_data(capsys, monkeypatch, models, tmp_path):
     code, _, err = run(capsys, monkeypatch, "bpd", tmp_path / "whole.png", "--model", "tiny-1", "--quiet", "--terms")
     assert (code, err.count("\n")) == (2, 1)
     assert "--steps T" in err
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    code, _, err = run(capsys, monkeypatch, "bpd", tmp_path / "whole.png", "--model", "tiny-1", "--quiet")
+    assert (code, err.count("\n")) == (2, 1)
 
 
 def test_the_ideal_channel_sends_what_bpd_says(capsys, monkeypatch, pictures):
@@ -120,6 +123,15 @@ def test_the_ideal_channel_sends_what_bpd_says(capsys, monkeypatch, pictures):
     assert [row["file"] for row in rows] == names
     assert np.mean([row["ideal_bits_per_dim"] for row in rows]) == pytest.approx(says, rel=0.05)
     assert not list(pictures.glob("*.ddpm"))
+
+
+def test_what_the_system_refuses_anywhere_is_one_line(capsys, monkeypatch, pictures):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "somewhere")
+
+    monkeypatch.setattr("codec.cli_bpd.grouped", full)
+    code, out, err = run(capsys, monkeypatch, "bpd", pictures, "--model", "tiny-1", "--quiet")
+    assert (code, out, err) == (2, "", "error: somewhere: No space left on device\n")
 
 
 def torchrun(*args, processes=2):
