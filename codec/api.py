@@ -14,6 +14,7 @@ True
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -140,10 +141,20 @@ def usual_model(height: int, width: int) -> str:
 
 
 def pick_device(device: str) -> str:
+    """``auto`` becomes cuda where there is one; CodecError for what is not here, and for other kinds of devices."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    if device == "cpu":
+        return device
+    if not re.fullmatch("cuda(:(0|[1-9][0-9]{0,3}))?", device):
+        raise CodecError(f"no device {device!r}; use auto, cpu, cuda or cuda:N")
+    if not torch.cuda.is_available():
         raise CodecError("no CUDA device here; use --device cpu")
+    count = torch.cuda.device_count()
+    if int(device.partition(":")[2] or 0) >= count:
+        raise CodecError(
+            f"no device {device!r} here; CUDA devices here: {', '.join(f'cuda:{n}' for n in range(count))}"
+        )
     return device
 
 

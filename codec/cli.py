@@ -31,6 +31,7 @@ from .console import (
     pixels_option,
     read_input,
     share_cores,
+    trouble,
     with_folders,
     write_output,
 )
@@ -70,11 +71,11 @@ cli.add_command(plot)
 cli.add_command(sample)
 
 
-@cli.command()
+@cli.command(short_help="Encode pictures, or folders of them.")
 @click.argument("images", nargs=-1, required=True)
 @click.option("-o", "--output", help="File, folder, or - for stdout. Default: beside the image.")
 @click.option("--rate", type=Rate(), help="Size of the file: 0.3 (bits/dim) or 0.9bpp (bits/pixel).")
-@click.option("--bytes", "n_bytes", type=int, help="Size of the file in bytes.")
+@click.option("--bytes", "n_bytes", type=int, help="Size of the file in bytes; it is never larger.")
 @click.option("--psnr", type=float, help="The smallest file that reaches so many dB.")
 @click.option("--lossless", is_flag=True, help="The very pixels; a prefix still decodes to a coarser picture.")
 @click.option("--steps", type=click.IntRange(1), help="So many steps of the chain: one noise level for all pictures.")
@@ -119,12 +120,15 @@ def encode(
         given = [Target(steps=MAX_STEPS)]
     if len(given) != 1:
         raise CodecError("say exactly one of --rate, --bytes, --psnr, --steps and --lossless")
+    if ideal and (lossless or output is not None):
+        raise CodecError("--channel ideal writes no file; go without -o and --lossless")
+    from ddpm.data import SUFFIXES
     from ddpm.distributed import join
 
     from .api import Codec, pick_device, usual_model
 
     workers = join(pick_device(device))
-    images = with_folders(images)
+    images = with_folders(images, SUFFIXES, "pictures")
     outputs = dict.fromkeys(images, "") if ideal else name_outputs(images, output, SUFFIX, force)
     workers.wait()  # before anyone writes what another would find to exist
     report = Reporter(quiet, as_json, "-" in outputs.values(), workers)
@@ -212,13 +216,21 @@ def encode(
 @click.option("-o", "--output", help="PNG file, folder, or - for stdout. Default: beside the file.")
 @click.option("--rate", type=Rate(), help="Use only the first so many bits/dim (or bpp) of each file.")
 @click.option("--max-size", type=click.IntRange(1), help="A smaller picture, of at most so many pixels a side; faster.")
-@click.option("--recon", type=click.Choice(["mean", "flow", "sample"]), default="mean", show_default=True)
+@click.option(
+    "--recon",
+    type=click.Choice(["mean", "flow", "sample"]),
+    default="mean",
+    show_default=True,
+    help="mean: the best PSNR, smooth; flow: the ODE's; sample: sharp, its details are invented.",
+)
 @click.option("--model", help="Name or path; default: the known model that the file names.")
 @options(device_option, pixels_option, force_option, *common)
 def decode(files, output, rate, max_size, recon, model, device, max_pixels, force, quiet, as_json):
-    """Decode files, or prefixes of files, to PNG."""
-    from .api import codec_for
+    """Decode files, prefixes of files, or folders of them, to PNG."""
+    from .api import codec_for, pick_device
 
+    device = pick_device(device)
+    files = with_folders(files, {SUFFIX}, f"{SUFFIX} files")
     outputs = name_outputs(files, output, ".png", force)
     report = Reporter(quiet, as_json, "-" in outputs.values())
     if as_json and "-" in outputs.values():
@@ -293,8 +305,9 @@ def info(file, model, as_json):
     """Say what a file holds."""
     from .api import inspect
 
+    data = read_input(file)
     try:
-        i = inspect(read_input(file), model=model)
+        i = inspect(data, model=model)
     except CodecError as e:
         raise CodecError(f"{file}: {e}") from None
     h = i.header
@@ -325,8 +338,12 @@ def info(file, model, as_json):
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
 def models(as_json):
     """List the models at hand."""
-    from ddpm.model import ModelError, read_card, shipped_models
+    from ddpm.model import ModelError, find_model, read_card, shipped_models
 
+    from .api import SMALL, usual_model
+
+    usual = {SMALL: f"pictures up to {SMALL}x{SMALL}", SMALL + 1: "larger pictures"}
+    usual = {find_model(usual_model(side, side)): which for side, which in usual.items()}
     rows, broken = [], []
     for name, path in shipped_models().items():
         try:
@@ -334,21 +351,42 @@ def models(as_json):
         except ModelError as e:
             broken.append(str(e))
             continue
-        rows.append({"name": name, "fingerprint": card["fingerprint"], "path": str(path), **card.get("summary", {})})
+        row = {"name": name, "fingerprint": card["fingerprint"], "path": str(path), "default_for": usual.get(path)}
+        rows.append(row | about(card))
     if as_json:
         print(json.dumps(rows, indent=1))
     else:
         for row in rows:
-            figures = ", ".join(f"{k} {v}" for k, v in row.items() if k not in ("name", "path", "fingerprint"))
-            print(f"{row['name']:12} {row['fingerprint'][:8]}  {figures}")
+            print(f"{row['name']:12} {row['fingerprint'][:8]}  {in_words(row)}".rstrip())
     if broken:
         fail("; ".join(broken))
 
 
-@cli.command()
+def about(card: dict) -> dict:
+    """What a model's card says of its data and its figures: those of the summary, and what bits/dim are of."""
+    said = {"trained_on": (card.get("training") or {}).get("data"), **card.get("summary", {})}
+    if "bits_per_dim" in said:
+        said |= {"of": card.get("bound", {}).get("data"), "pictures": card.get("bound", {}).get("images")}
+    return {k: v for k, v in said.items() if v is not None}
+
+
+def in_words(row: dict) -> str:
+    words = [f"default for {row['default_for']}"] if row["default_for"] else []
+    if "trained_on" in row:
+        words.append(f"trained on {', '.join(row['trained_on'])}")
+    if "bits_per_dim" in row:
+        pictures = f"{row['pictures']:,} pictures" if "pictures" in row else ""
+        of = ", ".join(w for w in (pictures, row.get("of")) if w)
+        words.append(f"{row['bits_per_dim']} bits/dim" + (f" of {of}" if of else ""))
+    return "; ".join(words)
+
+
+@cli.command(short_help="Train a model; resumable at any moment.")
 @click.argument("data", nargs=-1, required=True)
 @click.option("-o", "--output", required=True, help="Folder of the run; an existing one is resumed.")
-@click.option("--preset", type=click.Choice(list(PRESETS)), default="cifar10", show_default=True)
+@click.option(
+    "--preset", type=click.Choice(list(PRESETS)), default="cifar10", show_default=True, help="Network and settings."
+)
 @click.option("--minutes", type=float, default=60.0, show_default=True, help="Stop after so much wall time.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=JSON", help="Change a setting, e.g. batch=64.")
 @options(device_option, click.option("--quiet", is_flag=True, help="No progress."))
@@ -371,11 +409,13 @@ def train(data, output, preset, minutes, settings, device, quiet):
             raise CodecError(f"--set {item}: the value is not JSON") from None
     try:
         run(preset_config(preset, list(data), changes), output, minutes, pick_device(device), quiet)
-    except (ValueError, OSError) as e:
+    except OSError as e:
+        raise CodecError(trouble(e)) from None
+    except ValueError as e:
         raise CodecError(str(e)) from None
 
 
-@cli.command()
+@cli.command(short_help="Measure the coding tables of a model.")
 @click.argument("model")
 @click.argument("data", nargs=-1, required=True)
 @click.option("-o", "--output", help="Path of the model to write (without suffix); not for a diffusers model.")
@@ -444,12 +484,17 @@ def main() -> None:
         fail(str(e))
     except click.exceptions.Abort:
         sys.exit(130)
+    except getattr(click.exceptions, "NoArgsIsHelpError", ()) as e:
+        e.show()
+        sys.exit(e.exit_code)
     except click.ClickException as e:
         fail(e.format_message())
     except click.exceptions.Exit as e:
         sys.exit(e.exit_code)
     except BrokenPipeError:
         sys.exit(2)
+    except OSError as e:
+        fail(trouble(e))
     except (MemoryError, RuntimeError) as e:
         if isinstance(e, RuntimeError) and "alloc" not in str(e) and "out of memory" not in str(e):
             raise

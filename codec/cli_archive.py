@@ -13,6 +13,7 @@ from .alpha import split
 from .archive import create, extract, looks
 from .console import (
     Steps,
+    check_outputs,
     common,
     device_option,
     force_option,
@@ -20,6 +21,7 @@ from .console import (
     options,
     pixels_option,
     read_input,
+    trouble,
     write_output,
 )
 from .contents import Contents, contents, find_model
@@ -39,7 +41,7 @@ def archive():
     """
 
 
-@archive.command("create")
+@archive.command("create", short_help="Write an archive of pictures.")
 @click.argument("out")
 @click.argument("data", nargs=-1, required=True)
 @click.option("--model", "name", default="cifar10", show_default=True, help="Name, line (its newest), or path.")
@@ -49,8 +51,7 @@ def archive():
 @options(device_option, pixels_option, force_option, *common)
 def create_command(out, data, name, steps, tile, drop_alpha, device, max_pixels, force, quiet, as_json):
     """Write the archive OUT of DATA: pictures, folders of them, CIFAR-10 files or (with --tile) contact sheets."""
-    if Path(out).exists() and not force:
-        raise CodecError(f"{out} exists; --force replaces it")
+    check_outputs([out], [p for d in map(Path, data) for p in (d.rglob("*") if d.is_dir() else [d])], force)
     pictures = [item for source in data for item in read_source(Path(source), tile, drop_alpha, max_pixels)]
     model, start = load(name, device), time.monotonic()
     steps = CODE if steps == "codec" else steps
@@ -76,9 +77,8 @@ def extract_command(file, output, name, device, max_pixels, force, quiet, as_jso
     folder = Path(output or Path(file).with_suffix(""))
     if folder.exists() and not folder.is_dir():
         raise CodecError(f"{folder} is a file, no folder; say -o")
-    taken = [n for n in c.names if (folder / n).exists()]
-    if taken and not force:
-        raise CodecError(f"{folder / taken[0]} exists; say -o to name another folder, or --force to replace it")
+    advice = "say -o to name another folder, or --force to replace it"
+    check_outputs((str(folder / n) for n in c.names), [file], force, advice)
     if any(not (folder / n).resolve().is_relative_to(folder.resolve()) for n in c.names):
         raise CodecError(f"{folder} has links that lead outside; say -o to name another folder")
     start, done = time.monotonic(), 0
@@ -113,7 +113,7 @@ def list_command(file, as_json):
     print(f"{file}: {words(c)}" + ("" if c.complete else f"; cut after {c.file_bytes} of {c.whole_bytes} bytes"))
 
 
-@archive.command("verify")
+@archive.command("verify", short_help="Decode in memory and compare the checksums.")
 @click.argument("file")
 @model_option
 @options(device_option, pixels_option, *common)
@@ -142,7 +142,8 @@ def read_source(source: Path, tile: int | None, drop_alpha: bool, max_pixels: in
         try:
             many = load_images(source, tile)
         except (OSError, ValueError) as e:
-            raise CodecError(f"{source}: {' '.join(str(e).split())}") from None
+            text = trouble(e) if isinstance(e, OSError) else str(e)
+            raise CodecError(text if str(source) in text else f"{source}: {text}") from None
         stem = source.resolve().stem
         return [(f"{stem}/{i:05d}.png", np.ascontiguousarray(array)) for i, array in enumerate(many)]
     base = source if source.is_dir() else source.parent

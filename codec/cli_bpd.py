@@ -7,7 +7,17 @@ import time
 import click
 import numpy as np
 
-from .console import Steps, common, device_option, make_folder, options, write_output
+from .console import (
+    Steps,
+    check_outputs,
+    common,
+    device_option,
+    force_option,
+    make_folder,
+    options,
+    trouble,
+    write_output,
+)
 from .diagrams import Axis, Diagram, Series, draw, kind_of
 from .errors import CodecError, UnknownModel
 from .pictures import is_grey
@@ -15,7 +25,7 @@ from .pictures import is_grey
 BATCH_PIXELS = 1 << 16
 
 
-@click.command()
+@click.command(short_help="Say what pictures cost under a model, in bits/dim.")
 @click.argument("data", nargs=-1, required=True)
 @click.option("--model", "name", default="cifar10", show_default=True, help="Name, line (its newest), or path.")
 @click.option("--tile", type=click.IntRange(1), help="DATA are contact sheets of squares of this side.")
@@ -28,13 +38,15 @@ BATCH_PIXELS = 1 << 16
 @click.option("--variance", type=click.Choice(["learned", "beta", "beta-tilde"]), help="Of p; else the model's own.")
 @click.option("--clip/--no-clip", default=None, help="Cut x_hat to the range of pictures; else the model's own way.")
 @click.option("--ode", is_flag=True, help="The likelihood of the probability-flow ODE instead of the bound.")
-@click.option("--trace", type=click.Choice(["hutchinson", "exact"]), default="hutchinson", show_default=True)
+@click.option(
+    "--trace", type=click.Choice(["hutchinson", "exact"]), default="hutchinson", show_default=True, help="Of --ode."
+)
 @click.option("--dequantize", type=click.IntRange(1), default=1, show_default=True, help="Samples of --ode.")
 @click.option("--tolerance", type=click.FloatRange(0, min_open=True), default=1e-5, show_default=True, help="Of --ode.")
 @click.option("--bf16", is_flag=True, help="The network computes in bfloat16: faster, less exact.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of what is drawn.")
 @click.option("--plot", help="PNG, SVG or WebP file for a picture of the terms.")
-@options(device_option, *common)
+@options(device_option, force_option, *common)
 def bpd(
     data,
     name,
@@ -53,6 +65,7 @@ def bpd(
     seed,
     plot,
     device,
+    force,
     quiet,
     as_json,
 ):
@@ -69,6 +82,7 @@ def bpd(
     if plot and not terms:
         raise CodecError("--plot shows the terms; give --terms too")
     kind = kind_of(plot) if plot else None
+    check_outputs([plot] if plot else [], data, force)
     if ode and (terms or steps or variance or bf16):
         raise CodecError("--ode knows no steps, terms or variances, and no bf16")
     workers = join(pick_device(device))
@@ -121,7 +135,9 @@ def read_pictures(data, tile, images, seed) -> list[np.ndarray]:
 
     try:
         pictures = [picture for source in data for picture in load_images(source, tile)]
-    except (OSError, ValueError) as e:
+    except OSError as e:
+        raise CodecError(trouble(e)) from None
+    except ValueError as e:
         raise CodecError(str(e)) from None
     if images and images < len(pictures):
         chosen = np.random.default_rng(seed).permutation(len(pictures))[:images]
@@ -153,6 +169,8 @@ def measured(reverse, groups, steps, samples, seed, quiet) -> list:
     T = own_steps(reverse.model) if steps is None else None if steps == "inf" else steps
     if steps == "codec":
         return [coded(reverse.model, *group, seed, quiet) for group in groups]
+    if T is None and samples is None:
+        raise CodecError("the limit T = infinity has no terms to list; give --steps T, a number of levels")
     chain = chain_for(reverse, T)
     if T is not None and samples is not None and len(chain.steps) <= samples:
         samples = None

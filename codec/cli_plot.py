@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from .console import force_option, make_folder, options, write_output
+from .console import check_outputs, force_option, make_folder, options, write_output
 from .diagrams import Diagram, draw, kind_of, merged
 from .errors import CodecError
 
 
-@click.command()
+@click.command(short_help="Draw the diagrams of measurements.")
 @click.argument("files", nargs=-1, required=True)
 @click.option("-o", "--output", required=True, help="PNG, SVG or WebP file.")
 @options(force_option)
@@ -22,8 +22,7 @@ def plot(files, output, force):
     Diagrams of one title and the same axes are drawn as one, so several measurements can be compared.
     """
     kind = kind_of(output)
-    if Path(output).exists() and not force:
-        raise CodecError(f"{output} exists; --force replaces it")
+    check_outputs([output], files, force)
     found = merged((Path(name).stem, read_diagrams(name)) for name in files)
     if not found:
         raise CodecError("there is no diagram in these files")

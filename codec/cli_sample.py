@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import click
 import numpy as np
@@ -77,17 +77,23 @@ def read_pair(names: Sequence[str]):
 @click.command()
 @click.option("-o", "--output", help="PNG file, - for stdout, or a folder for single pictures. Default: FIGURE.png.")
 @click.option("--model", "name", default="cifar10", show_default=True, help="Name, line (its newest), or path.")
-@click.option("--figure", type=click.Choice(list(NUMBERS)), default="grid", show_default=True)
+@click.option("--figure", type=click.Choice(list(NUMBERS)), default="grid", show_default=True, help="See above.")
 @click.option(
     "-n", "--number", type=click.IntRange(1), help=f"How many: {', '.join(f'{v} ({k})' for k, v in NUMBERS.items())}."
 )
 @click.option("--size", type=Size(), help="WxH of a picture. Default: what the model was trained on, or 64x64.")
 @click.option("--steps", type=click.IntRange(2), default=200, show_default=True, help="Levels of noise, the paper's T.")
-@click.option("--method", type=click.Choice(["ancestral", "flow"]), default="ancestral", show_default=True)
+@click.option(
+    "--method",
+    type=click.Choice(["ancestral", "flow"]),
+    default="ancestral",
+    show_default=True,
+    help="flow: the ODE, as DDIM does.",
+)
 @click.option(
     "--variance", type=click.Choice(["learned", "beta", "beta-tilde"]), help="Of a step. Default: the model's own."
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of what is drawn.")
 @click.option(
     "--at", type=click.FloatRange(0, 1), multiple=True, help="How much of the chain is to come, 1 to 0; repeatable."
 )
@@ -130,9 +136,9 @@ def sample(
         "interpolate": number + 2,
     }[figure]
     count = {"grid": number, "progressive": number * columns}.get(figure, len(at) * columns)
-    apart = output is not None and (Path(output).is_dir() or output.endswith("/"))
+    apart = bool(output) and (os.path.isdir(output) or output.endswith("/"))
     names = [f"{i:05d}" if figure == "grid" else f"{i // columns:03d}-{i % columns:03d}" for i in range(count)]
-    outputs = list(name_outputs(tuple(names) if apart else (figure,), output, ".png", force).values())
+    outputs = list(name_outputs(tuple(names) if apart else (figure,), output, ".png", force, images).values())
 
     pair = read_pair(images) if figure == "interpolate" else None
     start, report = time.monotonic(), Reporter(quiet, as_json, output == "-")

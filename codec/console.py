@@ -6,6 +6,8 @@ import ctypes
 import json
 import os
 import sys
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ import click
 from tqdm import tqdm
 
 from .errors import CodecError
-from .pictures import MAX_PIXELS, write_whole
+from .pictures import MAX_PIXELS, is_special, write_whole
 
 if TYPE_CHECKING:
     from ddpm.distributed import Workers
@@ -95,7 +97,14 @@ class Reporter:
             sys.exit(2)
 
 
+def trouble(e: OSError) -> str:
+    """What the system refused, and the file if it says which."""
+    return f"{e.filename}: {e.strerror}" if e.filename and e.strerror else e.strerror or str(e)
+
+
 def read_input(name: str) -> bytes:
+    if not name:
+        raise CodecError("an input has an empty name")
     try:
         return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as e:
@@ -113,43 +122,79 @@ def write_output(name: str, data: bytes) -> None:
     return None
 
 
-def name_outputs(inputs: tuple[str, ...], output: str | None, suffix: str, force: bool) -> dict[str, str]:
-    """Input name -> output name. Without -o, beside the input; never over an existing file unless asked."""
+def name_outputs(
+    inputs: tuple[str, ...], output: str | None, suffix: str, force: bool, sources: Sequence[str] | None = None
+) -> dict[str, str]:
+    """Input name -> output name. Without -o, beside the input; what exists is kept, see ``check_outputs``.
+
+    ``sources``: the files that are read, if they are not the inputs.
+    """
     if len(set(inputs)) != len(inputs):
         raise CodecError("an input is given twice")
+    if output == "":
+        raise CodecError("-o has an empty name")
     own = lambda name: ("stdin" if name == "-" else Path(name).stem) + suffix  # noqa: E731
-    folder = output is not None and output != "-" and (Path(output).is_dir() or output.endswith("/"))
+    folder = output is not None and output != "-" and (os.path.isdir(output) or output.endswith("/"))
     if output is None:
         names = {i: "-" if i == "-" else str(Path(i).with_name(own(i))) for i in inputs}
     elif folder or len(inputs) > 1:
         if output == "-":
             raise CodecError("several files cannot go to standard output; name a folder with -o")
-        if Path(output).exists() and not Path(output).is_dir():
+        if os.path.exists(output) and not os.path.isdir(output):
             raise CodecError(f"{output}: several files need a folder, and this is a file")
         names = {i: str(Path(output) / own(i)) for i in inputs}
     else:
-        return {inputs[0]: output}
+        names = {inputs[0]: output}
+        if suffix == ".png" and Path(output).suffix.lower() not in ("", ".png"):
+            raise CodecError(f"{output}: pictures are written as PNG; give it a name that ends in .png")
     if len(set(names.values())) != len(names):
         raise CodecError("two inputs would be written under the same name; encode them separately")
-    taken = [n for n in names.values() if n != "-" and Path(n).exists()]
-    if taken and not force:
-        raise CodecError(f"{taken[0]} exists; say -o to name the output, or --force to replace it")
+    advice = "say -o to name the output, or --force to replace it" if output is None else "--force replaces it"
+    check_outputs(names.values(), inputs if sources is None else sources, force, advice)
     return names
 
 
-def with_folders(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names, a folder replaced by the pictures that lie in it, in name order."""
-    from ddpm.data import SUFFIXES
+def check_outputs(outputs: Iterable[str], sources: Iterable, force: bool, advice: str = "--force replaces it") -> None:
+    """CodecError for an output that exists, unless ``force``, and for one that is the very file of a source.
 
+    Pipes and devices are written into, so they may exist.
+    """
+    known = set()
+    for source in sources:
+        with suppress(OSError):  # what cannot be read is said when it is read
+            known.add(_identity(os.stat(source)))
+    for name in outputs:
+        try:
+            found = None if name == "-" else os.stat(name)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as e:
+            raise CodecError(f"{name}: {e.strerror or e}") from None
+        if found is None or is_special(name):
+            continue
+        if _identity(found) in known:
+            raise CodecError(f"{name} is an input too; give the output another name")
+        if not force:
+            raise CodecError(f"{name} exists; {advice}")
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def with_folders(names: tuple[str, ...], suffixes: Iterable[str], what: str) -> tuple[str, ...]:
+    """The names, a folder replaced by the files of these suffixes that lie in it, in name order."""
     out: list[str] = []
     for name in names:
-        if name == "-" or not Path(name).is_dir():
+        if not name:
+            raise CodecError("an input has an empty name")
+        if name == "-" or not os.path.isdir(name):
             out.append(name)
             continue
-        pictures = sorted(str(p) for p in Path(name).iterdir() if p.suffix.lower() in SUFFIXES)
-        if not pictures:
-            raise CodecError(f"{name}: no pictures in this folder")
-        out += pictures
+        files = sorted(str(p) for p in Path(name).iterdir() if p.suffix.lower() in suffixes)
+        if not files:
+            raise CodecError(f"{name}: no {what} in this folder")
+        out += files
     return tuple(out)
 
 
@@ -165,8 +210,10 @@ common = [
     click.option("--quiet", is_flag=True, help="No progress and no report."),
     click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout."),
 ]
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-pixels_option = click.option("--max-pixels", default=MAX_PIXELS, show_default=True, help="Refuse larger pictures.")
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+pixels_option = click.option(
+    "--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True, help="Refuse larger pictures."
+)
 force_option = click.option("--force", is_flag=True, help="Replace existing files.")
 
 

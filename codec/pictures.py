@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
+import stat
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from .errors import CodecError
 
 MAX_PIXELS = 1 << 24  # per picture, unless the caller raises it
+_limit = threading.Lock()
 
 
 def read_picture(
@@ -25,7 +30,7 @@ def read_picture(
     """
     name = "standard input" if isinstance(source, bytes) else str(source)
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with _opened(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             return to_array(image, name, drop_alpha=drop_alpha, keep_alpha=keep_alpha, max_pixels=max_pixels)
     except UnidentifiedImageError:
         raise CodecError(f"{name}: not an image") from None
@@ -37,6 +42,19 @@ def read_picture(
         raise CodecError(f"{name}: damaged image: {e}") from None
 
 
+@contextmanager
+def _opened(file):
+    """The image in a file, of any size: pixels are read later, and ``to_array`` has a limit of its own before that."""
+    with _limit:
+        kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(file)
+        finally:
+            Image.MAX_IMAGE_PIXELS = kept
+    with image:
+        yield image
+
+
 def to_array(
     image: Image.Image, name="image", *, drop_alpha=False, keep_alpha=False, max_pixels=MAX_PIXELS
 ) -> np.ndarray:
@@ -46,10 +64,11 @@ def to_array(
         raise CodecError(f"{name}: {width}x{height} pixels; at most {max_pixels} (see --max-pixels)")
     if width < 1 or height < 1 or max(width, height) > 65535:
         raise CodecError(f"{name}: {width}x{height} pixels; sides are 1 to 65535")
-    if getattr(image, "n_frames", 1) > 1:
-        raise CodecError(f"{name}: an animation of {image.n_frames} frames; extract one first")
-    if image.mode.startswith(("I", "F")):
-        raise CodecError(f"{name}: more than 8 bits per channel (mode {image.mode}); convert it to 8 bits first")
+    if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:  # MPO: a photograph, then its previews
+        what = f"{frames} pages" if image.format == "TIFF" else f"an animation of {frames} frames"
+        raise CodecError(f"{name}: {what}; extract one first")
+    if deep := _deep_mode(image):
+        raise CodecError(f"{name}: more than 8 bits per channel (mode {deep}); convert it to 8 bits first")
     if image.mode not in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX"):
         raise CodecError(f"{name}: colour space {image.mode} is not supported; convert it to RGB first")
     profile = image.info.get("icc_profile")
@@ -69,6 +88,22 @@ def to_array(
     if array.ndim == 3 and is_grey(array):
         array = array[..., 0]
     return np.dstack([array, alpha]) if clear else array
+
+
+def _deep_mode(image: Image.Image) -> str | None:
+    """The mode of an image of more than 8 bits per channel; None for others.
+
+    Pillow opens colours of 16 bits as if they had 8, and only what it is about to read says otherwise.
+    """
+    if image.mode.startswith(("I", "F")):
+        return image.mode
+    for codec, *_, arguments in getattr(image, "tile", ()):
+        raw, *more = arguments if isinstance(arguments, tuple) and arguments else (arguments,)
+        if isinstance(raw, str) and ";16" in raw and not raw.startswith("BGR"):  # BGR;16 has 5 or 6 bits
+            return raw
+        if codec == "SGI16" or (codec in ("ppm", "ppm_plain") and more and more[0] > 255):
+            return f"{image.mode}, 16 bits"
+    return None
 
 
 def is_grey(array: np.ndarray) -> bool:
@@ -93,17 +128,33 @@ def png_bytes(array: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def write_whole(path: str | Path, data: bytes) -> None:
-    """Write through a temporary file beside ``path``: the old content stays until the new is complete."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def is_special(path: str | Path) -> bool:
+    """Whether a name stands for a pipe, a device or the like, which can be written into but not replaced."""
     try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def write_whole(path: str | Path, data: bytes) -> None:
+    """Write through a temporary file beside ``path``: the old content stays until the new is complete.
+
+    A link stays, and the file that it leads to is replaced; what is no regular file is written into.
+    """
+    path = Path(path)
+    try:
+        if is_special(path):
+            path.write_bytes(data)
+            return
+        target = Path(os.path.realpath(path))
+        temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")  # short: names may be as long as they can be
         try:
-            with temporary.open("wb") as f:
+            with temporary.open("xb") as f:
                 f.write(data)
                 f.flush()
                 os.fsync(f.fileno())
-            os.replace(temporary, path)
+            os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as e:

@@ -48,5 +48,6 @@ class Target:
         budget = math.floor(asked / unit[name] * (1 + 1e-12))
         if budget < overhead:
             least = math.ceil(overhead * unit[name] * 1e4) / 1e4
-            raise CodecError(f"the smallest file of this picture has {overhead} bytes, {least:g} {name}")
+            as_asked = "" if name == "bytes" else f", {least:g} {name}"
+            raise CodecError(f"the smallest file of this picture has {overhead} bytes{as_asked}")
         return 8 * (budget - overhead)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from .drawn import drawn
 
@@ -29,8 +29,10 @@ def load_images(source: str | Path, tile: int | None = None, exclude=()) -> list
     elif source.is_dir():
         cifar = sorted(p for p in source.rglob("data_batch_*") if p.is_file())
         files = cifar or sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES)
-    else:
+    elif source.exists():
         files = [source]
+    else:
+        raise FileNotFoundError(f"{source}: No such file or directory")
     images = [image for f in files if f.name not in set(exclude) for image in _load_file(f, tile)]
     if not images:
         raise FileNotFoundError(f"no images in {source}")
@@ -39,7 +41,14 @@ def load_images(source: str | Path, tile: int | None = None, exclude=()) -> list
 
 def _load_file(path: Path, tile: int | None):
     if path.suffix.lower() in SUFFIXES:
-        image = np.asarray(Image.open(path).convert("RGB"))
+        try:
+            image = np.asarray(Image.open(path).convert("RGB"))
+        except UnidentifiedImageError:
+            raise ValueError(f"{path}: not an image") from None
+        except (OSError, SyntaxError, Image.DecompressionBombError) as e:
+            if isinstance(e, OSError) and e.filename:
+                raise
+            raise ValueError(f"{path}: {e}") from None
         return [image] if tile is None else list(cut_sheet(image, tile))
     if path.suffix == ".bin":
         raw = np.fromfile(path, np.uint8)

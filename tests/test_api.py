@@ -3,11 +3,13 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from codec import Codec, CodecError, Target, decode, inspect, sending
+from codec.api import pick_device
 
 from .conftest import smooth_picture
 
@@ -118,6 +120,10 @@ def test_too_small_a_target_names_the_minimum(codec):
     with pytest.raises(CodecError, match="has 10 bytes"):
         encode(codec, PICTURE, bytes=9)
     assert len(encode(codec, PICTURE, bytes=10).data) == 10
+    with pytest.raises(CodecError, match=r"has 10 bytes$"):
+        encode(codec, PICTURE, bytes=9)
+    with pytest.raises(CodecError, match=r"has 10 bytes, [0-9.]+ bits/dim$"):
+        encode(codec, PICTURE, bits_per_dim=0.01)
 
 
 def test_ideal_channel_writes_nothing(codec):
@@ -223,3 +229,17 @@ def test_of_a_cut_file_a_small_picture_shows_what_is_there(codec):
         codec.decode([file.data], max_size=8, recon="flow")
     with pytest.raises(CodecError, match="at least one"):
         codec.decode([file.data], max_size=0)
+
+
+def test_devices(monkeypatch):
+    here = {"cpu", "cuda", "cuda:0", "cuda:1"}
+    wrong = {"foo", "mps", "", "cuda:", "cuda:2", "cuda:99", "cuda:-1", "cuda:01", "cuda0", "meta"}
+    for n in (2, 0):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda n=n: n > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda n=n: n)
+        assert pick_device("auto") == ("cuda" if n else "cpu")
+        known = here if n else {"cpu"}
+        assert [pick_device(name) for name in known] == list(known)
+        for name in (here | wrong) - known:
+            with pytest.raises(CodecError, match="device"):
+                pick_device(name)

@@ -1,14 +1,19 @@
 """The real command line on real files, in processes of its own."""
 
 import json
+import os
 import subprocess
 import sys
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
 
+from codec.cli import cli
+from codec.cli_archive import archive
 from codec.pictures import png_bytes
+from ddpm.model import find_model
 
 from .conftest import smooth_picture
 
@@ -104,7 +109,58 @@ def test_folders_and_existing_files(run, picture, tmp_path):
         done = run("decode", "out/a.ddpm" if place else "a.ddpm", *place, code=2)
         assert done.stderr.count(b"\n") == 1
     assert picture.read_bytes() == before
-    assert b"exists" in run("decode", "out/a.ddpm", "-o", "./", code=2).stderr
+    done = run("decode", "out/a.ddpm", "-o", "./", code=2)
+    assert b"exists" in done.stderr
+    assert b"-o" not in done.stderr  # it was given
+
+
+def test_a_named_output_is_replaced_with_force_only(run, picture, tmp_path):
+    quick = ["--bytes", "90", "--model", "tiny", "--quiet"]
+    run("encode", "a.png", "-o", "a.ddpm", *quick)
+    first = (tmp_path / "a.ddpm").read_bytes()
+    (tmp_path / "b.png").write_bytes(b"kept")
+    assert b"a.ddpm exists" in run("encode", "a.png", "-o", "a.ddpm", "--seed", "1", *quick, code=2).stderr
+    assert b"b.png exists" in run("decode", "a.ddpm", "-o", "b.png", code=2).stderr
+    assert (tmp_path / "a.ddpm").read_bytes() == first
+    assert (tmp_path / "b.png").read_bytes() == b"kept"
+    run("encode", "a.png", "-o", "a.ddpm", "--seed", "1", "--force", *quick)
+    run("decode", "a.ddpm", "-o", "b.png", "--force")
+    assert (tmp_path / "a.ddpm").read_bytes() != first
+    assert Image.open(tmp_path / "b.png").size == (24, 16)
+    run("decode", "a.ddpm", "-o", os.devnull, "--quiet")
+
+
+def test_an_input_is_never_replaced(run, picture, tmp_path):
+    before = picture.read_bytes()
+    (tmp_path / "link.png").symlink_to("a.png")
+    (tmp_path / "file.png").write_bytes(b"no picture")
+    for arguments in (
+        ["encode", "a.png", "-o", "a.png", "--bytes", "90", "--model", "tiny"],
+        ["encode", "a.png", "-o", "link.png", "--bytes", "90", "--model", "tiny"],
+        ["decode", "a.png", "-o", "./a.png"],
+        ["decode", "file.png"],
+        ["archive", "create", "a.png", "a.png", "--model", "tiny"],
+        ["archive", "create", "a.png", ".", "--model", "tiny"],
+        ["plot", "a.png", "-o", "a.png"],
+        ["bpd", "a.png", "--steps", "4", "--terms", "--plot", "a.png", "--model", "tiny"],
+        ["sample", "--figure", "interpolate", "--image", "a.png", "--image", "a.png", "-o", "a.png"],
+    ):
+        done = run(*arguments, "--force", code=2)
+        assert done.stderr.count(b"\n") == 1
+        assert b"an input too" in done.stderr
+    assert picture.read_bytes() == before
+    assert (tmp_path / "link.png").is_symlink()
+
+
+def test_a_folder_of_files_is_decoded(run, picture, tmp_path):
+    (tmp_path / "files").mkdir()
+    for name in ("b", "a"):
+        run("encode", "a.png", "-o", f"files/{name}.ddpm", "--bytes", "90", "--model", "tiny", "--quiet")
+    (tmp_path / "files/notes.txt").write_text("hello")
+    rows = json.loads(run("decode", "files", "-o", "back/", "--json").stdout)
+    assert [row["file"] for row in rows] == ["back/a.png", "back/b.png"]
+    (tmp_path / "empty").mkdir()
+    assert b"no .ddpm files" in run("decode", "empty", code=2).stderr
 
 
 @pytest.mark.parametrize(
@@ -119,7 +175,27 @@ def test_folders_and_existing_files(run, picture, tmp_path):
         (["encode", "a.png", "--rate", "1", "--model", "tiny", "-o", "no/such\0"], "error"),
         (["decode", "alien.ddpm"], "not a ddpm-codec file"),
         (["decode", "cut.ddpm"], "inside its header"),
-        (["info", "none.ddpm"], "No such file"),
+        (["info", "none.ddpm"], "error: none.ddpm: No such file or directory"),
+        (["decode", "none.ddpm", "-o", "b.jpg"], "PNG"),
+        (["decode", "none.ddpm", "-o", ""], "empty name"),
+        (["decode", ""], "empty name"),
+        (["info", ""], "empty name"),
+        (["encode", "", "--rate", "1", "--model", "tiny"], "empty name"),
+        (["encode", "a.png", "--bytes", "1", "--model", "tiny"], "has 10 bytes"),
+        (["encode", "a.png", "--bytes", "90", "--model", "tiny", "--max-pixels", "0"], "--max-pixels"),
+        (["encode", "a.png", "--bytes", "90", "--model", "tiny", "--device", "foo"], "no device 'foo'"),
+        (["encode", "a.png", "--bytes", "90", "--model", "tiny", "--device", "mps"], "no device 'mps'"),
+        (["decode", "none.ddpm", "--device", "foo"], "no device 'foo'"),
+        (["encode", "a.png", "--bytes", "90", "--model", "tiny", "-o", "n" * 256], "File name too long"),
+        (["decode", "n" * 256], "File name too long"),
+        (["train", "none", "-o", "run", "--preset", "tiny"], "error: none: No such file"),
+        (["train", "a.png", "-o", "bad.png/run", "--preset", "tiny"], "bad.png/run: Not a directory"),
+        (["calibrate", "tiny", "none", "-o", "x"], "error: none: No such file"),
+        (["archive", "create", "n" * 256, "a.png", "--model", "tiny"], "File name too long"),
+        (["archive", "create", "x", "n" * 256, "--model", "tiny"], "File name too long"),
+        (["archive", "create", "x", "alien.ddpm", "--model", "tiny"], "error: alien.ddpm: neither"),
+        (["encode", "a.png", "--channel", "ideal", "-o", "b.ddpm", "--model", "tiny"], "--channel ideal"),
+        (["encode", "a.png", "--channel", "ideal", "--lossless", "--model", "tiny"], "--channel ideal"),
         (["frobnicate"], "No such command"),
     ],
 )
@@ -167,9 +243,31 @@ def test_seed_and_thread_count(run, picture, tmp_path):
 
 
 def test_models_and_version(run):
-    rows = json.loads(run("models", "--json").stdout)
-    assert "tiny-1" in [r["name"] for r in rows]
+    rows = {r["name"]: r for r in json.loads(run("models", "--json").stdout)}
+    usual = {find_model("cifar10").name: "pictures up to 32x32", find_model("photo").name: "larger pictures"}
+    assert {n: r["default_for"] for n, r in rows.items() if r["default_for"]} == usual
+    assert rows["tiny-1"]["default_for"] is None
+    assert rows["cifar10-4"]["trained_on"] == ["cifar10/train-*.webp"]
+    lines = dict(line.split(maxsplit=1) for line in run("models").stdout.decode().splitlines())
+    assert lines["cifar10-4"].endswith("trained on cifar10/train-*.webp")
+    for name, which in usual.items():
+        assert f"default for {which}" in lines[name]
+    assert lines["cifar10-1"].endswith("3.6634 bits/dim of 2,048 pictures, CIFAR-10 test images")
+    assert lines["photo-5"].endswith("trained on photos/train; 3.2207 bits/dim of 24 pictures")
     assert b"0.1.0" in run("--version").stdout
+
+
+@pytest.mark.parametrize("group", [[], ["archive"]])
+def test_help_is_shown_as_it_is_laid_out(run, group):
+    asked = run(*group, "--help").stdout
+    assert asked.count(b"...") == 1  # of the usage
+    assert asked.count(b"\n") > 8
+    assert run(*group, code=2).stderr == asked
+
+
+def test_every_option_says_what_it_does():
+    commands = [c for c in (*cli.commands.values(), *archive.commands.values()) if c is not archive]
+    assert not [(c.name, p.name) for c in commands for p in c.params if isinstance(p, click.Option) and not p.help]
 
 
 def test_a_model_without_a_card_is_named_and_the_others_listed(run, tmp_path, monkeypatch):

@@ -60,6 +60,9 @@ def test_a_picture_of_the_terms(capsys, monkeypatch, pictures, tmp_path):
     args = ("bpd", pictures / "0.png", "--model", "tiny-1", "--steps", 9, "--terms", "--plot", target, "--quiet")
     assert run(capsys, monkeypatch, *args)[0] == 0
     assert Image.open(target).size[0] > 500
+    code, _, err = run(capsys, monkeypatch, *args)
+    assert (code, "exists" in err) == (2, True)
+    assert run(capsys, monkeypatch, *args, "--force")[0] == 0
 
 
 def test_ode_on_the_command_line(capsys, monkeypatch, pictures):
@@ -90,11 +93,22 @@ def test_bad_questions_get_one_line(capsys, monkeypatch, pictures, wrong):
 
 
 def test_missing_data(capsys, monkeypatch, models, tmp_path):
-    (tmp_path / "notes.txt").write_text("hello")
-    for name in ("nothing", "notes.txt"):
+    for name in ("notes.txt", "notes.png"):
+        (tmp_path / name).write_text("hello")
+    Image.fromarray(smooth_picture(16, 16)).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:200])
+    said = {"nothing": "No such file or directory", "notes.txt": "neither", "notes.png": "not an image", "cut.png": ""}
+    for name, words in said.items():
         code, _, err = run(capsys, monkeypatch, "bpd", tmp_path / name, "--model", "tiny-1", "--quiet")
         assert code == 2
-        assert err.count("\n") == 1
+        assert err.startswith(f"error: {tmp_path / name}: {words}")
+        assert err.count("\n") == err.count(name) == 1
+    code, _, err = run(capsys, monkeypatch, "bpd", tmp_path / "whole.png", "--model", "tiny-1", "--quiet", "--terms")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--steps T" in err
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    code, _, err = run(capsys, monkeypatch, "bpd", tmp_path / "whole.png", "--model", "tiny-1", "--quiet")
+    assert (code, err.count("\n")) == (2, 1)
 
 
 def test_the_ideal_channel_sends_what_bpd_says(capsys, monkeypatch, pictures):
@@ -109,6 +123,15 @@ def test_the_ideal_channel_sends_what_bpd_says(capsys, monkeypatch, pictures):
     assert [row["file"] for row in rows] == names
     assert np.mean([row["ideal_bits_per_dim"] for row in rows]) == pytest.approx(says, rel=0.05)
     assert not list(pictures.glob("*.ddpm"))
+
+
+def test_what_the_system_refuses_anywhere_is_one_line(capsys, monkeypatch, pictures):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "somewhere")
+
+    monkeypatch.setattr("codec.cli_bpd.grouped", full)
+    code, out, err = run(capsys, monkeypatch, "bpd", pictures, "--model", "tiny-1", "--quiet")
+    assert (code, out, err) == (2, "", "error: somewhere: No space left on device\n")
 
 
 def torchrun(*args, processes=2):

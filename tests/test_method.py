@@ -5,9 +5,28 @@ from pathlib import Path
 
 import pytest
 
+from codec.container import checksum, crc8
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "method.md").read_text()
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.]*\w)")
+
+
+def test_what_the_readme_imports_is_there():
+    readme = (ROOT / "README.md").read_text()
+    lines = re.findall(r"^(?:from|import) .*$", "\n".join(re.findall(r"```python\n(.*?)```", readme, re.S)), re.M)
+    assert len(lines) == 5
+    for line in lines:
+        exec(line, {})
+
+
+def test_the_format_s_checksums_are_the_code_s():
+    text = (ROOT / "docs" / "format.md").read_text()
+    rows = re.findall(r"^\| (CRC-\d+) \|.*`0x(\w+)` \|$", text, re.M)
+    assert dict(rows) == {
+        "CRC-8": f"{crc8(b'123456789'):X}",
+        "CRC-16": checksum(b"123", b"456789", b"").hex().upper(),
+    }
 
 
 def test_snippets_run_and_print_what_they_say(monkeypatch, capsys):
@@ -29,8 +48,12 @@ def test_snippets_run_and_print_what_they_say(monkeypatch, capsys):
 def test_links(text, target):
     if target.startswith("https://"):
         return
-    path = ROOT / "docs" / target
+    name, _, place = target.partition("#")
+    path = ROOT / "docs" / name
     assert path.is_file()
+    if place:
+        headings = re.findall(r"^#+ (.*)$", path.read_text(), re.M)
+        assert place in [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings]
     if text.startswith("`"):
         assert re.search(rf"^ *(def|class) {re.escape(text.strip('`'))}\b", path.read_text(), re.M)
 
