@@ -31,7 +31,7 @@ from codec.likelihood import Coded, InContext
 from codec.patches import CODE, batches, kinds
 from codec.pictures import MAX_PIXELS, is_grey
 from codec.plan import plan_for
-from ddpm.bound import bound
+from ddpm.bound import bound, chain_for
 from ddpm.model import load_model
 from ddpm.reverse import Reverse
 
@@ -58,7 +58,7 @@ def bound_of(model, pictures, together, steps, draws, samples, parts) -> float:
         if steps == CODE:
             chain = Coded(model, plan_for(model.coding, math.prod(kind), grey, every_level=True), size, grey)
         else:
-            chain = InContext(Reverse(model), steps)
+            chain = InContext(chain_for(Reverse(model), steps))
         how = {"samples": samples, "numbers": [range(first, first + len(x))], "quiet": True}
         first += len(x)
         means = [

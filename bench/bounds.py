@@ -1,7 +1,7 @@
 """The variational bound of a whole test set by the number of steps, beside what the paper reports of its own networks.
 
     python -m bench.bounds DATA [DATA ...] [--tile 32] [--images N] [--steps 100,1000,inf] [--samples 2]
-        [--model cifar10] -o bounds.json -p bounds.png
+        [--model cifar10] [--context] -o bounds.json -p bounds.png
 
 Rate and distortion as in Ho et al. 2020, table 1: sum of KL, and L_0. The terms of each picture are drawn, so many of
 them, evenly over t and all pictures; ``inf`` is the limit of infinitely many steps. Noise is that of the pictures'
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from codec.api import pick_device
 from codec.diagrams import OURS, Axis, Diagram, Series
+from codec.likelihood import InContext
 from ddpm.bound import Bound, bound, chain_for
 from ddpm.data import load_images
 from ddpm.model import load_model, strict_fp32
@@ -53,13 +54,14 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     """The table of bounds, and their total over T."""
     lines = []
     for r in result["rows"]:
-        of = f"{OURS}, T = {r['steps']}, {r['images']:,} images"
+        of = f"{OURS}, T = {r['steps']}, {r['images']:,} images" + ", its code's p(x | z_0)" * r.get("context", False)
         error = "" if r["stderr"] is None else f" +- {r['stderr']:.3f}"
         lines.append([of, f"{r['rate']:.3f}", f"{r['distortion']:.3f}", f"{r['total']:.3f}{error}"])
     lines += [[name, *parts] for name, parts in literature.bounds()]
-    ends = [r for r in result["rows"] if r["steps"] != "infinity"]
+    plain = [r for r in result["rows"] if not r.get("context")]
+    ends = [r for r in plain if r["steps"] != "infinity"]
     series = [Series(OURS, [r["steps"] for r in ends], [r["total"] for r in ends], "ideal")]
-    for r in result["rows"]:
+    for r in plain:
         if r["steps"] == "infinity" and ends:
             span = [min(e["steps"] for e in ends), max(e["steps"] for e in ends)]
             series.append(Series("in the limit", span, [r["total"]] * 2, "published"))
@@ -75,9 +77,10 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
 @click.option("--samples", default=2, show_default=True, help="Terms of each picture.")
 @click.option("--model", default="cifar10", show_default=True)
 @click.option("--device", default="auto", show_default=True)
+@click.option("--context", is_flag=True, help="L_0 is that of the model's code: pixels tell of each other.")
 @click.option("--bf16", is_flag=True, help="The network computes in bfloat16.")
 @output_options
-def main(data, tile, images, steps, samples, model, device, bf16, output, plot):
+def main(data, tile, images, steps, samples, model, device, context, bf16, output, plot):
     """Measure the bound."""
     strict_fp32()
     reverse = Reverse(load_model(model, pick_device(device)), bf16=bf16)
@@ -89,7 +92,9 @@ def main(data, tile, images, steps, samples, model, device, bf16, output, plot):
     found, numbers = batches(pictures)
     for T in tqdm(steps.split(","), desc="steps", disable=None):
         of = chain_for(reverse, None if T == "inf" else int(T))
-        rows.append(row_of(bound(of, found, samples=samples, numbers=numbers, quiet=None)))
+        of = InContext(of) if context else of
+        measured = bound(of, found, samples=samples, numbers=numbers, quiet=None)
+        rows.append(row_of(measured) | ({"context": True} if context else {}))
         result = run.result(rows)
         save(result, output)
     save(result, None, plot)

@@ -49,9 +49,9 @@ class Context:
     groups: dict[Group, tuple[dict[Place, np.ndarray], np.ndarray]]
 
     @classmethod
-    def of(cls, coding: dict, grey: bool) -> Context | None:
+    def of(cls, coding: dict | None, grey: bool) -> Context | None:
         """What a model's coding tables have for pictures of one colour or of three; None if they have nothing."""
-        tables = coding.get("grey_context" if grey else "context")
+        tables = (coding or {}).get("grey_context" if grey else "context")
         if not tables:
             return None
         groups = {}

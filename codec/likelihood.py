@@ -51,17 +51,19 @@ class Coded(Chain):
         return distortion(self.context, x[:, : mean.shape[1]], mean, log_std), mean
 
 
-class InContext(Chain):
-    """T levels of the model's schedule, with the p(x | z_0) of its code."""
+class InContext:
+    """A chain on levels of the model's schedule, but for the distortion, which is that of the model's code."""
 
-    def __init__(self, reverse: Reverse, steps: int):
-        super().__init__(reverse, reverse.levels(steps))
-        self.context = Context.of(reverse.model.coding, grey=False)
+    def __init__(self, chain: Chain):
+        self.chain, self.context = chain, Context.of(chain.reverse.model.coding, grey=False)
 
-    def last_look(self, x, eps):
-        last = self.steps[-1]
-        mean, log_std = self.reverse.pixels(last, last.alpha_s * x + last.sigma_s * eps)
-        return distortion(self.context, x, mean, log_std), mean
+    def __getattr__(self, name: str):
+        return getattr(self.chain, name)
+
+    def distortion(self, x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
+        last = self.chain.steps[-1]
+        mean, log_std = self.chain.reverse.pixels(last, last.alpha_s * x + last.sigma_s * eps)
+        return distortion(self.context, x, mean, log_std)
 
 
 def distortion(context: Context | None, x: torch.Tensor, mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:

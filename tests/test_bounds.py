@@ -52,3 +52,19 @@ def test_the_bound_of_a_folder(models, tmp_path, monkeypatch):
     assert table.rows[-1] == ["DDPM, L_simple (Ho et al. 2020)", "1.78", "1.97", "3.75"]
     assert "+-" in said
     assert Image.open(tmp_path / "b.png").width > 300
+
+
+def test_the_bound_of_the_code(models, tmp_path):
+    """Its rate is the same, its distortion that of p(x | z_0) in context."""
+    Image.fromarray(smooth_picture(16, 16, 0)).save(tmp_path / "0.png")
+    asked = [str(tmp_path), "--steps", "6,inf", "--model", "tiny", "--device", "cpu", "-o", str(tmp_path / "b.json")]
+    found = []
+    for more in ([], ["--context"]):
+        CliRunner().invoke(bounds.main, [*asked, *more], catch_exceptions=False)
+        found.append(json.loads((tmp_path / "b.json").read_text()))
+    for plain, known in zip(*(result["rows"] for result in found), strict=True):
+        assert known["context"]
+        assert known["rate"] == plain["rate"]
+        assert known["distortion"] != plain["distortion"]
+        assert known["distortion"] == pytest.approx(plain["distortion"], rel=0.2)
+    assert tables_of(found[1])[0].rows[0][0] == "ddpm-codec, T = 6, 1 images, its code's p(x | z_0)"
