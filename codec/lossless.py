@@ -119,7 +119,9 @@ def encode(pixels: Pixels, z: torch.Tensor, x: np.ndarray) -> bytes:
         out.counts(shifts, likely(UNSAFE))
         integers.append(snapped(belief, shifts, grid))
     del beliefs, belief
-    groups = [tuple(v[0] for v in group) for group in pixels.sight(*integers).foreseen(planes(x))]
+    sight = pixels.sight(*integers)
+    del integers  # large pictures need the room
+    groups = [tuple(v[0] for v in group) for group in sight.foreseen(planes(x))]
     bias = bias_of(groups)
     for values, means, scales in groups:
         out.pixels(values, means, widened(scales, bias))
@@ -139,6 +141,7 @@ def decode(pixels: Pixels, z: torch.Tensor, data: bytes) -> np.ndarray:
         integers.append(snapped(belief, shifts, grid))
     del beliefs, belief
     sight = pixels.sight(*integers)
+    del integers
     for group in sight.groups:
         means, scales = (v[0] for v in sight.believed(group))
         sight.learn(group, source.pixels(means, widened(scales, data[4] - 128)))
