@@ -54,7 +54,7 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     """The table of bounds, and their total over T."""
     lines = []
     for r in result["rows"]:
-        of = f"{OURS}, T = {r['steps']}, {r['images']:,} images" + ", its code's p(x | z_0)" * r.get("context", False)
+        of = f"{OURS}, T = {r['steps']}, {r['images']:,} images" + ", L_0 of its code" * r.get("context", False)
         error = "" if r["stderr"] is None else f" +- {r['stderr']:.3f}"
         lines.append([of, f"{r['rate']:.3f}", f"{r['distortion']:.3f}", f"{r['total']:.3f}{error}"])
     lines += [[name, *parts] for name, parts in literature.bounds()]

@@ -67,4 +67,4 @@ def test_the_bound_of_the_code(models, tmp_path):
         assert known["rate"] == plain["rate"]
         assert known["distortion"] != plain["distortion"]
         assert known["distortion"] == pytest.approx(plain["distortion"], rel=0.2)
-    assert tables_of(found[1])[0].rows[0][0] == "ddpm-codec, T = 6, 1 images, its code's p(x | z_0)"
+    assert tables_of(found[1])[0].rows[0][0] == "ddpm-codec, T = 6, 1 images, L_0 of its code"
