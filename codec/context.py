@@ -88,7 +88,7 @@ class Sight:
 
     def believed(self, group: Group | None) -> tuple[np.ndarray, np.ndarray]:
         """Means and scales of a group, int16."""
-        means, scales = self._of(self.means, group), self._of(self.scales, group)
+        means, scales = self.members(self.means, group), self.members(self.scales, group)
         if group is None:
             return means, scales
         weights, narrower = self.context.groups[group]
@@ -124,13 +124,13 @@ class Sight:
         """Of known pixels, (n,): values, means and scales of each group in turn."""
         x, out = x.reshape(self.shape), []
         for group in self.groups:
-            values = self._of(x, group)
+            values = self.members(x, group)
             out.append((values, *self.believed(group)))
             self.learn(group, values)
         return out
 
-    def _of(self, values: np.ndarray, group: Group | None) -> np.ndarray:
-        """(B, C, H, W) -> (B, m), a copy."""
+    def members(self, values: np.ndarray, group: Group | None) -> np.ndarray:
+        """Those of a group: (B, C, H, W) -> (B, m), a copy."""
         if group is None:
             return values.reshape(self.shape[0], -1).copy()
         return values[:, group[0]][:, self.odd == group[1]]

@@ -12,13 +12,12 @@ from ddpm.likelihood import to_unit
 from ddpm.model import DDPM
 from ddpm.reverse import Reverse
 
-from .context import UNIT, WEIGHT, Context, Group, Place, Sight, deviations
-from .entropy import FRACTIONS, LOWEST, integers
+from .context import UNIT, WEIGHT, Context, Group, Place, Sight
+from .entropy import integers
 from .likelihood import pixel_nats, pixels
 
 CLASSES = 8  # of pixels, by their deviation
 NARROWER = range(-16, 5)  # eighths of an octave that are tried
-MOST = 8.0  # standard deviations; larger errors are taken for these
 RIDGE = 1.0  # pixels without error that each class is given besides
 
 
@@ -55,27 +54,23 @@ def context_of(seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Context
     for group in order:
         weights, narrower = context.groups[group]
         targets, near, classes = [], [], []
-        for (x, means, scales), sight in zip(seen, sights):
-            own = [sight._of(v, group).ravel() for v in (x, means, scales)]
-            std = deviations()[0][own[2] - LOWEST]
-            targets.append((FRACTIONS * own[0].astype(float) - own[1]) * 2.0**8 / std)
-            near.append(np.stack([at(sight, p, group) for p in weights], 1) if weights else np.zeros((len(std), 0)))
-            classes.append(np.searchsorted(edges, own[2], "right"))
+        for (x, _, scales), sight in zip(seen, sights):
+            sight.learn(group, sight.members(x, group))
+            targets.append(at(sight, (group[0], 0, 0), group))
+            near.append(np.stack([at(sight, p, group) for p in weights], 1) if weights else targets[-1][:, None][:, :0])
+            classes.append(np.searchsorted(edges, sight.members(scales, group).ravel(), "right"))
         y, X, k = (np.concatenate(v) for v in (targets, near, classes))
-        y = np.clip(y, -MOST, MOST)
         for c in range(len(edges) + 1):
             own = k == c
             square = X[own].T @ X[own] + RIDGE * np.eye(X.shape[1])
             found = np.linalg.solve(square, X[own].T @ y[own])
             for weight, value in zip(weights.values(), found):
                 weight[c] = round(float(value) * 2**WEIGHT)
-        coded = [(sight._of(x, group), *sight.believed(group)) for (x, *_), sight in zip(seen, sights)]
+        coded = [(sight.members(x, group), *sight.believed(group)) for (x, *_), sight in zip(seen, sights)]
         x, means, scales = (np.concatenate([v.ravel() for v in parts]) for parts in zip(*coded))
         nats = np.stack([pixel_nats(x, means, scales + d) for d in NARROWER])
         for c in range(len(edges) + 1):
             narrower[c] = NARROWER[int(nats[:, k == c].sum(1).argmin())]
-        for (levels, *_), sight in zip(seen, sights):
-            sight.learn(group, sight._of(levels, group))
     return context
 
 

@@ -92,7 +92,7 @@ def planes(x: np.ndarray) -> np.ndarray:
 
 
 def bias_of(groups: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> int:
-    """How much wider than believed the pixels of all groups (values, means, scales) lie, eighths of an octave."""
+    """How much wider than believed pixels (values, means, scales of each group) lie, -32 to 32 eighths of an octave."""
     total = count = 0
     for x, means, scales in groups:
         for i in range(0, len(x), CHUNK):
