@@ -29,6 +29,7 @@ from ddpm.machine import cpu_count
 from ddpm.model import DDPM
 
 from . import trellis
+from .alone import Alone
 from .basis import basis_for
 from .denoise import denoise, mirrored_x_hat, seen_at
 from .plan import Allotment, Plan
@@ -74,7 +75,7 @@ class Chain:
 
     def denoise(self):
         """eps_hat, x_hat and m where the chain stands."""
-        return denoise(self.model, self.level, self.gamma, self.z, self.bf16)
+        return denoise(Alone(self.model), self.level, self.gamma, self.z, self.bf16)
 
     def mean(self, x_hat: torch.Tensor | None = None) -> torch.Tensor:
         """The best guess at x where the chain stands; ``x_hat`` if that is known already.
@@ -85,7 +86,7 @@ class Chain:
         x_hat = self.denoise()[1] if x_hat is None else x_hat
         if not self.model.coding.get("mirrored") or math.isinf(self.gamma):
             return x_hat
-        return mirrored_x_hat(self.model, self.level, self.gamma, self.z, self.bf16).add_(x_hat).div_(2)
+        return mirrored_x_hat(Alone(self.model), self.level, self.gamma, self.z, self.bf16).add_(x_hat).div_(2)
 
     def predict(self) -> Prediction:
         """p(z_s | z_t) for the step that comes next."""
@@ -207,6 +208,17 @@ def decode_step(
         out[places] = values
 
 
+def kl_bits(delta: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+    """KL(q || p) of one image and step in bits, float64; delta, r (n,)."""
+    return sum(kl_nats(d**2, r).double().sum() for d, r in zip(delta.split(CHUNK), r.split(CHUNK))) / LN2
+
+
+def squared_error(shown: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
+    """Sum of (n,) squared differences of uint8 tensors, int64: exact, in whatever order they are added."""
+    errors = (shown.flatten().split(CHUNK), picture.flatten().split(CHUNK))
+    return sum(a.int().sub_(b).square_().sum() for a, b in zip(*errors))
+
+
 @torch.inference_mode()
 def encode(
     model: DDPM,
@@ -234,12 +246,9 @@ def encode(
     generator = torch.Generator().manual_seed(seed)
 
     def look(x_hat):
-        errors = []
-        for j, i in enumerate(active):
-            error = to_levels(chain.picture(x_hat[j : j + 1])[0]).float().sub_(levels[i])
-            errors.append(error.square_().mean())
+        errors = [squared_error(to_levels(chain.picture(x_hat[j : j + 1])[0]), levels[i]) for j, i in enumerate(active)]
         for i, error in zip(active, torch.stack(errors).tolist()):
-            streams[i].mse.append(error)
+            streams[i].mse.append(error / levels[i].numel())
             if mse is not None and streams[i].mse[-1] <= mse:
                 satisfied[i] = chain.k
 
@@ -265,8 +274,7 @@ def encode(
                 p = Prediction(p.step, p.x_hat[rest], p.r[rest])
             delta = chain.delta(p, to_unit(levels[active]))
             chain.drift(p)
-            kl = sum(kl_nats(d**2, r).sum(1) for d, r in zip(delta.split(CHUNK, 1), p.r.split(CHUNK, 1))) / LN2
-            kl = kl.tolist()
+            kl = torch.stack([kl_bits(d, r) for d, r in zip(delta, p.r)]).tolist()
             for i, bits in zip(active, kl):
                 streams[i].kl.append(bits)
             if channel == "ideal":
