@@ -26,6 +26,7 @@ from ddpm.likelihood import LN2, to_unit
 from ddpm.model import DDPM, ModelError, find_model, load_model, save_model, strict_fp32, weights_of
 from ddpm.reverse import Reverse
 from ddpm.schedule import Levels
+from ddpm.store import looks_like
 
 from . import fit_context, progressive
 from .basis import RINGS, basis_for, gain
@@ -243,7 +244,7 @@ def trained(source: str) -> tuple[DDPM, dict]:
     """
     folder = Path(source)
     try:
-        if pretrained.looks_like(folder):
+        if looks_like(folder):
             return pretrained.load_folder(folder, tables=False), {}
         if (folder / "config.json").is_file():
             settings = json.loads((folder / "config.json").read_text())
@@ -278,7 +279,7 @@ def release(source, data, output, *, tile, images, crop, settings, test=None, de
     instead. settings: steps, surplus, memory, min_bits, thin (see ``coding_tables``); None: the model's own tables
     stay, only what they have for lossless files is measured.
     """
-    beside = pretrained.looks_like(Path(source))
+    beside = looks_like(Path(source))
     if beside != (output is None):
         raise CodecError(
             f"{source}: the tables of a diffusers model are stored in its folder; leave -o out"
