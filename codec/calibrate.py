@@ -272,8 +272,11 @@ def levels_of(model: DDPM, steps: int) -> Sequence[float]:
     return schedule.spread(steps) if isinstance(schedule, Levels) else schedule.gammas(steps)
 
 
-def release(source, data, output, *, tile, images, crop, settings, test=None, device="cpu", quiet=False) -> None:
+def release(
+    source, data, output, *, tile, images, crop, settings, test=None, device="cpu", quiet=False
+) -> tuple[str, int]:
     """Write OUTPUT.safetensors and .json: weights in fp16, coding tables measured on ``data``, the bound on ``test``.
+    What was written, and the number of pictures that it was measured on.
 
     A model beside the one it is made from shares its weights. The tables of a diffusers model go into its folder
     instead. settings: steps, surplus, memory, min_bits, thin (see ``coding_tables``); None: the model's own tables
@@ -309,8 +312,9 @@ def release(source, data, output, *, tile, images, crop, settings, test=None, de
             card["bound"] = {k: v for k, v in limit.items() if v is not None}
             card["summary"] = {"bits_per_dim": round(card["bound"]["total"], 4)}
         if beside:
-            return pretrained.save_tables(source, {**card, "coding": coding})
+            pretrained.save_tables(source, {**card, "coding": coding})
+            return str(Path(source) / pretrained.TABLES), measured["pictures"]
     except (FileNotFoundError, ValueError, ModelError) as e:
         raise CodecError(str(e)) from None
     save_model(model, output, {**card, "coding": coding})
-    return None
+    return output, measured["pictures"]

@@ -22,7 +22,7 @@ def shipped_models() -> dict[str, Path]:
         folders.append(Path(os.environ["DDPM_CODEC_MODELS"]).expanduser())
     files = (p for folder in folders for kind in ("*.safetensors", "*.json") for p in folder.glob(kind))
     found = {p.stem: p.with_suffix("") for p in files if weights_of(p.with_suffix(""))}
-    return dict(sorted(found.items(), key=lambda item: _line_and_number(item[0])))
+    return dict(sorted(found.items(), key=lambda item: line_and_number(item[0])))
 
 
 def weights_of(path: Path) -> Path | None:
@@ -41,7 +41,8 @@ def weights_of(path: Path) -> Path | None:
         return None
 
 
-def _line_and_number(name: str) -> tuple[str, int]:
+def line_and_number(name: str) -> tuple[str, int]:
+    """``photo-6`` -> (``photo``, 6); a name without a number is a line of its own, number 0."""
     line, _, number = name.rpartition("-")
     return (line, int(number)) if number.isdigit() else (name, 0)
 
@@ -54,7 +55,7 @@ def find_model(name: str) -> Path:
     models = shipped_models()
     if name in models:
         return models[name]
-    line = [path for known, path in models.items() if _line_and_number(known)[0] == name]
+    line = [path for known, path in models.items() if line_and_number(known)[0] == name]
     if line:
         return line[-1]
     path = Path(name).expanduser()
