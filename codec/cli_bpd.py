@@ -108,8 +108,10 @@ def bpd(
     except ValueError as e:
         raise CodecError(str(e)) from None
     parts = [b for part in workers.gather(parts) for b in part]
-    ends = [f({b.steps or 0 for b in parts}) for f in (min, max)]
+    counts = sorted({b.steps for b in parts}, key=lambda n: n or 0)
     found = Bound.merge(parts)
+    if terms and found.terms is None:
+        raise CodecError("pictures of several sizes have other steps of the code each; --terms takes those of one size")
     if workers.rank == 0:
         figures = {
             "model": reverse.model.name,
@@ -121,8 +123,8 @@ def bpd(
         figures["seconds"] = round(time.monotonic() - start, 1)
         diagrams = [diagram_of(found)] if terms else []
         figures["diagrams"] = [d.to_json() for d in diagrams]
-        if steps == "codec":  # as many as the size has
-            figures["steps"] = ends[0] if ends[0] == ends[1] else ends
+        if len(counts) > 1:  # steps of the code: as many as a size has
+            figures["steps"] = [counts[0], counts[-1]]
         report(found.to_json() | figures, as_json)
         if plot:
             make_folder(plot)
