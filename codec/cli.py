@@ -301,6 +301,8 @@ def decode(files, output, rate, max_size, recon, model, device, max_pixels, forc
     for name in files:
         try:
             data = read_input(name)
+            if data.startswith(ARCHIVE):
+                raise CodecError("an archive; ddpm-codec archive extract takes its pictures out")
             Header.unpack(data, lambda byte: 1)  # what is no file of ours need not wait for torch
             from .api import codec_for
 
@@ -481,13 +483,41 @@ def train(data, output, preset, minutes, settings, device, quiet):
 @click.option(
     "--crop", type=click.IntRange(1), default=256, show_default=True, help="Larger pictures are cropped to this square."
 )
-@click.option("--steps", default=60, show_default=True, help="Levels of the chain; short messages are merged.")
-@click.option("--surplus", default=1.05, show_default=True, help="Bits sent per bit of KL.")
-@click.option("--memory", default=14, show_default=True, help="Register of the trellis, bits.")
-@click.option("--min-bits", default=30, show_default=True, help="Least bits of a step.")
-@click.option("--thin", type=int, help="Least bits of a step at the size of DATA. Default: as --min-bits.")
-@click.option("--block", default=8, show_default=True, help="Side of the blocks of the cosine basis, pixels.")
-@click.option("--scale", "scales", type=int, multiple=True, help="Let noisy levels run 1/SCALE size; repeatable.")
+@click.option(
+    "--steps",
+    type=click.IntRange(1, MAX_STEPS - 1),
+    default=60,
+    show_default=True,
+    help="Levels of the chain; short messages are merged.",
+)
+@click.option(
+    "--surplus",
+    type=click.FloatRange(0, 8, min_open=True),
+    default=1.05,
+    show_default=True,
+    help="Bits sent per bit of KL.",
+)
+@click.option(
+    "--memory", type=click.IntRange(1, 18), default=14, show_default=True, help="Register of the trellis, bits."
+)
+@click.option("--min-bits", type=click.IntRange(1), default=30, show_default=True, help="Least bits of a step.")
+@click.option(
+    "--thin", type=click.IntRange(1), help="Least bits of a step at the size of DATA. Default: as --min-bits."
+)
+@click.option(
+    "--block",
+    type=click.IntRange(1, 64),
+    default=8,
+    show_default=True,
+    help="Side of the blocks of the cosine basis, pixels.",
+)
+@click.option(
+    "--scale",
+    "scales",
+    type=click.IntRange(2, 64),
+    multiple=True,
+    help="Let noisy levels run 1/SCALE size; repeatable.",
+)
 @click.option("--context-only", is_flag=True, help="Keep MODEL's tables; measure only those of lossless pixels.")
 @click.option("--test", type=File(), help="Pictures to evaluate the bound on, for the model card.")
 @options(device_option, click.option("--quiet", is_flag=True, help="No progress."))
