@@ -25,7 +25,7 @@ from tqdm import tqdm
 from codec import Codec, Target
 from codec.api import pick_device
 from codec.archive import chains_of, create, extract, gaussians_for, looks
-from codec.console import Steps
+from codec.cli_types import Steps
 from codec.contents import contents
 from codec.likelihood import Coded, InContext
 from codec.patches import CODE, batches, kinds

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
-from functools import cache
+from functools import cache, partial
 
 import torch
+
+# A forked child has none of the threads of OpenMP that its parent had, but waits for them: it computes on one.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 @cache
