@@ -23,10 +23,11 @@ from .channels.cases import directions, walk
 from .channels.compare import at_equal_bits, in_equal_time
 from .channels.measure import measure, settings
 from .channels.pfr import LIMIT
+from .command import COUNT, POSITIVE, command, listed
 from .method import small_picture
-from .results import Run, Table, output_options, save, show
+from .results import Run, Table, finish, output_options
 
-SCHEMES = "trellis,random-labels,sampled,best-of-n,pfr,dithered"
+SCHEMES = ("trellis", "random-labels", "sampled", "best-of-n", "pfr", "dithered")
 
 
 def over_steps(rows: list[dict]) -> list[dict]:
@@ -127,41 +128,50 @@ def over_kl(rows: list[dict]) -> Diagram:
     return Diagram("channel simulation", Axis("KL, bits", "log"), Axis("efficiency", range=(0, 1)), series)
 
 
-@click.command()
-@click.option("--dims", default=3072, show_default=True)
-@click.option("--bits", default="32,64,128,256,512", show_default=True, help="KL of a channel.")
-@click.option("--schemes", default=SCHEMES, show_default=True)
-@click.option("--memory", default="10,14", show_default=True, help="Of the trellis, bits.")
-@click.option("--chunk", default="8,12,16", show_default=True, help="Of best-of-n, bits.")
+@command()
+@click.option("--dims", type=COUNT, default=3072, show_default=True)
 @click.option(
-    "--pfr-chunk", default="2,4", show_default=True, help="Of pfr, bits of KL; time grows by 4 a bit or more."
+    "--bits", default="32,64,128,256,512", show_default=True, callback=listed(float, 1), help="KL of a channel."
 )
-@click.option("--pfr-limit", default=LIMIT, show_default=True, help="log2 of the candidates of a chunk of pfr.")
-@click.option("--draws", default=60, show_default=True, help="Of a row; with --chain, of each step.")
-@click.option("--seconds", default=3.0, show_default=True, help="For a row; with --chain, for each step.")
+@click.option("--schemes", default=",".join(SCHEMES), show_default=True, callback=listed(str, among=SCHEMES))
+@click.option("--memory", default="10,14", show_default=True, callback=listed(int, 1), help="Of the trellis, bits.")
+@click.option("--chunk", default="8,12,16", show_default=True, callback=listed(int, 1), help="Of best-of-n, bits.")
+@click.option(
+    "--pfr-chunk",
+    default="2,4",
+    show_default=True,
+    callback=listed(float, 0.1),
+    help="Of pfr, bits of KL; time grows by 4 a bit or more.",
+)
+@click.option(
+    "--pfr-limit", type=COUNT, default=LIMIT, show_default=True, help="log2 of the candidates of a chunk of pfr."
+)
+@click.option(
+    "--draws", type=click.IntRange(2), default=60, show_default=True, help="Of a row; with --chain, of each step."
+)
+@click.option(
+    "--seconds", type=POSITIVE, default=3.0, show_default=True, help="For a row; with --chain, for each step."
+)
 @click.option("--chain", is_flag=True, help="Channels of a small photograph's chain, not random directions.")
 @click.option("--model", default="cifar10", show_default=True, help="For --chain.")
-@click.option("--threads", default=1, show_default=True)
+@click.option("--threads", type=COUNT, default=1, show_default=True)
 @output_options
 def main(dims, bits, schemes, memory, chunk, pfr_chunk, pfr_limit, draws, seconds, chain, model, threads, output, plot):
     """Efficiency of the trellis and its peers, by message length or over a chain."""
     torch.set_num_threads(threads)
-    memories, chunks = ([int(v) for v in text.split(",")] for text in (memory, chunk))
-    chosen = settings(memories, chunks, [float(v) for v in pfr_chunk.split(",")], pfr_limit)
-    chosen = [s for s in chosen if s.scheme in schemes.split(",")]
+    chosen = [s for s in settings(memory, chunk, pfr_chunk, pfr_limit) if s.scheme in schemes]
     codec = Codec(model, "cpu") if chain else None
     run = Run("channel", codec and codec.model, dims=dims, seconds=seconds)
     if chain:
         steps = walk(codec, small_picture())
         groups = [[step.scrambled(seed, k) for seed in range(draws)] for k, step in enumerate(steps)]
     else:
-        groups = [directions(dims, float(b), draws) for b in bits.split(",")]
+        groups = [directions(dims, b, draws) for b in bits]
     rows = []
     for k, cases in enumerate(tqdm(groups, disable=None)):
         rows += [({"step": k} if chain else {}) | measure(setting, cases, seconds) for setting in chosen]
     result = run.result(rows)
-    save(result, output, plot)
-    show(result)
+    finish(result, output, plot)
 
 
 if __name__ == "__main__":
