@@ -4,9 +4,11 @@
     python -m bench.channel --chain [--model cifar10] -o FILE    # the channels of a real picture's chain
 
 All schemes get the same deltas, and all bits that a decoder needs are counted, of whole messages whose end is known;
-both sides know the KL of a channel, as the codec's tables tell it. A row has --draws draws or as many as --seconds
-allow, two at least. Tables of labels and candidates are made before the clock starts. What the columns mean:
-channels/measure.py; with --chain they are sums over steps, bits and seconds, and means weighted by KL.
+both sides know the KL of a channel, as the codec's tables tell it. An efficiency of 1 is the limit of true samples; a
+best path or candidate is none, and its limit at r = 0 is D (2^(2S/D) - 1) / (2 ln2 S), which is shown too. A row has
+--draws draws or as many as --seconds allow, two at least. Tables of labels and candidates are made before the clock
+starts. What the columns mean: channels/measure.py; with --chain they are sums over steps, bits and seconds, and means
+weighted by KL.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from codec.diagrams import OURS, Axis, Diagram, Series
 
 from .channels.cases import directions, walk
 from .channels.compare import at_equal_bits, in_equal_time
-from .channels.measure import measure, settings
+from .channels.measure import limit, measure, settings
 from .channels.pfr import LIMIT
 from .command import COUNT, POSITIVE, command, listed
 from .method import small_picture
@@ -74,7 +76,7 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     ]
     tables = [
         Table("channel", columns, lines),
-        by_kl("efficiency", rows, "efficiency", ".3f"),
+        with_limits(by_kl("efficiency", rows, "efficiency", ".3f"), rows),
         by_kl("seconds to encode", rows, "encode_seconds", ".2g"),
     ]
     for other in ("best-of-n", "pfr"):
@@ -89,6 +91,22 @@ def by_kl(name: str, rows: list[dict], key: str, how: str) -> Table:
     found = {(named(r["scheme"], r["parameters"]), round(r["kl"])): f"{r[key]:{how}}" for r in rows}
     for scheme in dict.fromkeys(scheme for scheme, _ in found):
         table.rows.append([scheme, *(found.get((scheme, kl), "") for kl in kls)])
+    return table
+
+
+def limits(rows: list[dict]) -> list[tuple[float, float]]:
+    """(KL, the limit of a best path with a bit for each of KL), by rising KL; none for the channels of a chain."""
+    if any("step" in r for r in rows):
+        return []
+    return [(kl, limit(dims, kl)) for dims, kl in sorted({(r["dims"], round(r["kl"])) for r in rows})]
+
+
+def with_limits(table: Table, rows: list[dict]) -> Table:
+    """Efficiencies, and what they can be."""
+    found = limits(rows)
+    if found:
+        table.rows.append(["limit of samples", *["1"] * len(found)])
+        table.rows.append(["limit of a best path", *(f"{e:.3f}" for _, e in found)])
     return table
 
 
@@ -125,7 +143,10 @@ def over_kl(rows: list[dict]) -> Diagram:
         name = f"{OURS}, " * (r["scheme"] == "trellis") + named(r["scheme"], r["parameters"])
         found.setdefault(name, []).append((r["kl"], r["efficiency"]))
     series = [Series(name, *map(list, zip(*sorted(points))), "files") for name, points in found.items()]
-    return Diagram("channel simulation", Axis("KL, bits", "log"), Axis("efficiency", range=(0, 1)), series)
+    if found := limits(rows):
+        series.append(Series("limit of a best path", *map(list, zip(*found)), "ideal"))
+        series.append(Series("limit of samples", [found[0][0], found[-1][0]], [1.0, 1.0], "ideal"))
+    return Diagram("channel simulation", Axis("KL, bits", "log"), Axis("efficiency", range=(0, 1.2)), series)
 
 
 @command()
