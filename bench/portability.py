@@ -27,6 +27,7 @@ from codec.api import psnr
 from codec.diagrams import Diagram
 from ddpm.model import load_model
 
+from .command import command
 from .judge import mse
 from .machines import INSTRUCTIONS, THREADS
 from .pick import alike, draw
@@ -119,7 +120,7 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     return [], [Table(name, ["written (down), read (across)", *machines], lines)]
 
 
-@click.command()
+@command()
 @click.argument("data", required=False)
 @click.option("--tile", type=int)
 @click.option("--images", default=40, show_default=True)
