@@ -11,6 +11,7 @@ from itertools import count
 import click
 import numpy as np
 
+from ddpm.pictures import tell
 from ddpm.presets import PRESETS
 
 from .alpha import split
@@ -122,13 +123,12 @@ def encode(
         raise CodecError("say exactly one of --rate, --bytes, --psnr, --steps and --lossless")
     if ideal and (lossless or output is not None):
         raise CodecError("--channel ideal writes no file; go without -o and --lossless")
-    from ddpm.data import SUFFIXES
     from ddpm.distributed import join
 
     from .api import Codec, pick_device, usual_model
 
     workers = join(pick_device(device))
-    images = with_folders(images, SUFFIXES, "pictures")
+    images = with_folders(images, say=tell)
     outputs = dict.fromkeys(images, "") if ideal else name_outputs(images, output, SUFFIX, force)
     workers.wait()  # before anyone writes what another would find to exist
     report = Reporter(quiet, as_json, "-" in outputs.values(), workers)
@@ -230,7 +230,7 @@ def decode(files, output, rate, max_size, recon, model, device, max_pixels, forc
     from .api import codec_for, pick_device
 
     device = pick_device(device)
-    files = with_folders(files, {SUFFIX}, f"{SUFFIX} files")
+    files = with_folders(files, SUFFIX)
     outputs = name_outputs(files, output, ".png", force)
     report = Reporter(quiet, as_json, "-" in outputs.values())
     if as_json and "-" in outputs.values():
@@ -481,7 +481,7 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except CodecError as e:
-        fail(str(e))
+        fail(*e.lines)
     except click.exceptions.Abort:
         sys.exit(130)
     except getattr(click.exceptions, "NoArgsIsHelpError", ()) as e:
@@ -501,6 +501,7 @@ def main() -> None:
         fail("not enough memory for this picture")
 
 
-def fail(text: str) -> None:
-    print("error: " + " ".join(text.split()), file=sys.stderr)
+def fail(*lines: str) -> None:
+    for text in lines:
+        print("error: " + " ".join(text.split()), file=sys.stderr)
     sys.exit(2)
