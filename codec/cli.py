@@ -11,6 +11,7 @@ from itertools import count
 import click
 import numpy as np
 
+from ddpm.pictures import tell
 from ddpm.presets import PRESETS
 
 from .alpha import split
@@ -128,11 +129,9 @@ def encode(
         raise CodecError("say at most one of --quality, --rate, --bytes, --psnr, --steps and --lossless")
     if ideal and (lossless or output is not None):
         raise CodecError("--channel ideal writes no file; go without -o and --lossless")
-    from ddpm.data import SUFFIXES
-
     if not ideal:
         images, output = output_among(images, output, {SUFFIX})
-    images = with_folders(images, SUFFIXES, "pictures")
+    images = with_folders(images, say=tell)
     outputs = dict.fromkeys(images, "") if ideal else name_outputs(images, output, SUFFIX, force)
     if as_json and "-" in outputs.values():
         raise CodecError("--json and a file cannot both go to standard output")
@@ -246,7 +245,7 @@ def decode(files, output, rate, max_size, recon, model, device, max_pixels, forc
     IN.ddpm OUT.png is decode IN.ddpm -o OUT.png: of two names the second is the output if it ends so.
     """
     files, output = output_among(files, output, FORMATS)
-    files = with_folders(files, {SUFFIX}, f"{SUFFIX} files")
+    files = with_folders(files, SUFFIX)
     outputs = name_outputs(files, output, ".png", force)
     report = Reporter(quiet, as_json, "-" in outputs.values())
     if as_json and "-" in outputs.values():
@@ -582,7 +581,7 @@ def run() -> None:
     try:
         cli.main(standalone_mode=False)
     except CodecError as e:
-        fail(str(e))
+        fail(*e.lines)
     except click.exceptions.Abort:
         sys.exit(130)
     except getattr(click.exceptions, "NoArgsIsHelpError", ()) as e:
@@ -600,6 +599,7 @@ def run() -> None:
         fail("not enough memory for this picture")
 
 
-def fail(text: str) -> None:
-    print("error: " + " ".join(text.split()), file=sys.stderr)
+def fail(*lines: str) -> None:
+    for text in lines:
+        print("error: " + " ".join(text.split()), file=sys.stderr)
     sys.exit(2)

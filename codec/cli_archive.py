@@ -148,12 +148,13 @@ def verify_command(file, name, device, max_pixels, quiet, as_json):
 
 def read_source(source: Path, tile: int | None, drop_alpha: bool, max_pixels: int) -> list[tuple[str, np.ndarray]]:
     """(name in the archive, picture) of one argument; below a folder names keep their path, the suffix is .png."""
-    from ddpm.data import SUFFIXES, load_images
+    from ddpm.data import load_images
+    from ddpm.pictures import picture_files, suffixes, tell
 
     if not source.exists():
         raise CodecError(f"{source}: No such file or directory")
     official = source.is_dir() and any(source.rglob("data_batch_*"))
-    if tile or official or (source.is_file() and source.suffix.lower() not in SUFFIXES):
+    if tile or official or (source.is_file() and source.suffix.lower() not in suffixes()):
         try:
             many = load_images(source, tile)
         except (OSError, ValueError) as e:
@@ -162,7 +163,7 @@ def read_source(source: Path, tile: int | None, drop_alpha: bool, max_pixels: in
         stem = source.resolve().stem
         return [(f"{stem}/{i:05d}.png", np.ascontiguousarray(array)) for i, array in enumerate(many)]
     base = source if source.is_dir() else source.parent
-    files = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES) if source.is_dir() else [source]
+    files = picture_files(source, tell) if source.is_dir() else [source]
     if not files:
         raise CodecError(f"no images in {source}")
     return [

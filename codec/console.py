@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import click
 from tqdm import tqdm
 
+from ddpm.pictures import picture_files
+
 from .cli_types import Device, Model
 from .errors import CodecError
 from .formats import FORMATS, format_of
@@ -193,8 +195,8 @@ def workers_on(device: str) -> Workers:
     return join(device)
 
 
-def with_folders(names: tuple[str, ...], suffixes: Iterable[str], what: str) -> tuple[str, ...]:
-    """The names, a folder replaced by the files of these suffixes that lie in it, in name order."""
+def with_folders(names: tuple[str, ...], suffix: str | None = None, say=None) -> tuple[str, ...]:
+    """The names, a folder replaced by its files of a suffix, or its pictures, in name order; see ``picture_files``."""
     out: list[str] = []
     for name in names:
         if not name:
@@ -202,9 +204,15 @@ def with_folders(names: tuple[str, ...], suffixes: Iterable[str], what: str) -> 
         if name == "-" or not os.path.isdir(name):
             out.append(name)
             continue
-        files = sorted(str(p) for p in Path(name).iterdir() if p.suffix.lower() in suffixes)
+        try:
+            if suffix is None:
+                files = [str(p) for p in picture_files(name, say, deep=False)]
+            else:
+                files = sorted(str(p) for p in Path(name).iterdir() if p.suffix.lower() == suffix)
+        except OSError as e:
+            raise CodecError(f"{name}: {e.strerror or e}") from None
         if not files:
-            raise CodecError(f"{name}: no {what} in this folder")
+            raise CodecError(f"{name}: no {f'{suffix} files' if suffix else 'pictures'} in this folder")
         out += files
     return tuple(out)
 

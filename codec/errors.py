@@ -1,8 +1,8 @@
-"""The package's one family of errors: a mistake of the user's or of a file, told in one line."""
+"""The package's one family of errors, which ``ddpm`` shares: a mistake of the user's or of a file, told in one line."""
 
+from ddpm.errors import CodecError
 
-class CodecError(Exception):
-    """Something is wrong with the input; the message is one line fit for a user."""
+__all__ = ["CodecError", "DamagedFile", "NotOurFile", "UnknownModel"]
 
 
 class NotOurFile(CodecError):

@@ -53,11 +53,11 @@ def probe(model: DDPM, plan: Plan, levels: torch.Tensor, grey: bool, bf16=False)
         noise = torch.randn(parts.shape[1:], generator=generator).to(parts.device)
         z = step.alpha_t * parts + step.sigma_t * noise
         # Pictures are looked at alone, the tiles of one together.
-        seen = [denoise(model, level, step.gamma_t, of_one, bf16)[1:] for of_one in z] if z.shape[1] > 1 else None
-        x_hat, m = map(torch.stack, zip(*seen)) if seen else denoise(Alone(model), level, step.gamma_t, z[:, 0], bf16)[1:]
+        network, looks = (Alone(model), [z[:, 0]]) if parts.shape[1] == 1 else (model, z)
+        x_hats, ms = (torch.cat(v) for v in zip(*(denoise(network, level, step.gamma_t, v, bf16)[1:] for v in looks)))
         kl = [
             kl_nats(basis.coordinates(step.delta(x, x_hat)) ** 2, basis.extra_variance(level, step, m)).double().mean()
-            for x, x_hat, m in zip(parts, x_hat.view_as(parts), m.view_as(parts))
+            for x, x_hat, m in zip(parts, x_hats.view_as(parts), ms.view_as(parts))
         ]
         kl = torch.stack(kl).cpu().numpy() / LN2 * plan.dims
         ratio.append(np.maximum(kl, 1e-6) / mean_bits[k])

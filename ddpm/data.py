@@ -3,61 +3,92 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+
+from .errors import BadPictures, PictureError
+from .pictures import load_picture, picture_files, suffixes, tell
 
 if TYPE_CHECKING:
     import torch
 
-SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff", ".gif"}
+
+MAX_PIXELS = 1 << 27  # per picture: contact sheets are large
 
 
-def load_images(source: str | Path, tile: int | None = None, exclude=()) -> list[np.ndarray]:
-    """All pictures of ``source`` as (H, W, 3) uint8 arrays.
+def load_images(
+    source: str | Path | Sequence[str | Path], tile: int | None = None, exclude=(), *, skip_bad=False, say=None
+) -> list[np.ndarray]:
+    """All pictures of ``source`` as (H, W, 3) uint8 arrays, read by the rules of pictures.py; grey ones as RGB.
 
     ``source`` is an image, a folder of images (searched deeply, in name order), a CIFAR-10 file or a folder of them
-    (``data_batch_*``: python pickles or ``.bin``), or a glob pattern. ``tile``: each image is a contact sheet, cut
-    row by row into squares of that side. ``exclude``: file names to leave out. FileNotFoundError if nothing is there,
-    ValueError for a file of another kind.
+    (``data_batch_*``: python pickles or ``.bin``), a glob pattern, or several of these. ``tile``: each image is a
+    contact sheet, cut row by row into squares of that side. ``exclude``: file names to leave out. CodecError if nothing
+    is there, or that names all files that are wrong; with ``skip_bad`` they are left out. ``say`` gets a line for each
+    of those, for what is odd about others, and for files that are no pictures; by default it writes to stderr.
     """
-    source = Path(source).expanduser()
-    if any(ch in str(source) for ch in "*?["):
-        base = Path(source.anchor or ".")
-        files = sorted(base.glob(str(source.relative_to(source.anchor) if source.anchor else source)))
-    elif source.is_dir():
-        cifar = sorted(p for p in source.rglob("data_batch_*") if p.is_file())
-        files = cifar or sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES)
-    elif source.exists():
-        files = [source]
-    else:
-        raise FileNotFoundError(f"{source}: No such file or directory")
-    images = [image for f in files if f.name not in set(exclude) for image in _load_file(f, tile)]
+    say = tell if say is None else say
+    sources = [source] if isinstance(source, (str, Path)) else source
+    images, bad = [], []
+    for source in sources:
+        try:
+            files = [f for f in _files(Path(source).expanduser(), say) if f.name not in set(exclude)]
+        except PictureError as e:
+            bad.append(str(e))
+            continue
+        if not files:
+            bad.append(f"no images in {source}")
+        for file in files:
+            try:
+                images += _load_file(file, tile, say)
+            except PictureError as e:
+                bad.append(str(e))
+    if bad and (not skip_bad or not images):
+        raise BadPictures(bad) if len(bad) > 1 else PictureError(bad[0])
+    for line in bad:
+        say(f"left out: {line}")
     if not images:
-        raise FileNotFoundError(f"no images in {source}")
+        raise PictureError(f"no images in {', '.join(map(str, sources))}")
     return images
 
 
-def _load_file(path: Path, tile: int | None):
-    if path.suffix.lower() in SUFFIXES:
-        try:
-            image = np.asarray(Image.open(path).convert("RGB"))
-        except UnidentifiedImageError:
-            raise ValueError(f"{path}: not an image") from None
-        except (OSError, SyntaxError, Image.DecompressionBombError) as e:
-            if isinstance(e, OSError) and e.filename:
-                raise
-            raise ValueError(f"{path}: {e}") from None
-        return [image] if tile is None else list(cut_sheet(image, tile))
+def _files(source: Path, say) -> list[Path]:
+    try:
+        if any(ch in str(source) for ch in "*?[") and not source.exists():
+            base, pattern = Path(source.anchor or "."), str(source.relative_to(source.anchor or "."))
+            return sorted(p for p in base.glob(pattern) if p.is_file())
+        if not source.is_dir():
+            source.stat()
+            return [source]
+        if cifar := sorted(p for p in source.rglob("data_batch_*") if p.is_file()):
+            return cifar
+        return picture_files(source, say)
+    except OSError as e:
+        raise PictureError(f"{source}: {e.strerror or e}") from None
+
+
+def _load_file(path: Path, tile: int | None, say) -> list[np.ndarray]:
+    try:
+        with path.open("rb") as file:
+            pickled = file.read(1) == b"\x80"
+    except OSError as e:
+        raise PictureError(f"{path}: {e.strerror or e}") from None
     if path.suffix == ".bin":
         raw = np.fromfile(path, np.uint8)
         if raw.size % 3073:
-            raise ValueError(f"{path}: not a CIFAR-10 binary file")
+            raise PictureError(f"{path}: not a CIFAR-10 binary file")
         planes = raw.reshape(-1, 3073)[:, 1:]
-    else:
+    elif pickled and path.suffix.lower() not in suffixes():
         planes = _unpickled(path)
+    else:
+        picture = load_picture(path, max_pixels=MAX_PIXELS)
+        for line in picture.warnings:
+            say(line)
+        image = picture.array if picture.array.ndim == 3 else np.repeat(picture.array[..., None], 3, 2)
+        return [image] if tile is None else list(cut_sheet(image, tile))
     return list(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
 
 
@@ -65,12 +96,10 @@ def _unpickled(path: Path) -> np.ndarray:
     try:
         with path.open("rb") as file:
             planes = _CifarUnpickler(file, encoding="bytes").load()[b"data"]
-    except OSError:
-        raise
     except Exception as e:
-        raise ValueError(f"{path}: neither a picture nor a CIFAR-10 file: {e}") from None
+        raise PictureError(f"{path}: neither a picture nor a CIFAR-10 file: {' '.join(str(e).split())}") from None
     if not (isinstance(planes, np.ndarray) and planes.dtype == np.uint8 and planes.shape[1:] == (3072,)):
-        raise ValueError(f"{path}: not a CIFAR-10 file")
+        raise PictureError(f"{path}: not a CIFAR-10 file")
     return planes
 
 
