@@ -37,6 +37,7 @@ from .randomness import Scramble, filling, scramble
 
 SHARP = -5.0  # gamma, at its own size, from which a small picture is good enough to be shown
 CHUNK = 1 << 20  # coordinates; arithmetic that takes many times its room is done on so many at once
+RECONSTRUCTIONS = "mean", "flow", "sample"
 CHROMA = 1 << 32  # streams of shared noise beside those of the steps
 
 
@@ -216,7 +217,7 @@ def kl_bits(delta: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
 def squared_error(shown: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
     """Sum of (n,) squared differences of uint8 tensors, int64: exact, in whatever order they are added."""
     errors = (shown.flatten().split(CHUNK), picture.flatten().split(CHUNK))
-    return sum(a.int().sub_(b).square_().sum() for a, b in zip(*errors))
+    return sum(a.int().sub_(b.int()).square_().sum() for a, b in zip(*errors))
 
 
 @torch.inference_mode()
@@ -228,13 +229,13 @@ def encode(
     grey=False,
     seed=0,
     channel="trellis",
-    mse: float | None = None,
+    mse: Sequence[float | None] | None = None,
     bf16=False,
     progress=None,
 ) -> list[Stream]:
     """Send B images, ``levels`` (B, 3, H, W) uint8, image i with the bits that ``spending[i]`` gives each step.
 
-    With ``mse`` (squared grey levels) an image ends as soon as its ``mean`` picture is so close.
+    Where ``mse`` has a number (squared grey levels) an image ends as soon as its ``mean`` picture is so close.
 
     channel "ideal" draws z_s from q itself (nothing decodable is made): the limit that the trellis is measured by.
     """
@@ -242,14 +243,15 @@ def encode(
     chain = Chain(model, plan, levels.shape[2:], len(levels), grey, seed, bf16)
     streams = [Stream() for _ in levels]
     active = list(range(len(levels)))
-    satisfied = [plan.steps] * len(levels)  # where an image is as close as ``mse`` asks
+    wanted = mse or [None] * len(levels)
+    satisfied = [plan.steps] * len(levels)  # where an image is as close as is asked
     generator = torch.Generator().manual_seed(seed)
 
     def look(x_hat):
-        errors = [squared_error(to_levels(chain.picture(x_hat[j : j + 1])[0]), levels[i]) for j, i in enumerate(active)]
+        errors = [squared_error(to_levels(chain.picture(x[None])[0]), levels[i]) for i, x in zip(active, x_hat)]
         for i, error in zip(active, torch.stack(errors).tolist()):
             streams[i].mse.append(error / levels[i].numel())
-            if mse is not None and streams[i].mse[-1] <= mse:
+            if wanted[i] is not None and streams[i].mse[-1] <= wanted[i]:
                 satisfied[i] = chain.k
 
     def ended(i):
@@ -264,7 +266,13 @@ def encode(
                     streams[i].z = z
                 break
             p = chain.predict()
-            look(p.x_hat if mse is None and not any(map(ended, active)) else chain.mean(p.x_hat))
+            shown = [wanted[i] is not None or ended(i) for i in active]
+            if any(shown):
+                mean = chain.mean(p.x_hat)
+                look([of_mean if as_mean else x_hat for as_mean, of_mean, x_hat in zip(shown, mean, p.x_hat)])
+                del mean
+            else:
+                look(p.x_hat)
             rest = [j for j, i in enumerate(active) if not ended(i)]
             if not rest:
                 break
@@ -390,7 +398,7 @@ def reconstruct(chain: Chain, recon: str, seed=0) -> torch.Tensor:
     The last two run over the plan's remaining levels; ``sample`` takes its noise from ``seed``. A grey image is drawn
     as a colour one: what of its colours was never coded is the model's to choose, and not shown.
     """
-    if recon not in ("mean", "flow", "sample"):
+    if recon not in RECONSTRUCTIONS:
         raise ValueError(f"unknown reconstruction {recon!r}")
     basis = basis_for(chain.model.coding, chain.size, False)
     if recon != "mean":

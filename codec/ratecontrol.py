@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 
 import numpy as np
 import torch
@@ -154,9 +155,11 @@ class Controlled:
 
     SLACK = 2
 
-    def __init__(self, plan: Plan, profile: Profile, steps: int, cost: np.ndarray, budget: float, surplus: float):
+    def __init__(
+        self, plan: Plan, profile: Profile, steps: int, cost: np.ndarray, budget: float, surplus: float, slack=SLACK
+    ):
         self.plan, self.profile, self.corrections = plan, profile, b""
-        self.steps, self.most = steps, min(steps + self.SLACK, plan.steps)
+        self.steps, self.most = steps, min(steps + slack, plan.steps)
         self.expected, self.budget, self.surplus = np.diff(cost), budget, surplus
         self.spent, self.seen = 0, np.zeros(2)
         long = [k for k in range(self.most) if plan.is_long(k, profile)]
@@ -217,3 +220,18 @@ def spending_for(
         profile, steps = choose(plan, cost, max(0, budget - side))
         needed = side_bits(plan, profile, steps)
     return Fixed(plan, profile, steps)
+
+
+def ends_for(plan: Plan, cost: np.ndarray, budget: float, surplus: float) -> list[int]:
+    """Numbers of steps with which so few bits may go furthest, if every step says its own."""
+    if not plan.free:
+        return []
+    needed = [surplus * cost[n] + side_bits(plan, FREE, n) for n in range(1, plan.steps + 1)]
+    middle = bisect_right(needed, budget)
+    return sorted({n for n in (1, middle - 1, middle, middle + 1) if 1 <= n <= plan.steps})
+
+
+def ending_at(plan: Plan, cost: np.ndarray, budget: float, surplus: float, steps: int) -> Controlled:
+    """Who spends ``budget`` bits on exactly so many steps, each of which says its own."""
+    payload = max(0, budget - side_bits(plan, FREE, steps))
+    return Controlled(plan, FREE, steps, cost, payload, surplus, slack=0)
