@@ -33,9 +33,11 @@ class Alone:
         if z.device.type != "cpu":
             return self.model(z, gamma, *bf16)
 
-        @torch.inference_mode()
+        mode = torch.inference_mode if torch.is_inference_mode_enabled() else torch.no_grad  # threads have their own
+
         def look(z, gamma):
-            return self.model(z, gamma, *bf16)
+            with mode():
+                return self.model(z, gamma, *bf16)
 
         one_each = zip(z.split(1), gamma.split(1))
         if z.shape[2] * z.shape[3] > SMALL:

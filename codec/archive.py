@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import alpha
+from . import alpha, stored
 from .contents import MAX_STEPS, Contents, check_names, contents, is_closed, seal
 from .errors import CodecError, DamagedFile, UnknownModel
 from .patches import CODE, Kind, batches, check_count, cuts, kinds, largest, layout, patch
@@ -57,11 +57,20 @@ def create(
     sizes, grey = [array.shape[:2] for array in arrays], [array.ndim == 2 for array in arrays]
     check_count(sizes)
     found, chains, threads = kinds(sizes, grey, steps), chains_of(model, steps), torch.get_num_threads()
+    gaussians, parts = gaussians_for(model, steps), {}
     with arithmetic(threads):
-        stack, plan = _push(arrays, found, chains, Stack(gaussians_for(model, steps)), model, progress)
-        check = numerics(chains, stack, batches(found, plan))
+        while True:
+            stack = Stack(gaussians)
+            for part in parts.values():
+                stack.push_bytes(part)
+            stack, plan, costs = _push(arrays, found, chains, stack, model, parts, progress)
+            dear = _shorter([array for _, array in pictures], costs, parts)
+            if not dear:
+                break
+            parts |= dear
+        check = numerics(chains, stack, batches(found, plan, parts))
     made_on = f"torch {torch.__version__}, {model.device.type}, {torch.backends.cpu.get_cpu_capability()}"
-    transparency = {i: alpha.pack(a) for i, a in enumerate(clear) if a is not None}
+    transparency = {i: alpha.pack(a) for i, a in enumerate(clear) if a is not None and i not in parts}
     crcs, words = [crc(array) for _, array in pictures], stack.words()
     c = Contents(
         model.name,
@@ -77,16 +86,27 @@ def create(
         crcs,
         plan,
         len(words),
+        {i: (len(part), stored.colour_of(arrays[i])) for i, part in parts.items()},
     )
     return seal(c, words)
 
 
-def _push(arrays, found, chains, stack: Stack, model, progress) -> tuple[Stack, list[int]]:
-    """The stack with all patches on it, and the plan of batches."""
+def _shorter(pictures, costs: np.ndarray, parts: dict[int, bytes]) -> dict[int, bytes]:
+    """Pictures that take fewer bits as they are than they have cost: by number."""
+    found = {}
+    for i, (array, cost) in enumerate(zip(pictures, costs)):
+        if i not in parts and 8 * stored.about(array) < 1.5 * cost and 8 * len(part := stored.pack(array)) < cost:
+            found[i] = part
+    return found
+
+
+def _push(arrays, found, chains, stack: Stack, model, kept, progress) -> tuple[Stack, list[int], np.ndarray]:
+    """The stack with all patches on it, the plan of batches, and what each picture costs, in bits."""
     from .bitsback import Dry
 
+    costs = np.zeros(len(arrays))
     plan, depth = [], math.inf  # bits borrowed at most, of each dimension
-    for kind, where in layout(found):
+    for kind, where in layout(found, kept):
         chain, at, dims = chains(kind), 0, math.prod(kind)
         while at < len(where):
             affordable = max(1, int(0.98 * stack.bits / (depth * dims)))
@@ -95,7 +115,7 @@ def _push(arrays, found, chains, stack: Stack, model, progress) -> tuple[Stack, 
                 trial = stack.copy()
                 x = np.stack([patch(arrays[i], top, left, kind) for i, top, left in where[at : at + n]])
                 try:
-                    chain.push(trial, x.transpose(0, 3, 1, 2), progress)
+                    bits = chain.push(trial, x.transpose(0, 3, 1, 2), progress)
                     break
                 except Dry:
                     n //= 2
@@ -105,12 +125,14 @@ def _push(arrays, found, chains, stack: Stack, model, progress) -> tuple[Stack, 
             else:
                 file = store(x[0], model)
                 stack.push_bytes(file)
+                bits = np.array([8.0 * len(file)])
                 entry, n = -len(file), 1
                 if progress:
                     progress(chain.looks)
+            np.add.at(costs, where[at : at + n, 0], bits)
             plan.append(entry)
             at += n
-    return stack, plan
+    return stack, plan, costs
 
 
 def extract(data: bytes, model: DDPM, *, max_pixels=MAX_PIXELS, progress=None) -> Iterator[tuple[str, np.ndarray]]:
@@ -136,7 +158,7 @@ def extract(data: bytes, model: DDPM, *, max_pixels=MAX_PIXELS, progress=None) -
     chains = chains_of(model, c.steps)
     stack = Stack(gaussians_for(model, c.steps), np.frombuffer(data, "<u4", c.count, c.start))
     with arithmetic(c.threads):
-        if numerics(chains, stack, batches(c.kinds, c.plan)) != c.numerics:
+        if numerics(chains, stack, c.batches) != c.numerics:
             raise CodecError(
                 f"the network's answers here are not the encoder's (made on {c.made_on}, {c.threads} threads): "
                 "the archive can only be read where they are equal to the last bit"
@@ -147,7 +169,7 @@ def extract(data: bytes, model: DDPM, *, max_pixels=MAX_PIXELS, progress=None) -
 def _pop(c: Contents, stack: Stack, chains, model, progress):
     started = {}
     missing = [(len(cuts(h)) - 1) * (len(cuts(w)) - 1) for h, w in c.sizes]
-    for entry, (h, w, channels), where in reversed(batches(c.kinds, c.plan)):
+    for entry, (h, w, channels), where in reversed(c.batches):
         chain = chains((h, w, channels))
         with arithmetic(c.threads):
             if entry < 0:
@@ -165,11 +187,18 @@ def _pop(c: Contents, stack: Stack, chains, model, progress):
                 array = np.ascontiguousarray(array[..., 0]) if c.grey[i] else array
                 if i in c.alpha:
                     array = alpha.joined(array, alpha.unpack(c.alpha[i], c.sizes[i]))
-                if crc(array) != c.crcs[i]:
-                    raise DamagedFile(f"{c.names[i]} does not come out as it went in (checksum); the rest is lost")
-                yield c.names[i], array
+                yield c.names[i], checked(c, i, array)
+    for i, (count, colour) in reversed(c.kept.items()):
+        yield c.names[i], checked(c, i, stored.unpack(stack.pop_bytes(count), colour, c.sizes[i]))
     if not stack.coder.is_empty():
         raise DamagedFile("words are left over when all pictures are out")
+
+
+def checked(c: Contents, i: int, array: np.ndarray) -> np.ndarray:
+    """Picture i, if it is the one that went in."""
+    if crc(array) != c.crcs[i]:
+        raise DamagedFile(f"{c.names[i]} does not come out as it went in (checksum); the rest is lost")
+    return array
 
 
 def chains_of(model: DDPM, steps: int) -> Callable[[Kind], BitsBack]:

@@ -16,10 +16,13 @@ import numpy as np
 import torch
 from constriction import stream
 
+from ddpm.likelihood import LN2
+
 from .context import Sight
 from .entropy import HALF, Uniform, integers, joined, parts
 from .errors import CodecError, DamagedFile
 from .gaussians import FINENESS, Gaussians
+from .likelihood import pixel_nats
 from .walks import Walk
 
 TAIL = 1 << 20  # grid points beyond, sent plainly
@@ -111,11 +114,13 @@ class Stack:
             words[-2 - count : -2] ^= noise.astype(np.uint32)
             self.coder = stream.stack.AnsCoder(words)
 
-    def push_pixels(self, x: np.ndarray, sight: Sight) -> None:
-        """x (n,) levels 0 to 255, of which nothing is known yet but what ``sight`` believes."""
-        for group in reversed(sight.foreseen(x)):
+    def push_pixels(self, x: np.ndarray, sight: Sight) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """x (n,) levels 0 to 255, of which nothing is known yet but what ``sight`` believes; see ``Sight.foreseen``."""
+        groups = sight.foreseen(x)
+        for group in reversed(groups):
             for symbols, model in reversed(list(parts(*map(np.ravel, group)))):
                 self.coder.encode_reverse(symbols, model)
+        return groups
 
     def pop_pixels(self, sight: Sight) -> np.ndarray:
         """(n,) uint8."""
@@ -128,6 +133,11 @@ class Stack:
 
     def pop_bytes(self, count: int) -> bytes:
         return self.coder.decode(Uniform(256), count).astype(np.uint8).tobytes()
+
+
+def bits_of(k: np.ndarray, mean: np.ndarray, std: np.ndarray | float) -> np.ndarray:
+    """-log2 of the mass of bins k (n,) under Gaussians, which on so fine a grid is their density."""
+    return ((k - mean) / std) ** 2 / (2 * LN2) + np.log2(std * math.sqrt(2 * math.pi))
 
 
 class BitsBack:
@@ -146,19 +156,34 @@ class BitsBack:
         return len(self.steps) + 1
 
     @torch.inference_mode()
-    def push(self, stack: Stack, x: np.ndarray, progress=None) -> None:
-        """A batch of pictures, uint8 (B, C, H, W). Dry if the stack holds too little; it is then spoilt."""
-        levels, shape = x.ravel(), x.shape
-        k = stack.borrow(*self._first(x))
-        stack.push_pixels(levels, self._pixels(k, shape))
+    def push(self, stack: Stack, x: np.ndarray, progress=None) -> np.ndarray:
+        """A batch of pictures, uint8 (B, C, H, W). Dry if the stack holds too little; it is then spoilt.
+
+        What each of them costs, (B,) bits: what it pushes less what it borrows.
+        """
+        levels, shape, costs = x.ravel(), x.shape, np.zeros(len(x))
+
+        def each(bits):
+            return np.reshape(bits, (len(x), -1)).sum(1)
+
+        first = self._first(x)
+        k = stack.borrow(*first)
+        costs -= each(bits_of(k, *first))
+        groups = stack.push_pixels(levels, self._pixels(k, shape))
+        costs += sum(each(pixel_nats(*group)) for group in groups) / LN2
         for i in reversed(range(len(self.steps))):
-            k_s, k = k, stack.borrow(*self._forward(i, k))
-            stack.push(k_s, *self._reverse(i, k, shape))
+            forward = self._forward(i, k)
+            k_s, k = k, stack.borrow(*forward)
+            reverse = self._reverse(i, k, shape)
+            stack.push(k_s, *reverse)
+            costs += each(bits_of(k_s, *reverse)) - each(bits_of(k, *forward))
             if progress:
                 progress(len(x))
-        stack.push(k, *self._prior(shape))
+        prior = self._prior(shape)
+        stack.push(k, *prior)
         if progress:
             progress(len(x))
+        return costs + each(bits_of(k, *prior))
 
     @torch.inference_mode()
     def pop(self, stack: Stack, shape: tuple[int, int, int, int], progress=None) -> np.ndarray:

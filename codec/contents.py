@@ -14,14 +14,14 @@ import base64
 import json
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from .errors import CodecError, DamagedFile, NotOurFile, UnknownModel
 from .patches import CODE, Kind, batches, check_count, kinds
 
-MAGIC, VERSION = b"DDPMARC", 2
+MAGIC, VERSIONS = b"DDPMARC", (2, 3)  # those of version 3 have stored pictures
 MAX_TABLE = 1 << 27  # bytes of JSON
 MAX_STEPS, MAX_THREADS = 4096, 1024
 
@@ -43,6 +43,7 @@ class Contents:
     crcs: list[int]
     plan: list[int]  # batches in order of pushing: n patches, or -n: one patch as a file of n bytes
     count: int  # of words
+    kept: dict[int, tuple[int, bytes]] = field(default_factory=dict)  # by number: bytes of a stored picture, its colour
     start: int = 0  # byte of the first word
     file_bytes: int = 0
 
@@ -64,8 +65,13 @@ class Contents:
 
     @property
     def stored(self) -> int:
-        """Patches that are files of their own."""
-        return sum(n < 0 for n in self.plan)
+        """Pictures, and patches of others, that are stored as files of their own."""
+        return len(self.kept) + sum(n < 0 for n in self.plan)
+
+    @property
+    def batches(self) -> list[tuple[int, Kind, np.ndarray]]:
+        """See ``patches.batches``."""
+        return batches(self.kinds, self.plan, self.kept)
 
 
 def seal(c: Contents, words: np.ndarray) -> bytes:
@@ -85,11 +91,13 @@ def seal(c: Contents, words: np.ndarray) -> bytes:
         "plan": c.plan,
         "words": len(words),
     }
+    if c.kept:
+        table["kept"] = [[i, n, colour.hex()] for i, (n, colour) in c.kept.items()]
     raw = json.dumps(table, separators=(",", ":")).encode()
     if len(raw) > MAX_TABLE:
         raise CodecError("too many pictures for one archive")
     packed = zlib.compress(raw, 9)
-    data = closed(MAGIC + bytes([VERSION]) + len(packed).to_bytes(4, "little") + packed)
+    data = closed(MAGIC + bytes([VERSIONS[bool(c.kept)]]) + len(packed).to_bytes(4, "little") + packed)
     return closed(data + words.astype("<u4").tobytes())
 
 
@@ -97,8 +105,8 @@ def contents(data: bytes) -> Contents:
     """What the header says; the archive may be cut behind it. No network is needed."""
     if data[: len(MAGIC)] != MAGIC:
         raise NotOurFile("not a ddpm-codec archive")
-    if data[7:8] != bytes([VERSION]):
-        raise NotOurFile(f"an archive of another version; this program reads version {VERSION}")
+    if not data[7:8] or data[7] not in VERSIONS:
+        raise NotOurFile(f"an archive of another version; this program reads {VERSIONS[0]} to {VERSIONS[-1]}")
     end = 12 + int.from_bytes(data[8:12], "little")
     if len(data) < end + 4:
         raise DamagedFile("the archive ends inside its header; nothing can be had of it")
@@ -128,7 +136,14 @@ def contents(data: bytes) -> Contents:
         check_count(sizes)
         greys = [i in grey for i in range(len(names))]
         clear = {int(i): base64.b64decode(a, validate=True) for i, a in table["alpha"].items()}
-        batches(kinds(sizes, greys, steps), plan)
+        kept = {int(i): (int(n), bytes.fromhex(colour)) for i, n, colour in table.get("kept", [])}
+        if not all(0 <= i < len(names) and n >= 0 for i, (n, _) in kept.items()):
+            raise ValueError("a value is out of range")
+        if sum(n for n, _ in kept.values()) > 4 * count or any(
+            len(colour) != (1 if greys[i] else 3) for i, (_, colour) in kept.items()
+        ):
+            raise ValueError("stored pictures that cannot be")
+        batches(kinds(sizes, greys, steps), plan, kept)
         return Contents(
             table["model"],
             bytes.fromhex(table["fingerprint"]),
@@ -143,6 +158,7 @@ def contents(data: bytes) -> Contents:
             crcs,
             plan,
             count,
+            kept,
             end + 4,
             len(data),
         )

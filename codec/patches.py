@@ -28,10 +28,15 @@ def kinds(sizes, grey, steps: int) -> list[Kind]:
     return [(h, w, 1 if g and steps == CODE else 3) for (h, w), g in zip(sizes, grey)]
 
 
-def layout(pictures: Sequence[Kind]) -> list[tuple[Kind, np.ndarray]]:
-    """All patches by kind, small ones first: [((height, width, channels), (n, 3) of picture, top, left), ...]."""
+def layout(pictures: Sequence[Kind], stored=()) -> list[tuple[Kind, np.ndarray]]:
+    """All patches by kind, small ones first: [((height, width, channels), (n, 3) of picture, top, left), ...].
+
+    stored: numbers of pictures that are not coded.
+    """
     groups: dict[Kind, list] = {}
     for number, (height, width, channels) in enumerate(pictures):
+        if number in stored:
+            continue
         rows, columns = cuts(height), cuts(width)
         for top, bottom in pairwise(rows):
             for left, right in pairwise(columns):
@@ -40,10 +45,10 @@ def layout(pictures: Sequence[Kind]) -> list[tuple[Kind, np.ndarray]]:
     return [(kind, np.array(groups[kind], np.int32)) for kind in order]
 
 
-def batches(pictures: Sequence[Kind], plan: Sequence[int]) -> list[tuple[int, Kind, np.ndarray]]:
+def batches(pictures: Sequence[Kind], plan: Sequence[int], stored=()) -> list[tuple[int, Kind, np.ndarray]]:
     """(entry of the plan, kind, patches (n, 3)) for each entry; ValueError if it is no plan for these pictures."""
     out, entries = [], iter(plan)
-    for kind, where in layout(pictures):
+    for kind, where in layout(pictures, stored):
         at = 0
         while at < len(where):
             entry = next(entries, 0)

@@ -59,8 +59,6 @@ def test_psnr_target_is_reached_by_a_file_that_hardly_exceeds_it(codec, monkeypa
     assert before.bytes < len(file.data) <= len(first.data)
     assert file.psnr - asked < max(0.1, 0.7 * (first.psnr - asked))
     assert 10 * math.log10(255**2 / np.mean((before.array.astype(float) - PICTURE) ** 2)) < asked
-    with pytest.raises(CodecError, match="ends at"):
-        encode(codec, PICTURE, psnr=90)
 
 
 def test_the_smallest_pictures_decode_to_what_was_measured(codec):
@@ -185,8 +183,9 @@ def test_info(codec):
 def test_pil_images_and_size_mix(codec):
     image = Image.fromarray(PICTURE)
     assert encode(codec, image, bytes=100).data == encode(codec, PICTURE, bytes=100).data
-    with pytest.raises(ValueError, match="one size"):
-        codec.encode([PICTURE, PICTURE[1:]], Target(bytes=100))
+    files = codec.encode([PICTURE, PICTURE[1:], PICTURE], Target(bytes=100))
+    assert [decode(file.data).array.shape for file in files] == [(24, 20, 3), (23, 20, 3), (24, 20, 3)]
+    assert files[0].data == files[2].data == encode(codec, PICTURE, bytes=100).data
 
 
 @pytest.mark.parametrize(("shape", "most", "small"), [
@@ -203,7 +202,7 @@ def test_a_small_picture_needs_only_the_beginning(codec, shape, most, small):
     picture = np.ascontiguousarray(
         picture[: shape[0], : shape[1], : shape[2]] if len(shape) > 2 else picture[:48, :40, 0]
     )
-    [file] = codec.encode([picture], Target(lossless=True))
+    [file] = codec.encode([picture], Target(lossless=True), store=False)
     [whole], [shown] = codec.decode([file.data]), codec.decode([file.data], max_size=most)
     channels = shape[2:] and (min(shape[2], 3),)
     assert np.array_equal(whole.array, picture)
@@ -222,7 +221,7 @@ def test_a_small_picture_needs_only_the_beginning(codec, shape, most, small):
 
 
 def test_of_a_cut_file_a_small_picture_shows_what_is_there(codec):
-    [file] = codec.encode([PICTURE], Target(lossless=True))
+    [file] = codec.encode([PICTURE], Target(lossless=True), store=False)
     for n in range(inspect(file.data).side_bytes, len(file.data), 23):
         assert codec.decode([file.data[:n]], max_size=8)[0].array.shape == (8, 7, 3)
     with pytest.raises(CodecError, match="recon mean"):

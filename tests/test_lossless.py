@@ -85,11 +85,11 @@ def test_the_probabilities_are_far_from_rounding_either_way():
 def test_large_pictures_are_the_same_by_parts(codec, monkeypatch):
     """A picture that is snapped and coded a few blocks at a time has the same file, and decodes so."""
     pictures = [smooth_picture(40, 48), np.full((40, 48), 77, np.uint8)]
-    files = [codec.encode([p], Target(lossless=True))[0].data for p in pictures]
+    files = [codec.encode([p], Target(lossless=True), store=False)[0].data for p in pictures]
     for module in (entropy, lossless, snap):
         monkeypatch.setattr(module, "CHUNK", 3)
     for picture, data in zip(pictures, files):
-        assert codec.encode([picture], Target(lossless=True))[0].data == data
+        assert codec.encode([picture], Target(lossless=True), store=False)[0].data == data
         assert np.array_equal(codec.decode([data])[0].array, picture)
 
 
@@ -100,7 +100,7 @@ SHAPES = [(16, 16, 3), (16, 16), (1, 1, 3), (1, 9), (17, 5, 3), (40, 24, 3)]
 def test_the_very_pixels_come_back(codec, shape):
     picture = smooth_picture(*shape[:2])
     picture = picture if len(shape) == 3 else picture[..., 0]
-    [file] = codec.encode([picture], Target(lossless=True))
+    [file] = codec.encode([picture], Target(lossless=True), store=False)
     shown = decode(file.data)
     assert shown.complete
     assert np.array_equal(shown.array, picture)
@@ -116,7 +116,7 @@ def test_strange_pictures_too(codec, kind):
         "noise": np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8),
         "edge": np.repeat(np.uint8([0, 255]), 8 * 16 * 3).reshape(16, 16, 3),
     }[kind]
-    [file] = codec.encode([picture], Target(lossless=True))
+    [file] = codec.encode([picture], Target(lossless=True), store=False)
     shown = codec.decode([file.data])[0].array
     assert np.array_equal(np.broadcast_to(shown[..., None] if shown.ndim == 2 else shown, picture.shape), picture)
 
@@ -132,7 +132,7 @@ def clear_picture(height, width, colours=3, seed=0):
 def test_transparency_is_kept(codec, colours):
     pictures = [clear_picture(16, 20, colours, s) for s in range(2)]
     pictures.append(smooth_picture(16, 20, 9, colours))
-    files = codec.encode(pictures, Target(lossless=True))
+    files = codec.encode(pictures, Target(lossless=True), store=False)
     for picture, file, shown in zip(pictures, files, codec.decode([f.data for f in files])):
         assert np.array_equal(shown.array, picture)
         assert np.array_equal(decode(file.data).array, picture)
@@ -143,7 +143,7 @@ def test_transparency_is_kept(codec, colours):
 
 def test_a_prefix_has_the_transparency_or_not(codec):
     picture = clear_picture(16, 16)
-    [file] = codec.encode([picture], Target(lossless=True))
+    [file] = codec.encode([picture], Target(lossless=True), store=False)
     begin, end = codec.open(file.data).parts["alpha"]
     assert [inspect(file.data[:cut]).whole_bytes for cut in (begin - 3, end, -1)] == [None, None, len(file.data)]
     for cut in (begin - 3, begin, end - 1):
@@ -182,7 +182,7 @@ def test_alpha_packs(plane):
     )
 )
 def test_any_picture_comes_back(codec, picture):
-    [file] = codec.encode([picture], Target(lossless=True))
+    [file] = codec.encode([picture], Target(lossless=True), store=False)
     assert np.array_equal(canonical(decode(file.data).array), canonical(picture))
 
 
@@ -195,7 +195,7 @@ def canonical(array):
 
 def test_files_of_a_batch_decode_one_by_one(codec):
     pictures = [smooth_picture(16, 16, s) for s in range(4)]
-    files = codec.encode(pictures, Target(lossless=True))
+    files = codec.encode(pictures, Target(lossless=True), store=False)
     for picture, file in zip(pictures, files):
         assert np.array_equal(codec.decode([file.data])[0].array, picture)
     for picture, shown in zip(pictures, codec.decode([f.data for f in files])):
@@ -204,7 +204,7 @@ def test_files_of_a_batch_decode_one_by_one(codec):
 
 def test_every_prefix_is_a_coarser_picture_and_never_garbage(codec):
     picture = smooth_picture(16, 16)
-    [file] = codec.encode([picture], Target(lossless=True))
+    [file] = codec.encode([picture], Target(lossless=True), store=False)
     opened = codec.open(file.data)
     before = opened.info.side_bytes + len(opened.messages)
     best = decode(file.data[:before]).array
@@ -219,7 +219,7 @@ def test_every_prefix_is_a_coarser_picture_and_never_garbage(codec):
 
 
 def test_every_flipped_byte_is_refused(codec):
-    [file] = codec.encode([smooth_picture(8, 8)], Target(lossless=True))
+    [file] = codec.encode([smooth_picture(8, 8)], Target(lossless=True), store=False)
     for i in range(len(file.data)):
         for flip in (1, 128, 255):
             data = bytearray(file.data)
@@ -231,7 +231,7 @@ def test_every_flipped_byte_is_refused(codec):
 def test_other_arithmetic_is_found_out(codec):
     """Where z_0 is further off than the tolerance, the checksum of the pixels says so."""
     picture = smooth_picture(16, 16)
-    [file] = codec.encode([picture], Target(lossless=True))
+    [file] = codec.encode([picture], Target(lossless=True), store=False)
     opened = codec.open(file.data)
     pixels = lossless.Pixels(codec.model, (16, 16), opened.allotment.plan.gammas[-1], False, 0)
     z = torch.randn(3, 16, 16)

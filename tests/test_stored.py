@@ -1,0 +1,155 @@
+"""Lossless files of pictures that an image format has in less: they hold that, and no model is asked."""
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from codec import Codec, CodecError, Target, decode, inspect, stored
+from codec.api import Storage, codec_for
+from codec.errors import DamagedFile
+
+from .conftest import smooth_picture
+
+rng = np.random.default_rng(5)
+CHECKERS = (np.add.outer(np.arange(24), np.arange(32)) % 2 * 255).astype(np.uint8)
+PICTURES = {
+    "checkers": CHECKERS,
+    "bitmap": (rng.random((40, 50)) < 0.1).astype(np.uint8) * 255,
+    "noise": rng.integers(0, 256, (16, 20, 3), dtype=np.uint8),
+    "palette": np.array([(250, 200, 0), (20, 40, 160), (0, 0, 0)], np.uint8)[rng.integers(0, 3, (20, 30)) // 2],
+    "clear": np.dstack([np.full((12, 14, 3), (1, 2, 3), np.uint8), rng.integers(0, 2, (12, 14), dtype=np.uint8) * 255]),
+    "clear grey": np.dstack([CHECKERS, 255 - CHECKERS]),
+    "one colour": np.full((9, 7, 3), (3, 200, 7), np.uint8),
+    "one pixel": np.array([[[9, 8, 7]]], np.uint8),
+}
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return Codec("photo")
+
+
+def webp_bytes(array):
+    out = io.BytesIO()
+    Image.fromarray(array).save(out, "WEBP", lossless=True, quality=100, method=6, exact=True)
+    return len(out.getvalue())
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_lossless_is_never_larger_than_lossless_webp(photo, name):
+    picture = PICTURES[name]
+    file = photo.encode(picture, Target(lossless=True))
+    assert len(file.data) <= webp_bytes(picture) + 16
+    assert np.array_equal(decode(file.data).array, picture)
+    if name != "one pixel":
+        assert file.mode == inspect(file.data).header.mode == "stored"
+
+
+def test_photographs_are_coded(photo):
+    file = photo.encode(smooth_picture(32, 40), Target(lossless=True))
+    assert file.mode == "lossless"
+
+
+shapes = hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)
+shapes = shapes.flatmap(lambda size: st.sampled_from([size, (*size, 2), (*size, 3), (*size, 4)]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(hnp.arrays(np.uint8, shapes, elements=st.sampled_from([0, 1, 128, 255])))
+def test_what_is_packed_comes_back(array):
+    if array.ndim == 3 and array.shape[2] == 3 and (array == array[..., :1]).all():
+        array = array[..., 0]
+    if array.ndim == 3 and array.shape[2] in (2, 4) and array[..., -1].min() == 255:
+        array[0, 0, -1] = 7
+    if array.ndim == 3 and array.shape[2] == 4 and (array[..., :3] == array[..., :1]).all():
+        array = np.ascontiguousarray(array[..., [0, 3]])
+    again = stored.unpack(stored.pack(array), stored.colour_of(array), array.shape[:2])
+    assert again.dtype == np.uint8
+    assert np.array_equal(again, array)
+
+
+def test_cut_files_show_the_mean_colour_and_damaged_ones_nothing(photo):
+    picture = PICTURES["palette"]
+    data = photo.encode(picture, Target(lossless=True)).data
+    for n in range(12, len(data)):
+        shown = decode(data[:n])
+        assert not shown.complete
+        assert np.array_equal(shown.array, stored.of_colour(stored.colour_of(picture), picture.shape[:2]))
+    for at in range(len(data)):
+        for flip in (1, 128):
+            damaged = bytearray(data)
+            damaged[at] ^= flip
+            try:
+                shown = decode(bytes(damaged))
+            except CodecError:
+                continue
+            assert not shown.complete
+    assert not decode(data, rate=0.5).array.any(-1).all() or decode(data, rate=0.5).steps == 0
+    with pytest.raises(CodecError, match="longer than its content"):
+        decode(data + b"x")
+
+
+def test_the_part_is_checked_before_it_is_decoded():
+    small, large = np.zeros((3, 4, 3), np.uint8), rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    grey = PICTURES["checkers"]
+    for part, size, colour in (
+        (stored.pack(large), (3, 4), b"abc"),
+        (stored.pack(grey), grey.shape, b"abc"),
+        (stored.pack(large), (30, 40), b"a"),
+        (stored.pack(large)[:-9], (30, 40), b"abc"),
+        (b"\x2f", (1, 1), b"abc"),
+        (b"\x89PNG", (1, 1), b"abc"),
+        (b"P6 1 1 255 abc", (1, 1), b"abc"),
+    ):
+        with pytest.raises(DamagedFile):
+            stored.unpack(part, colour, size)
+    assert np.array_equal(stored.unpack(b"", b"\0\0\0", (3, 4)), small)
+
+
+def test_smaller_pictures_are_means_of_whole_pixels(photo):
+    picture = PICTURES["noise"]
+    data = photo.encode(picture, Target(lossless=True)).data
+    small = decode(data, max_size=8).array
+    assert small.shape == (6, 7, 3)
+    np.testing.assert_allclose(small[0, 0], picture[:3, :3].reshape(-1, 3).mean(0), atol=0.5)
+    np.testing.assert_allclose(small[-1, -1], picture[15:, 18:].reshape(-1, 3).mean(0), atol=0.5)
+
+
+def test_no_model_is_loaded_and_any_codec_reads_them(photo):
+    data = photo.encode(PICTURES["noise"], Target(lossless=True)).data
+    assert isinstance(codec_for(data), Storage)
+    assert inspect(data).model == "none"
+    assert np.array_equal(Codec("cifar10-5").decode(data).array, PICTURES["noise"])
+    stages = list(photo.stages(data))
+    assert [s.bytes for s in stages] == [inspect(data).header_bytes, len(data)]
+    assert np.array_equal(stages[-1].array, PICTURES["noise"])
+
+
+def test_a_huge_claim_is_refused_at_once():
+    from codec.container import Header, checksum
+    from codec.plan import MEAN
+
+    header = Header(b"", 65535, 65535, MEAN, 0, mode="stored", colour=b"abc").pack()
+    body = bytes([0, 0])
+    with pytest.raises(CodecError):
+        decode(header + body + checksum(header, body, b""))
+
+
+def test_the_command_says_so(photo, tmp_path):
+    Image.fromarray(PICTURES["bitmap"]).save(tmp_path / "a.png")
+
+    def run(*words):
+        command = [sys.executable, "-m", "codec", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    run("encode", "a.png", "-o", "a.ddpm", "--lossless")
+    assert "stored" in run("info", "a.ddpm")
+    run("decode", "a.ddpm", "-o", "b.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "b.png")), PICTURES["bitmap"])

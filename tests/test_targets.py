@@ -1,0 +1,145 @@
+"""Every target does what it says: sizes, qualities, whatever the picture and the company it is in."""
+
+import math
+
+import numpy as np
+import pytest
+
+from codec import Codec, CodecError, Target, decode, inspect
+
+from .conftest import smooth_picture
+
+H, W = 24, 32
+ROWS, COLUMNS = np.mgrid[:H, :W]
+
+
+def of_colour(*colour):
+    return np.broadcast_to(np.array(colour, np.uint8), (H, W, 3)).copy()
+
+
+ICON = np.where((((ROWS - 12) ** 2 + (COLUMNS - 16) ** 2) < 60)[..., None], [250, 200, 0], [20, 40, 160])
+SIMPLE = {
+    "white": of_colour(255, 255, 255),
+    "black": of_colour(0, 0, 0),
+    "mid-grey": of_colour(128, 128, 128),
+    "red": of_colour(255, 0, 0),
+    "gradient": np.repeat((COLUMNS * 255 // (W - 1))[..., None], 3, 2).astype(np.uint8),
+    "icon": ICON.astype(np.uint8),
+}
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return Codec("photo")
+
+
+@pytest.fixture(scope="module")
+def cifar10():
+    return Codec("cifar10")
+
+
+def shown_psnr(data, picture):
+    array = decode(data).array
+    array = array if array.ndim == 3 else np.repeat(array[..., None], 3, 2)
+    mse = np.mean((array.astype(float) - picture) ** 2)
+    return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
+
+
+@pytest.mark.parametrize("name", SIMPLE)
+def test_more_bytes_never_show_a_worse_picture(photo, name):
+    best = 0.0
+    for n_bytes in (*range(14, 30, 3), 34, 40, 52, 66, 80):
+        file = photo.encode(SIMPLE[name], Target(bytes=n_bytes))
+        assert len(file.data) <= n_bytes
+        found = shown_psnr(file.data, SIMPLE[name])
+        assert found == pytest.approx(file.psnr, abs=0.01)
+        assert found >= best - 0.5
+        best = max(best, found)
+    assert best > 20
+
+
+def test_of_one_colour_the_colour_is_the_file(photo):
+    for name in ("white", "black", "mid-grey", "red"):
+        for target in (Target(bytes=200), Target(psnr=30), Target(lossless=True), Target(bits_per_dim=0.1)):
+            file = photo.encode(SIMPLE[name], target)
+            assert len(file.data) <= 13
+            assert file.mode == inspect(file.data).header.mode == "stored"
+            assert shown_psnr(file.data, SIMPLE[name]) == math.inf
+
+
+@pytest.mark.parametrize(("decibels", "limit"), [(30, 0.97), (38, 0.97), (48.5, 0.97)])
+def test_the_smallest_file_that_reaches_a_psnr(cifar10, decibels, limit):
+    picture = smooth_picture(32, 32)
+    file = cifar10.encode(picture, Target(psnr=decibels))
+    assert shown_psnr(file.data, picture) >= decibels - 1e-3
+    for share in (limit, 0.95, 0.9):
+        assert cifar10.encode(picture, Target(bytes=int(share * len(file.data)))).psnr < decibels
+
+
+def test_a_psnr_that_only_the_pixels_reach_is_lossless(cifar10):
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    for decibels in (90, 1e6, math.inf):
+        file = cifar10.encode(picture, Target(psnr=decibels))
+        assert file.psnr == math.inf
+        assert np.array_equal(decode(file.data).array, picture)
+    assert Target(psnr=math.inf) == Target(lossless=True)
+
+
+def test_bytes_beyond_need_become_lossless(cifar10):
+    """A size in which the pixels themselves have room gives them, and no more bytes than they take."""
+    picture = smooth_picture(32, 32)
+    exact = cifar10.encode(picture, Target(lossless=True))
+    file = cifar10.encode(picture, Target(bytes=17_474))
+    assert file.data == exact.data
+    assert file.mode == exact.mode
+    closer = cifar10.encode(picture, Target(bytes=len(exact.data) - 1))
+    assert closer.mode.startswith("lossy")
+    assert len(closer.data) < len(exact.data)
+
+
+@pytest.mark.parametrize("target", [{"bits_per_dim": 0.7}, {"psnr": 33}, {"steps": 9}, {"lossless": True}])
+def test_the_same_picture_gives_the_same_file_in_any_company(cifar10, target):
+    target = Target(**target)
+    pictures = [smooth_picture(32, 32, seed=i) for i in range(3)]
+    alone = [cifar10.encode(p, target).data for p in pictures]
+    assert [f.data for f in cifar10.encode([*pictures, pictures[0]], target)] == [*alone, alone[0]]
+    assert [f.data for f in cifar10.encode(pictures[::-1], target)] == alone[::-1]
+
+
+def test_mistakes_say_what_is_wanted(photo):
+    for given in (
+        np.zeros((8, 8, 3)), np.zeros((0, 8, 3), np.uint8), np.zeros((8, 8, 5), np.uint8), [], b"abc", 7, None, [None],
+        np.zeros((8, 8, 4), np.uint8), "no/such/file.png",
+    ):  # fmt: skip
+        with pytest.raises(CodecError):
+            photo.encode(given, Target(bits_per_dim=1.0))
+    picture = smooth_picture(8, 8)
+    for target in (None, 0.1, "0.1"):
+        with pytest.raises(CodecError, match="a target is a Target"):
+            photo.encode(picture, target)
+    with pytest.raises(CodecError, match="channel"):
+        photo.encode(picture, Target(bits_per_dim=1.0), channel="perfect")
+    for wrong in ({"bits_per_dim": "much"}, {"psnr": math.nan}, {}, {"bytes": 9, "psnr": 3}, {"quality": 101}):
+        with pytest.raises(CodecError):
+            Target(**wrong)
+    for data in (7, None, "no/such/file.ddpm"):
+        with pytest.raises(CodecError):
+            decode(data)
+    with pytest.raises(CodecError, match="reconstruction"):
+        decode(photo.encode(picture, Target(bits_per_dim=1.0)).data, recon="best")
+
+
+def test_one_picture_or_many_arrays_images_or_paths(photo, tmp_path):
+    from PIL import Image
+
+    picture = smooth_picture(16, 16)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    one = photo.encode(picture, Target(bits_per_dim=1.0))
+    for given in (Image.fromarray(picture), tmp_path / "a.png", str(tmp_path / "a.png")):
+        assert photo.encode(given, Target(bits_per_dim=1.0)).data == one.data
+    several = photo.encode(iter([picture, picture[:9]]), Target(bits_per_dim=1.0))
+    assert [len(f.data) > 0 for f in several] == [True, True]
+    (tmp_path / "a.ddpm").write_bytes(one.data)
+    assert np.array_equal(decode(tmp_path / "a.ddpm").array, decode(one.data).array)
+    assert np.array_equal(photo.decode(one.data).array, photo.decode([one.data])[0].array)
+    assert inspect(tmp_path / "a.ddpm") == inspect(one.data)
