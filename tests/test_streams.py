@@ -23,8 +23,9 @@ def folder(tmp_path_factory, models):
     folder = tmp_path_factory.mktemp("streams")
     (folder / "a.png").write_bytes(png_bytes(smooth_picture(16, 24)))
     (folder / os.fsdecode(ODD)).write_bytes(png_bytes(smooth_picture(16, 24)))
-    diagram = {"title": "t", "x": {"label": "x"}, "y": {"label": "y"}, "series": [{"name": "s", "x": [1], "y": [2]}]}
-    for name in (b"m.json", b"\xff.json"):
+    for name, y in ((b"m.json", 2), (b"\xff.json", 3)):  # two series of one name, so that the file's name is drawn
+        series = [{"name": "s", "x": [1], "y": [y]}]
+        diagram = {"title": "t", "x": {"label": "x"}, "y": {"label": "y"}, "series": series}
         (folder / os.fsdecode(name)).write_text(json.dumps({"diagrams": [diagram]}))
     quick = ["encode", "a.png", "--bytes", "120", "--model", "tiny-1", "--quiet"]
     subprocess.run([sys.executable, "-c", MAIN, *quick], cwd=folder, check=True, timeout=300)
