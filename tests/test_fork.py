@@ -38,7 +38,7 @@ def test_children_encode(models, tmp_path, method):
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, script, method, "200"], env=environment, capture_output=True, text=True, timeout=400
+        [sys.executable, script, method, "300"], env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.stdout.split()[::2] == [method, "True"], done.stderr
     if method == "fork":
