@@ -287,7 +287,7 @@ def decode(files, output, rate, max_size, recon, model, device, max_pixels, forc
                 report.warn(f"{outputs[name]}: the file is lossless, JPEG is not: these are not the very pixels")
             height, width = picture.array.shape[:2]
             report.row(
-                f"{outputs[name]}: {width}x{height}, {picture.steps} steps of {info.model}",
+                f"{outputs[name]}: {width}x{height}, {counted(picture.steps, 'step')} of {info.model}",
                 file=outputs[name],
                 width=width,
                 height=height,

@@ -115,8 +115,8 @@ def kind_of(path: str | Path) -> str:
 
 
 def plain(words: str) -> str:
-    """The same for matplotlib, which would read formulas between dollars."""
-    return words.replace("$", r"\$")
+    """The same for matplotlib, which would read formulas between dollars and draws no bytes of undecodable names."""
+    return words.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
 
 
 def draw(diagrams: list[Diagram], kind: str = "png") -> bytes:

@@ -30,6 +30,8 @@ PPM, BMP = Format("PPM"), Format("BMP")
 FORMATS = {".png": PNG, ".jpg": JPEG, ".jpeg": JPEG, ".webp": WEBP, ".ppm": PPM, ".pgm": PPM, ".bmp": BMP}
 FORMATS |= {".tif": TIFF, ".tiff": TIFF}
 
+BESIDE = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
+
 
 def format_of(name: str) -> Format:
     """By the suffix, PNG without one; CodecError for a suffix of none of FORMATS."""
@@ -39,12 +41,14 @@ def format_of(name: str) -> Format:
     return FORMATS.get(suffix, PNG)
 
 
-def picture_bytes(array: np.ndarray, name: str) -> bytes:
+def picture_bytes(array: np.ndarray, name: str, **beside: bytes | None) -> bytes:
     """uint8 (H, W, 3) or (H, W), one more channel if transparent -> the content of a file of that name.
 
-    CodecError for what the format cannot hold.
+    beside: icc (a colour profile), exif and xmp, for formats that have a place for them. CodecError for what the format
+    cannot hold.
     """
     kind, suffix = format_of(name), Path(name).suffix.lower()
+    beside = {BESIDE[what]: data for what, data in beside.items() if data is not None}
     image = Image.fromarray(array)
     if "A" in image.mode and not kind.alpha:
         raise CodecError(f"{name}: the picture has transparency, which {suffix} cannot hold; .png, .webp and .tif can")
@@ -54,7 +58,7 @@ def picture_bytes(array: np.ndarray, name: str) -> bytes:
         image = image.convert("RGB")
     out = io.BytesIO()
     try:
-        image.save(out, kind.name, **kind.settings)
+        image.save(out, kind.name, **kind.settings, **beside)
     except (OSError, ValueError) as e:
         raise CodecError(f"{name}: {kind.name} does not take {image.width}x{image.height} pixels: {e}") from None
     return out.getvalue()

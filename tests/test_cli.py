@@ -26,7 +26,7 @@ def run(models, tmp_path):
             input=stdin,
             capture_output=True,
             cwd=tmp_path,
-            timeout=120,
+            timeout=600,
         )
         assert done.returncode == code, done.stderr.decode()
         assert b"Traceback" not in done.stderr

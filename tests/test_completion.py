@@ -88,7 +88,7 @@ def program(tmp_path):
 def test_the_command_answers_shells_without_torch(program, shell, words, answer):
     environment = {**os.environ, "_DDPM_CODEC_COMPLETE": f"{shell}_complete", "COMP_WORDS": words}
     environment["COMP_CWORD"] = words.split()[-1] if shell == "fish" else str(len(words.split()) - 1)
-    done = subprocess.run([program], env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([program], env=environment, capture_output=True, text=True, timeout=600)
     assert (done.stdout.strip(), done.stderr) == (answer, "")
 
 

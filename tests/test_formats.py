@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from codec.errors import CodecError
 from codec.formats import FORMATS, format_of, picture_bytes
@@ -48,3 +48,10 @@ def test_a_picture_that_is_too_wide_is_one_line():
     with pytest.raises(CodecError, match=r"x\.webp: WEBP does not take 16384x1 pixels") as caught:
         picture_bytes(np.zeros((1, 16384), np.uint8), "x.webp")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_a_colour_profile_goes_along(suffix):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    made = picture_bytes(np.zeros((4, 4, 3), np.uint8), f"x{suffix}", icc=profile, exif=None)
+    assert Image.open(io.BytesIO(made)).info["icc_profile"] == profile

@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 
 def run(folder, *arguments):
     return subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, *arguments], cwd=folder, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", WITHOUT_TORCH, *arguments], cwd=folder, capture_output=True, text=True, timeout=600
     )
 
 

@@ -23,11 +23,12 @@ def folder(tmp_path_factory, models):
     folder = tmp_path_factory.mktemp("streams")
     (folder / "a.png").write_bytes(png_bytes(smooth_picture(16, 24)))
     (folder / os.fsdecode(ODD)).write_bytes(png_bytes(smooth_picture(16, 24)))
-    diagram = {"title": "t", "x": {"label": "x"}, "y": {"label": "y"}, "series": [{"name": "s", "x": [1], "y": [2]}]}
-    for name in (b"m.json", b"\xff.json"):
+    for name, y in ((b"m.json", 2), (b"\xff.json", 3)):  # two series of one name, so that the file's name is drawn
+        series = [{"name": "s", "x": [1], "y": [y]}]
+        diagram = {"title": "t", "x": {"label": "x"}, "y": {"label": "y"}, "series": series}
         (folder / os.fsdecode(name)).write_text(json.dumps({"diagrams": [diagram]}))
     quick = ["encode", "a.png", "--bytes", "120", "--model", "tiny-1", "--quiet"]
-    subprocess.run([sys.executable, "-c", MAIN, *quick], cwd=folder, check=True, timeout=300)
+    subprocess.run([sys.executable, "-c", MAIN, *quick], cwd=folder, check=True, timeout=600)
     (folder / "cut.ddpm").write_bytes((folder / "a.ddpm").read_bytes()[:70])
     return folder
 
@@ -37,7 +38,7 @@ def shell(folder, line, environment=(), stdin=b""):
     environment = {**os.environ, **dict(environment), "python": sys.executable}
     script = line.replace("$do", f'"$python" -c "{MAIN}"')
     done = subprocess.run(
-        ["bash", "-c", script], cwd=folder, env=environment, input=stdin, capture_output=True, timeout=300
+        ["bash", "-c", script], cwd=folder, env=environment, input=stdin, capture_output=True, timeout=600
     )
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     assert b"Exception ignored" not in done.stderr, done.stderr.decode()
@@ -67,11 +68,11 @@ def test_a_reader_that_leaves(folder):
     read, write = os.pipe()
     os.close(read)  # nobody reads
     done = subprocess.run(
-        [sys.executable, "-c", MAIN, "models"], cwd=folder, stdout=write, stderr=subprocess.PIPE, timeout=300
+        [sys.executable, "-c", MAIN, "models"], cwd=folder, stdout=write, stderr=subprocess.PIPE, timeout=600
     )
     assert (done.returncode, done.stderr) == (2, b"")
     done = subprocess.run(
-        [sys.executable, "-c", MAIN, "info", "none"], cwd=folder, stderr=write, stdout=subprocess.PIPE, timeout=300
+        [sys.executable, "-c", MAIN, "info", "none"], cwd=folder, stderr=write, stdout=subprocess.PIPE, timeout=600
     )
     assert (done.returncode, done.stdout) == (2, b"")
     os.close(write)
