@@ -11,10 +11,11 @@ from itertools import count
 import click
 import numpy as np
 
-from ddpm.pictures import tell
+from ddpm.pictures import Picture, tell
 from ddpm.presets import PRESETS
 
 from .alpha import split
+from .batches import carried, in_one_line, material, skip_bad_option, skip_existing_option
 from .cli_archive import archive
 from .cli_bpd import bpd
 from .cli_plot import plot
@@ -37,7 +38,7 @@ from .console import (
     write_output,
 )
 from .errors import CodecError
-from .pictures import png_bytes, read_picture
+from .pictures import ADVICE, png_bytes
 from .plan import MAX_STEPS
 from .target import Target
 
@@ -83,6 +84,7 @@ cli.add_command(sample)
 @click.option("--model", help="Name, line (its newest), or path; by default photo, up to 32x32 pixels cifar10.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of the shared randomness.")
 @click.option("--drop-alpha", is_flag=True, help="Go without the transparency of a picture.")
+@click.option("--keep-metadata", is_flag=True, help="Keep EXIF and XMP in the file.")
 @click.option(
     "--channel",
     type=click.Choice(["trellis", "ideal"]),
@@ -90,7 +92,7 @@ cli.add_command(sample)
     help="ideal: only say what true samples would cost, write nothing; by default all steps.",
 )
 @click.option("--fp32", is_flag=True, help="Never compute in bfloat16, which is faster on some machines.")
-@options(device_option, pixels_option, force_option, *common)
+@options(device_option, pixels_option, force_option, skip_existing_option, *common)
 def encode(
     images,
     output,
@@ -102,11 +104,13 @@ def encode(
     model,
     seed,
     drop_alpha,
+    keep_metadata,
     channel,
     fp32,
     device,
     max_pixels,
     force,
+    skip_existing,
     quiet,
     as_json,
 ):
@@ -129,7 +133,8 @@ def encode(
 
     workers = join(pick_device(device))
     images = with_folders(images, say=tell)
-    outputs = dict.fromkeys(images, "") if ideal else name_outputs(images, output, SUFFIX, force)
+    how = {"skip_existing": skip_existing, "quiet": quiet or workers.rank > 0}
+    outputs = dict.fromkeys(images, "") if ideal else name_outputs(images, output, SUFFIX, force, **how)
     workers.wait()  # before anyone writes what another would find to exist
     report = Reporter(quiet, as_json, "-" in outputs.values(), workers)
     if as_json and "-" in outputs.values():
@@ -137,22 +142,24 @@ def encode(
     codec_of = cache(lambda name: Codec(name, workers.device))
     if model:
         codec_of(model)  # an unknown one is said at once
-    waiting: dict[tuple, list[tuple[str, np.ndarray]]] = {}
+    waiting: dict[tuple, list[tuple[str, Picture]]] = {}
     batches = count()
+    rules = {"alpha": "drop" if drop_alpha else "keep" if lossless else "refuse", "metadata": keep_metadata, **ADVICE}
+    rules |= {"colours": "stored" if lossless else "srgb", "max_pixels": max_pixels}
 
     def flush(group):
         if next(batches) % workers.world != workers.rank:
             return None
-        names, arrays = zip(*group)
-        height, width = arrays[0].shape[:2]
+        names, pictures = zip(*group)
+        height, width = pictures[0].array.shape[:2]
         give_memory_back(height * width)
-        codec = codec_of(model or usual_model(height, width))
         try:
+            codec = codec_of(model or usual_model(height, width))
             with report.bar(0, names[0] if len(names) == 1 else f"{len(names)} pictures") as bar:
                 if given[0].psnr is None:  # then a picture goes through the chain several times
-                    bar.total = codec.plan(height, width, split(arrays[0])[0].ndim == 2).steps
+                    bar.total = codec.plan(height, width, split(pictures[0].array)[0].ndim == 2).steps
                 files = codec.encode(
-                    arrays,
+                    [material(p) for p in pictures],
                     given[0],
                     seed=seed,
                     channel=channel,
@@ -160,9 +167,9 @@ def encode(
                     max_pixels=max_pixels,
                     progress=bar.update,
                 )
-        except CodecError as e:
-            return [report.error(f"{name}: {e}") for name in names]
-        for name, file in zip(names, files):
+        except Exception as e:
+            return [report.error(f"{name}: {in_one_line(e)}") for name in names]
+        for name, picture, file in zip(names, pictures, files):
             quality = {
                 "psnr": file.psnr if np.isfinite(file.psnr) else None,
                 "mse": file.mse,
@@ -170,6 +177,7 @@ def encode(
                 "seconds": file.seconds,
             }
             shown = f"PSNR {file.psnr:.2f} dB" if np.isfinite(file.psnr) else "exact"
+            shown += " after conversion to sRGB" if picture.converted and shown == "exact" else ""
             if ideal:
                 report.row(
                     f"{name}: {quality['ideal_bits_per_dim']:.4f} bits/dim over an ideal channel, "
@@ -195,17 +203,20 @@ def encode(
             )
         return None
 
-    for name in images:
+    for name in outputs:
         try:
             source = read_input("-") if name == "-" else name
-            array = read_picture(source, drop_alpha=drop_alpha, keep_alpha=lossless, max_pixels=max_pixels)
         except CodecError as e:
             report.error(str(e))
             continue
-        group = waiting.setdefault(array.shape, [])
-        group.append((name, array))
-        if (len(group) + 1) * array.shape[0] * array.shape[1] > BATCH_PIXELS or psnr is not None:
-            flush(waiting.pop(array.shape))
+        picture = report.read(source, "standard input" if name == "-" else name, **rules)
+        if picture is None:
+            continue
+        shape = picture.array.shape
+        group = waiting.setdefault(shape, [])
+        group.append((name, picture))
+        if (len(group) + 1) * shape[0] * shape[1] > BATCH_PIXELS or psnr is not None:
+            flush(waiting.pop(shape))
     for group in waiting.values():
         flush(group)
     report.close(images if ideal else outputs.values())
@@ -224,14 +235,14 @@ def encode(
     help="mean: the best PSNR, smooth; flow: the ODE's; sample: sharp, its details are invented.",
 )
 @click.option("--model", help="Name or path; default: the known model that the file names.")
-@options(device_option, pixels_option, force_option, *common)
-def decode(files, output, rate, max_size, recon, model, device, max_pixels, force, quiet, as_json):
+@options(device_option, pixels_option, force_option, skip_existing_option, *common)
+def decode(files, output, rate, max_size, recon, model, device, max_pixels, force, skip_existing, quiet, as_json):
     """Decode files, prefixes of files, or folders of them, to PNG."""
     from .api import codec_for, pick_device
 
     device = pick_device(device)
     files = with_folders(files, SUFFIX)
-    outputs = name_outputs(files, output, ".png", force)
+    outputs = name_outputs(files, output, ".png", force, skip_existing=skip_existing, quiet=quiet)
     report = Reporter(quiet, as_json, "-" in outputs.values())
     if as_json and "-" in outputs.values():
         raise CodecError("--json and a picture cannot both go to standard output")
@@ -254,15 +265,15 @@ def decode(files, output, rate, max_size, recon, model, device, max_pixels, forc
                     max_pixels=max_pixels,
                     progress=bar.update,
                 )
-        except CodecError as e:
-            return [report.error(f"{name}: {e}") for name in names]
+        except Exception as e:
+            return [report.error(f"{name}: {in_one_line(e)}") for name in names]
         for name, info, picture in zip(names, infos, pictures):
             if not info.complete:
                 of = f" of {info.whole_bytes}" if info.whole_bytes else ""
                 report.warn(f"{name}: cut after {info.file_bytes}{of} bytes; shown unverified")
             try:
                 make_folder(outputs[name])
-                write_output(outputs[name], png_bytes(picture.array))
+                write_output(outputs[name], png_bytes(picture.array, **carried(picture)))
             except CodecError as e:
                 report.error(str(e))
                 continue
@@ -278,13 +289,13 @@ def decode(files, output, rate, max_size, recon, model, device, max_pixels, forc
             )
         return None
 
-    for name in files:
+    for name in outputs:
         try:
             data = read_input(name)
             codec = codec_for(data, model, device)
             info = codec.open(data, max_pixels).info
-        except CodecError as e:
-            report.error(f"{name}: {e}" if name not in str(e) else str(e))
+        except Exception as e:
+            report.error(f"{name}: {in_one_line(e)}" if name not in str(e) else str(e))
             continue
         h = info.header
         key = (info.model, h.height, h.width, h.grey)
@@ -389,8 +400,8 @@ def in_words(row: dict) -> str:
 )
 @click.option("--minutes", type=float, default=60.0, show_default=True, help="Stop after so much wall time.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=JSON", help="Change a setting, e.g. batch=64.")
-@options(device_option, click.option("--quiet", is_flag=True, help="No progress."))
-def train(data, output, preset, minutes, settings, device, quiet):
+@options(skip_bad_option, device_option, click.option("--quiet", is_flag=True, help="No progress."))
+def train(data, output, preset, minutes, settings, skip_bad, device, quiet):
     """Train a model on folders, CIFAR-10 files or (with --set tile=32) contact sheets; resumable at any moment.
 
     Under torchrun every process takes its share of each batch.
@@ -408,7 +419,9 @@ def train(data, output, preset, minutes, settings, device, quiet):
         except ValueError:
             raise CodecError(f"--set {item}: the value is not JSON") from None
     try:
-        run(preset_config(preset, list(data), changes), output, minutes, pick_device(device), quiet)
+        run(preset_config(preset, list(data), changes), output, minutes, pick_device(device), quiet, skip_bad)
+    except CodecError:
+        raise
     except OSError as e:
         raise CodecError(trouble(e)) from None
     except ValueError as e:
@@ -431,7 +444,7 @@ def train(data, output, preset, minutes, settings, device, quiet):
 @click.option("--scale", "scales", type=int, multiple=True, help="Let noisy levels run 1/SCALE size; repeatable.")
 @click.option("--context-only", is_flag=True, help="Keep MODEL's tables; measure only those of lossless pixels.")
 @click.option("--test", help="Pictures to evaluate the bound on, for the model card.")
-@options(device_option, click.option("--quiet", is_flag=True, help="No progress."))
+@options(skip_bad_option, device_option, click.option("--quiet", is_flag=True, help="No progress."))
 def calibrate(
     model,
     data,
@@ -448,6 +461,7 @@ def calibrate(
     scales,
     context_only,
     test,
+    skip_bad,
     device,
     quiet,
 ):
@@ -469,6 +483,7 @@ def calibrate(
         crop=crop,
         settings=None if context_only else settings,
         test=test,
+        skip_bad=skip_bad,
         device=pick_device(device),
         quiet=quiet,
     )
