@@ -208,8 +208,9 @@ def _said(image: Image.Image) -> Beside:
     info, out = image.info, Beside(b"")
     transparent, raw = info.get("transparency"), [tile[3] for tile in getattr(image, "tile", ())]
     if image.mode in ("1", "L", "RGB") and transparent is not None:
-        scale = {"L;2": 85, "L;4": 17, "1": 255}.get(raw[0] if raw and isinstance(raw[0], str) else image.mode, 1)
-        out.transparent = transparent if isinstance(transparent, tuple) else (int(transparent) * scale,)
+        scale = {"L;2": 85, "L;4": 17}.get(raw[0], 1) if raw and isinstance(raw[0], str) else 1
+        alone = 255 * bool(transparent) if image.mode == "1" else transparent
+        out.transparent = alone if isinstance(alone, tuple) else (int(alone) * scale,)
     image.load()
     try:
         out.turn = image.getexif().get(0x0112, 1)
@@ -253,7 +254,7 @@ def _picture(image, found: Beside, name, limit: Limit, alpha, if_clear, colours,
     kept = {"icc": icc if colours == "stored" else None, "converted": converted}
     if metadata:
         kept |= {"exif": found.exif and upright(found.exif), "xmp": found.xmp and upright_xmp(found.xmp)}
-    return Picture(array, **kept, warnings=tuple(f"{name}: {text}" for text in dict.fromkeys(trouble)))
+    return Picture(array, **kept, warnings=tuple(f"{name}: {_line(text)}" for text in dict.fromkeys(trouble)))
 
 
 def _levels(image: Image.Image, found: Beside) -> tuple[np.ndarray, np.ndarray | None]:
