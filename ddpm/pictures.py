@@ -167,8 +167,6 @@ def _opened(found: Beside) -> Image.Image:
     try:
         try:
             image = Image.open(io.BytesIO(found.bare), formats=FORMATS)
-        except UnidentifiedImageError:
-            raise
         except Exception:
             # The library reads the EXIF of AVIF at once, and stumbles if it is odd: a name that it does not know.
             if found.bare[4:8] != b"ftyp" or b"Exif" not in found.bare:
