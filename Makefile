@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test lint wheel bench-quick clean
+.PHONY: demo test test-machines lint wheel bench-quick clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -19,6 +19,11 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# Under settings that stand in for other machines, with one thread and with two (bench/machines.py): eight times.
+test-machines: $(STAMP)
+	$(BIN)/python -m bench.machines $(BIN)/python -m bench.demo -o demo
+	$(BIN)/python -m bench.machines $(BIN)/python -m pytest -n auto --dist loadfile
 
 bench-quick: $(STAMP)
 	$(BIN)/python -m bench.quick -o bench-quick

@@ -18,8 +18,9 @@ from codec.diagrams import Diagram
 from codec.likelihood import Coded
 from ddpm.bound import Bound, bound
 
+from .command import COUNT, command
 from .pick import alike, draw
-from .results import Run, Table, output_options, save, show
+from .results import Run, Table, finish, output_options
 
 
 def measure(codec: Codec, pictures: list[np.ndarray], batch: int) -> dict:
@@ -62,11 +63,11 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     return [], [Table("agreement", columns, lines)]
 
 
-@click.command()
+@command()
 @click.argument("data")
-@click.option("--tile", type=int)
-@click.option("--images", default=200, show_default=True)
-@click.option("--batch", default=50, show_default=True)
+@click.option("--tile", type=COUNT)
+@click.option("--images", type=COUNT, default=200, show_default=True)
+@click.option("--batch", type=COUNT, default=50, show_default=True)
 @click.option("--model", default="cifar10", show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @output_options
@@ -75,8 +76,7 @@ def main(data, tile, images, batch, model, device, output, plot):
     codec = Codec(model, device)
     run = Run("agreement", codec.model, data=data, tile=tile)
     result = run.result([measure(codec, draw(data, tile, images), batch)])
-    save(result, output, plot)
-    show(result)
+    finish(result, output, plot)
 
 
 if __name__ == "__main__":

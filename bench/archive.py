@@ -25,7 +25,7 @@ from tqdm import tqdm
 from codec import Codec, Target
 from codec.api import pick_device
 from codec.archive import chains_of, create, extract, gaussians_for, looks
-from codec.console import Steps
+from codec.cli_types import Steps
 from codec.contents import contents
 from codec.likelihood import Coded, InContext
 from codec.patches import CODE, batches, kinds
@@ -35,12 +35,13 @@ from ddpm.bound import bound, chain_for
 from ddpm.model import load_model
 from ddpm.reverse import Reverse
 
+from .command import COUNT, FROM_ZERO, command, folder
 from .ledger import Clock, Ledger
 from .lengths import ARCHIVE, GROWTH, published_option
 from .parts import Parts
 from .peers import lossless_rows
 from .pick import alike, draw
-from .results import Run, output_options, save, show
+from .results import Run, finish, output_options
 
 
 def patches(pictures, kind, where) -> np.ndarray:
@@ -167,18 +168,20 @@ def measure(
     return row | {"encode_s": create_s / len(pictures), "decode_s": extract_s / len(pictures) if check else None}
 
 
-@click.command()
+@command()
 @click.argument("data")
-@click.option("--tile", type=int)
-@click.option("--images", default=256, show_default=True)
+@click.option("--tile", type=COUNT)
+@click.option("--images", type=COUNT, default=256, show_default=True)
 @click.option("--model", default="cifar10", show_default=True)
 @click.option("--steps", type=Steps("codec"), default="codec", show_default=True)
-@click.option("--draws", default=1, show_default=True, help="Of the latents, for the bound; 0: without.")
-@click.option("--samples", type=click.IntRange(1), help="Terms drawn of each, for the bound at T; default: all.")
+@click.option(
+    "--draws", type=FROM_ZERO, default=1, show_default=True, help="Of the latents, for the bound; 0: without."
+)
+@click.option("--samples", type=COUNT, help="Terms drawn of each, for the bound at T; default: all.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Extract and compare all pictures.")
 @click.option("--growth", "also_growth", is_flag=True, help="Of 1, 2, 4, ... pictures, instead.")
 @click.option("--device", default="auto", show_default=True)
-@click.option("--keep", type=Path, help="Folder for what is done; the same command goes on from it.")
+@click.option("--keep", type=Path, callback=folder, help="Folder for what is done; the same command goes on from it.")
 @published_option
 @output_options
 def main(data, tile, images, model, steps, draws, samples, check, also_growth, device, keep, published, output, plot):
@@ -194,8 +197,7 @@ def main(data, tile, images, model, steps, draws, samples, check, also_growth, d
     else:
         rows = [measure(model, pictures, levels, draws, check, keep, samples), *lossless_rows(pictures)]
     result = run.result(rows)
-    save(result, output, plot)
-    show(result)
+    finish(result, output, plot)
 
 
 if __name__ == "__main__":

@@ -31,18 +31,41 @@ def in_common(*curves: Akima1DInterpolator) -> tuple[float, float]:
     return low, high
 
 
-def bd_rate(ours, theirs) -> float:
+def bd_rate(ours, theirs, between: tuple[float, float] | None = None) -> float:
     """Mean difference in bits at equal PSNR, in percent of theirs: -20 says that ours take a fifth less.
 
-    The mean is of logarithms, over the PSNR that both curves reach. ValueError where they have less than 4 points or no
-    PSNR in common.
+    The mean is of logarithms, over the PSNR that both curves reach, or ``between`` these. ValueError where they have
+    less than 4 points or no PSNR in common, or do not reach as far as they should.
     """
     curves = log_rate(ours), log_rate(theirs)
     if any(len(c.x) < 4 for c in curves):
         raise ValueError("a curve has at least 4 points for a mean")
-    low, high = in_common(*curves)
+    reach = in_common(*curves)
+    low, high = between or reach
+    if low < reach[0] or high > reach[1]:
+        raise ValueError(f"the curves have {reach[0]:.1f} to {reach[1]:.1f} dB in common, not {low} to {high}")
     ours_log, theirs_log = (float(c.integrate(low, high)) / (high - low) for c in curves)
     return 100 * float(np.expm1(ours_log - theirs_log))
+
+
+def lower_envelope(curves: list) -> list[tuple[int, int]]:
+    """Of several curves the points that no other curve undercuts, as far as it reaches: (curve, point), by rising PSNR.
+
+    A codec that has settings is at its best along these.
+    """
+    known = []
+    for curve in curves:
+        try:
+            known.append(log_rate(curve))
+        except ValueError:
+            known.append(None)  # a single point undercuts nothing
+    kept = []
+    for i, curve in enumerate(curves):
+        others = [c for k, c in enumerate(known) if c is not None and k != i]
+        for k, (rate, quality) in enumerate(curve):
+            if not any(c(quality) < np.log(rate) for c in others):  # NaN, where the other does not reach, is not less
+                kept.append((quality, i, k))
+    return [(i, k) for _, i, k in sorted(kept)]
 
 
 def extra_bits(ours, theirs, psnr: float) -> float | None:

@@ -22,8 +22,9 @@ from codec.diagrams import Diagram
 from codec.pictures import read_picture
 from codec.progressive import Chain, follow, shown
 
+from .command import POSITIVE, command, drawable, writable
 from .judge import mse
-from .results import Run, Table, save, show
+from .results import Run, Table, save, show, wrote
 
 AMPLIFIED = 8
 
@@ -112,25 +113,26 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     return [], [Table("boundaries", columns, lines)]
 
 
-@click.command()
+@command()
 @click.argument("picture", type=Path)
-@click.option("--rate", default=0.3, show_default=True, help="Bits/dim.")
+@click.option("--rate", type=POSITIVE, default=0.3, show_default=True, help="Bits/dim.")
 @click.option("--model", default="photo", show_default=True)
 @click.option("--device", default="auto", show_default=True)
-@click.option("-o", "--output", type=Path, help="JSON.")
-@click.option("-p", "--plot", type=Path, help="The pictures.")
+@click.option("-o", "--output", type=Path, callback=writable, help="JSON.")
+@click.option("-p", "--plot", type=Path, callback=drawable, help="The pictures.")
 def main(picture, rate, model, device, output, plot):
     """Follow a file of PICTURE."""
-    codec = Codec(model, device)
+    array, codec = read_picture(picture), Codec(model, device)
     run = Run("boundaries", codec.model, picture=picture, rate=rate)
-    [file] = codec.encode([read_picture(picture)], Target(bits_per_dim=rate))
+    [file] = codec.encode([array], Target(bits_per_dim=rate))
     rows = boundaries(codec, file.data)
     figures = [{k: v for k, v in r.items() if k not in ("before", "after")} for r in rows]
     result = run.result(figures)
-    save(result, output)
-    show(result)
     if plot and rows:
         draw(rows, plot)
+    save(result, output)
+    show(result)
+    wrote(output, rows and plot)
 
 
 if __name__ == "__main__":

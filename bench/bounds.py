@@ -22,13 +22,13 @@ from codec.api import pick_device
 from codec.diagrams import OURS, Axis, Diagram, Series
 from codec.likelihood import InContext
 from ddpm.bound import Bound, bound, chain_for
-from ddpm.data import load_images
 from ddpm.model import load_model, strict_fp32
 from ddpm.reverse import Reverse
 
 from . import literature
-from .pick import alike
-from .results import Run, Table, output_options, save, show
+from .command import COUNT, command
+from .pick import alike, load
+from .results import Run, Table, finish, output_options, save
 
 BATCH_PIXELS = 1 << 17
 
@@ -69,12 +69,22 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     return diagrams, [Table("bound", ["", "rate", "distortion", "bits/dim"], lines)]
 
 
-@click.command()
+def levels(context, parameter, value: str) -> list[int | None]:
+    """Of --steps: numbers of 2 or more, None for inf."""
+    parts = [part.strip() for part in value.split(",")]
+    if not all(part == "inf" or (part.isascii() and part.isdigit() and int(part) >= 2) for part in parts):
+        raise click.BadParameter(f"{value!r}: numbers of 2 or more, or inf, separated by commas")
+    return [None if part == "inf" else int(part) for part in parts]
+
+
+@command()
 @click.argument("data", nargs=-1, required=True)
-@click.option("--tile", type=int, help="DATA are contact sheets of squares of this side.")
-@click.option("--images", type=int, help="Only so many, at random.")
-@click.option("--steps", default="1000,inf", show_default=True, help="Numbers of levels of the schedule, or inf.")
-@click.option("--samples", default=2, show_default=True, help="Terms of each picture.")
+@click.option("--tile", type=COUNT, help="DATA are contact sheets of squares of this side.")
+@click.option("--images", type=COUNT, help="Only so many, at random.")
+@click.option(
+    "--steps", default="1000,inf", show_default=True, callback=levels, help="Numbers of levels of the schedule, or inf."
+)
+@click.option("--samples", type=COUNT, default=2, show_default=True, help="Terms of each picture.")
 @click.option("--model", default="cifar10", show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--context", is_flag=True, help="L_0 is that of the model's code: pixels tell of each other.")
@@ -84,21 +94,20 @@ def main(data, tile, images, steps, samples, model, device, context, bf16, outpu
     """Measure the bound."""
     strict_fp32()
     reverse = Reverse(load_model(model, pick_device(device)), bf16=bf16)
-    pictures = list(chain.from_iterable(load_images(source, tile) for source in data))
+    pictures = list(chain.from_iterable(load(source, tile) for source in data))
     if images and images < len(pictures):
         pictures = [pictures[i] for i in np.sort(np.random.default_rng(0).permutation(len(pictures))[:images])]
     names = ", ".join(Path(source).name for source in data)
     run, rows = Run("bounds", reverse.model, data=names, samples=samples, bf16=bf16), []
     found, numbers = batches(pictures)
-    for T in tqdm(steps.split(","), desc="steps", disable=None):
-        of = chain_for(reverse, None if T == "inf" else int(T))
+    for T in tqdm(steps, desc="steps", disable=None):
+        of = chain_for(reverse, T)
         of = InContext(of) if context else of
         measured = bound(of, found, samples=samples, numbers=numbers, quiet=None)
         rows.append(row_of(measured) | ({"context": True} if context else {}))
         result = run.result(rows)
         save(result, output)
-    save(result, None, plot)
-    show(result)
+    finish(result, output, plot)
 
 
 if __name__ == "__main__":

@@ -16,23 +16,26 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from codec import progressive
+from codec import CodecError, progressive
 from codec.api import Codec
 from codec.diagrams import OURS, Axis, Diagram, Series
 from codec.plan import Plan
 from codec.ratecontrol import probe, spending_for
-from ddpm.data import load_images
 
-from .results import Run, Table, output_options, save, show
+from .command import COUNT, command
+from .pick import load
+from .results import Run, Table, finish, output_options
 
 RATES = (0.1, 0.2, 0.4, 0.8, 1.2)
 
 
 def pick(source: str, tile: int | None, images: int, crop: int, seed: int = 0) -> torch.Tensor:
     """(images, 3, crop, crop) uint8: pictures drawn at random, cropped about the centre."""
-    pictures = load_images(source, tile)
+    pictures = load(source, tile)
     order = np.random.default_rng(seed).permutation(len(pictures))
     chosen = [pictures[i] for i in order if min(pictures[i].shape[:2]) >= crop][:images]
+    if not chosen:
+        raise CodecError(f"{source}: no picture has sides of {crop} pixels")
     cut = [p[(p.shape[0] - crop) // 2 :, (p.shape[1] - crop) // 2 :][:crop, :crop] for p in chosen]
     return torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2)
 
@@ -142,14 +145,14 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     return [Diagram(title, Axis("bits/dim, payload", "log"), Axis("RMSE", "log"), series)], [table] * bool(over)
 
 
-@click.command()
+@command()
 @click.argument("data")
-@click.option("--tile", type=int)
-@click.option("--images", default=48, show_default=True)
-@click.option("--crop", default=32, show_default=True)
+@click.option("--tile", type=COUNT)
+@click.option("--images", type=COUNT, default=48, show_default=True)
+@click.option("--crop", type=COUNT, default=32, show_default=True)
 @click.option("--model", default="cifar10", show_default=True)
-@click.option("--fine", default=250, show_default=True, help="Steps of the finer ideal chain.")
-@click.option("--batch", default=48, show_default=True)
+@click.option("--fine", type=click.IntRange(2), default=250, show_default=True, help="Steps of the finer ideal chain.")
+@click.option("--batch", type=COUNT, default=48, show_default=True)
 @click.option("--until", default=-math.inf, help="Cut the chain where gamma (-log SNR) is below; saves time.")
 @click.option("--device", default="auto", show_default=True)
 @output_options
@@ -158,8 +161,7 @@ def main(data, tile, images, crop, model, fine, batch, until, device, output, pl
     codec, x = Codec(model, device), pick(data, tile, images, crop)
     run = Run("chain", codec.model, data=data, tile=tile, crop=crop, until=until if math.isfinite(until) else None)
     result = run.result(measure(codec, x, fine, batch, until))
-    save(result, output, plot)
-    show(result)
+    finish(result, output, plot)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,11 @@
     python -m bench.channel --chain [--model cifar10] -o FILE    # the channels of a real picture's chain
 
 All schemes get the same deltas, and all bits that a decoder needs are counted, of whole messages whose end is known;
-both sides know the KL of a channel, as the codec's tables tell it. A row has --draws draws or as many as --seconds
-allow, two at least. Tables of labels and candidates are made before the clock starts. What the columns mean:
-channels/measure.py; with --chain they are sums over steps, bits and seconds, and means weighted by KL.
+both sides know the KL of a channel, as the codec's tables tell it. An efficiency of 1 is the limit of true samples; a
+best path or candidate is none, and its limit at r = 0 is D (2^(2S/D) - 1) / (2 ln2 S), which is shown too. A row has
+--draws draws or as many as --seconds allow, two at least. Tables of labels and candidates are made before the clock
+starts. What the columns mean: channels/measure.py; with --chain they are sums over steps, bits and seconds, and means
+weighted by KL.
 """
 
 from __future__ import annotations
@@ -21,12 +23,13 @@ from codec.diagrams import OURS, Axis, Diagram, Series
 
 from .channels.cases import directions, walk
 from .channels.compare import at_equal_bits, in_equal_time
-from .channels.measure import measure, settings
+from .channels.measure import limit, measure, settings
 from .channels.pfr import LIMIT
+from .command import COUNT, POSITIVE, command, listed
 from .method import small_picture
-from .results import Run, Table, output_options, save, show
+from .results import Run, Table, finish, output_options
 
-SCHEMES = "trellis,random-labels,sampled,best-of-n,pfr,dithered"
+SCHEMES = ("trellis", "random-labels", "sampled", "best-of-n", "pfr", "dithered")
 
 
 def over_steps(rows: list[dict]) -> list[dict]:
@@ -73,7 +76,7 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     ]
     tables = [
         Table("channel", columns, lines),
-        by_kl("efficiency", rows, "efficiency", ".3f"),
+        with_limits(by_kl("efficiency", rows, "efficiency", ".3f"), rows),
         by_kl("seconds to encode", rows, "encode_seconds", ".2g"),
     ]
     for other in ("best-of-n", "pfr"):
@@ -88,6 +91,22 @@ def by_kl(name: str, rows: list[dict], key: str, how: str) -> Table:
     found = {(named(r["scheme"], r["parameters"]), round(r["kl"])): f"{r[key]:{how}}" for r in rows}
     for scheme in dict.fromkeys(scheme for scheme, _ in found):
         table.rows.append([scheme, *(found.get((scheme, kl), "") for kl in kls)])
+    return table
+
+
+def limits(rows: list[dict]) -> list[tuple[float, float]]:
+    """(KL, the limit of a best path with a bit for each of KL), by rising KL; none for the channels of a chain."""
+    if any("step" in r for r in rows):
+        return []
+    return [(kl, limit(dims, kl)) for dims, kl in sorted({(r["dims"], round(r["kl"])) for r in rows})]
+
+
+def with_limits(table: Table, rows: list[dict]) -> Table:
+    """Efficiencies, and what they can be."""
+    found = limits(rows)
+    if found:
+        table.rows.append(["limit of samples", *["1"] * len(found)])
+        table.rows.append(["limit of a best path", *(f"{e:.3f}" for _, e in found)])
     return table
 
 
@@ -124,44 +143,56 @@ def over_kl(rows: list[dict]) -> Diagram:
         name = f"{OURS}, " * (r["scheme"] == "trellis") + named(r["scheme"], r["parameters"])
         found.setdefault(name, []).append((r["kl"], r["efficiency"]))
     series = [Series(name, *map(list, zip(*sorted(points))), "files") for name, points in found.items()]
-    return Diagram("channel simulation", Axis("KL, bits", "log"), Axis("efficiency", range=(0, 1)), series)
+    if found := limits(rows):
+        series.append(Series("limit of a best path", *map(list, zip(*found)), "ideal"))
+        series.append(Series("limit of samples", [found[0][0], found[-1][0]], [1.0, 1.0], "ideal"))
+    return Diagram("channel simulation", Axis("KL, bits", "log"), Axis("efficiency", range=(0, 1.2)), series)
 
 
-@click.command()
-@click.option("--dims", default=3072, show_default=True)
-@click.option("--bits", default="32,64,128,256,512", show_default=True, help="KL of a channel.")
-@click.option("--schemes", default=SCHEMES, show_default=True)
-@click.option("--memory", default="10,14", show_default=True, help="Of the trellis, bits.")
-@click.option("--chunk", default="8,12,16", show_default=True, help="Of best-of-n, bits.")
+@command()
+@click.option("--dims", type=COUNT, default=3072, show_default=True)
 @click.option(
-    "--pfr-chunk", default="2,4", show_default=True, help="Of pfr, bits of KL; time grows by 4 a bit or more."
+    "--bits", default="32,64,128,256,512", show_default=True, callback=listed(float, 1), help="KL of a channel."
 )
-@click.option("--pfr-limit", default=LIMIT, show_default=True, help="log2 of the candidates of a chunk of pfr.")
-@click.option("--draws", default=60, show_default=True, help="Of a row; with --chain, of each step.")
-@click.option("--seconds", default=3.0, show_default=True, help="For a row; with --chain, for each step.")
+@click.option("--schemes", default=",".join(SCHEMES), show_default=True, callback=listed(str, among=SCHEMES))
+@click.option("--memory", default="10,14", show_default=True, callback=listed(int, 1), help="Of the trellis, bits.")
+@click.option("--chunk", default="8,12,16", show_default=True, callback=listed(int, 1), help="Of best-of-n, bits.")
+@click.option(
+    "--pfr-chunk",
+    default="2,4",
+    show_default=True,
+    callback=listed(float, 0.1),
+    help="Of pfr, bits of KL; time grows by 4 a bit or more.",
+)
+@click.option(
+    "--pfr-limit", type=COUNT, default=LIMIT, show_default=True, help="log2 of the candidates of a chunk of pfr."
+)
+@click.option(
+    "--draws", type=click.IntRange(2), default=60, show_default=True, help="Of a row; with --chain, of each step."
+)
+@click.option(
+    "--seconds", type=POSITIVE, default=3.0, show_default=True, help="For a row; with --chain, for each step."
+)
 @click.option("--chain", is_flag=True, help="Channels of a small photograph's chain, not random directions.")
 @click.option("--model", default="cifar10", show_default=True, help="For --chain.")
-@click.option("--threads", default=1, show_default=True)
+@click.option("--threads", type=COUNT, default=1, show_default=True)
 @output_options
 def main(dims, bits, schemes, memory, chunk, pfr_chunk, pfr_limit, draws, seconds, chain, model, threads, output, plot):
     """Efficiency of the trellis and its peers, by message length or over a chain."""
     torch.set_num_threads(threads)
-    memories, chunks = ([int(v) for v in text.split(",")] for text in (memory, chunk))
-    chosen = settings(memories, chunks, [float(v) for v in pfr_chunk.split(",")], pfr_limit)
-    chosen = [s for s in chosen if s.scheme in schemes.split(",")]
+    chosen = [s for s in settings(memory, chunk, pfr_chunk, pfr_limit) if s.scheme in schemes]
     codec = Codec(model, "cpu") if chain else None
     run = Run("channel", codec and codec.model, dims=dims, seconds=seconds)
     if chain:
         steps = walk(codec, small_picture())
         groups = [[step.scrambled(seed, k) for seed in range(draws)] for k, step in enumerate(steps)]
     else:
-        groups = [directions(dims, float(b), draws) for b in bits.split(",")]
+        groups = [directions(dims, b, draws) for b in bits]
     rows = []
     for k, cases in enumerate(tqdm(groups, disable=None)):
         rows += [({"step": k} if chain else {}) | measure(setting, cases, seconds) for setting in chosen]
     result = run.result(rows)
-    save(result, output, plot)
-    show(result)
+    finish(result, output, plot)
 
 
 if __name__ == "__main__":

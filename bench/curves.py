@@ -1,11 +1,14 @@
 """Rate-distortion curves on photographs: real files of ours and of classical codecs, BD-rates, and published curves.
 
     python -m bench.curves FOLDER [--until -4.8] [--flow] [--images 24] [--model photo] -o curves.json -p curves.png
+    python -m bench.curves FOLDER --ours curves.json -o new.json    # ours as stored, the others measured anew
 
 One file of ours for each picture, down to the noise level gamma = --until, and cut after every whole step on the way; a
-point is one number of steps for all pictures, so an equal noise level. Of the others files over a ladder of qualities.
-PSNR (RGB) and MS-SSIM (luma) are means over pictures, as in published curves, see literature.py.
-BD-rates are over the PSNR that ours and the other have in common. --flow: every sixth point also with ``recon`` flow.
+point is one number of steps for all pictures, so an equal noise level. Of the others files over a ladder of qualities,
+at each of their settings (peers.py); a curve is of the points that no other setting of the codec undercuts, so PSNR and
+MS-SSIM may be of different ones. PSNR (RGB) and MS-SSIM (luma) are means over pictures, as in published curves, see
+literature.py; pictures too small for MS-SSIM have none. BD-rates are over the PSNR that ours and the other have in
+common. --flow: every sixth point also with ``recon`` flow.
 """
 
 from __future__ import annotations
@@ -19,21 +22,25 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from codec import Codec, Target
+from codec import Codec, CodecError, Target
 from codec.api import psnr
+from codec.cli_plot import read_result
 from codec.diagrams import OURS, Axis, Diagram, Series
 from codec.pictures import read_picture
 
 from . import literature
-from .bd import bd_rate, in_common, log_rate
+from .bd import bd_rate, in_common, log_rate, lower_envelope
+from .command import COUNT, FROM_ZERO, command
 from .judge import judge, judge_file
-from .peers import PEERS, modern
-from .results import Run, Table, output_options, save, show
+from .peers import Peer, contenders, titled, versions
+from .results import Run, Table, finish, output_options, save
 
 KODAK = {f"kodim{i:02}.png" for i in range(1, 25)}  # what published curves are means over
 FLOW = OURS + ", flow"
 LEAST = 0.015  # bits/dim of the first point
 AT = (28, 30, 32, 34, 36, 38, 40, 42, 44)  # dB
+RANGES = ((29, 32), (32, 35), (35, 38), (38, 41), (41, 44))  # dB
+PART = 1.0  # dB of a range that two curves have in common, at least
 QUALITIES = (5, 10, 20, 30, 40, 50, 60, 70, 80, 88, 94)
 
 
@@ -51,57 +58,93 @@ def ours(codec: Codec, picture: np.ndarray, until: float, flow: bool) -> Iterato
                 yield {"codec": FLOW, "setting": setting} | judge(picture, array, stage.bytes)
 
 
-def measure(file: Path, codec: Codec, until: float, flow: bool, peers: dict) -> list[dict]:
-    """One row per codec and setting for a picture."""
-    picture = read_picture(file)
-    rows = list(ours(codec, picture, until, flow))
-    for name, encoder in peers.items():
+def others(picture: np.ndarray, peers: list[Peer]) -> Iterator[dict]:
+    """Rows of each other codec's settings, over a ladder of qualities."""
+    for peer in peers:
         for quality in QUALITIES:
-            rows.append({"codec": name, "setting": quality} | judge_file(picture, encoder(picture, quality)))
+            yield peer.says | {"setting": quality} | judge_file(picture, peer.encode(picture, quality))
+
+
+def of_file(file: Path, rows) -> list[dict]:
     return [{"file": file.name, "psnr": psnr(row["mse"])} | row for row in rows]
 
 
-def curves(rows: list[dict]) -> dict[str, list[dict]]:
-    """codec -> points by rising rate: means over the pictures, at each setting that all of them have."""
-    n_files, found = len({r["file"] for r in rows}), {}
-    for name in dict.fromkeys(r["codec"] for r in rows):
-        settings = {r["setting"] for r in rows if r["codec"] == name}
-        for setting in sorted(settings, reverse=name.startswith(OURS)):
-            part = [r for r in rows if (r["codec"], r["setting"]) == (name, setting)]
+def settings(rows: list[dict]) -> dict[str, list[list[dict]]]:
+    """codec -> for each of its settings the points by rising rate: means over the pictures where all have one."""
+    n_files, groups, found = len({r["file"] for r in rows}), {}, {}
+    for r in rows:
+        groups.setdefault((r["codec"], r.get("how")), {}).setdefault(r["setting"], []).append(r)
+    for (name, _), parts in groups.items():
+        points = []
+        for setting in sorted(parts, reverse=name.startswith(OURS)):
+            part = parts[setting]
             if len(part) == n_files:
-                point = {k: float(np.mean([r[k] for r in part])) for k in ("bits_per_dim", "psnr", "ms_ssim")}
-                found.setdefault(name, []).append({"setting": setting} | point)
+                said = {key: part[0][key] for key in ("how", "best_for") if key in part[0]}
+                points.append({"setting": setting} | said | means(part))
+        if points:
+            found.setdefault(name, []).append(points)
     return found
 
 
-def published(files: set[str]) -> dict[str, list[dict]]:
-    """The same of what others published; nothing for other pictures."""
+def means(rows: list[dict]) -> dict:
+    """Over pictures; no MS-SSIM unless all have it."""
+    known = {key: [r[key] for r in rows] for key in ("bits_per_dim", "psnr", "ms_ssim")}
+    return {key: None if None in values else float(np.mean(values)) for key, values in known.items()}
+
+
+def decibels(point: dict, measure: str) -> float:
+    """PSNR, or MS-SSIM as -10 log10(1 - v)."""
+    return point["psnr"] if measure == "psnr" else -10 * math.log10(max(1 - point["ms_ssim"], 1e-6))
+
+
+def curves(rows: list[dict], measure: str = "psnr") -> dict[str, list[dict]]:
+    """codec -> its points by rising rate, at its best by a measure: those that no other of its settings undercuts."""
+    found = {}
+    for name, ways in settings(rows).items():
+        fit = [[p for p in w if p[measure] is not None and p.get("best_for", measure) == measure] for w in ways]
+        fit = [points for points in fit if points]
+        if len(fit) == 1:
+            found[name] = fit[0]
+        elif fit:
+            kept = lower_envelope([[(p["bits_per_dim"], decibels(p, measure)) for p in points] for points in fit])
+            found[name] = [fit[i][k] for i, k in kept]
+    return found
+
+
+def published(files: set[str], brief: bool = False) -> dict[str, list[dict]]:
+    """The same of what others published, or a brief choice; nothing for other pictures."""
     if files != KODAK:
         return {}
-    return {name: curve.points for name, curve in literature.published("kodak").items()}
+    return {name: curve.points for name, curve in literature.published("kodak").items() if curve.brief or not brief}
+
+
+def pairs(points: list[dict]) -> list[tuple[float, float]]:
+    return [(p["bits_per_dim"], p["psnr"]) for p in points]
 
 
 def advantages(found: dict[str, list[dict]]) -> dict[str, float]:
     """BD-rate of ours against each other curve that has points and PSNR in common with it, percent."""
-    pairs = {name: [(p["bits_per_dim"], p["psnr"]) for p in points] for name, points in found.items()}
     out = {}
-    for name in pairs.keys() - {OURS}:
+    for name in found.keys() - {OURS}:
         with contextlib.suppress(ValueError):
-            out[name] = bd_rate(pairs[OURS], pairs[name])
-    return {name: out[name] for name in pairs if name in out}
+            out[name] = bd_rate(pairs(found.get(OURS, ())), pairs(found[name]))
+    return {name: out[name] for name in found if name in out}
 
 
 def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     """PSNR and MS-SSIM over the rate; the points, and bits at equal PSNR."""
-    files = {r["file"] for r in result["rows"]}
-    found, others = curves(result["rows"]), published(files)
-    head = ["codec", "setting", "bits/dim", "PSNR, dB", "MS-SSIM"]
+    rows = result["rows"]
+    files = {r["file"] for r in rows}
+    found, brief = curves(rows), published(files, brief=True)
+    head = ["codec", "settings", "quality", "bits/dim", "PSNR, dB", "MS-SSIM"]
     every = Table("points", head, [])
-    for name, points in found.items():
-        for p in points:
-            cells = [f"{p['bits_per_dim']:.4f}", f"{p['psnr']:.2f}", f"{p['ms_ssim']:.4f}"]
-            every.rows.append([name, f"{p['setting']:g}", *cells])
-    return diagrams(found, others, len(files)), [every, comparison(found, others), *reconstructions(found)]
+    for name, ways in settings(rows).items():
+        for p in (p for points in ways for p in points):
+            similar = "" if p["ms_ssim"] is None else f"{p['ms_ssim']:.4f}"
+            cells = [f"{p['setting']:g}", f"{p['bits_per_dim']:.4f}", f"{p['psnr']:.2f}", similar]
+            every.rows.append([name, p.get("how") or "", *cells])
+    tables = [every, comparison(found, brief), *by_range(found, published(files)), *reconstructions(found)]
+    return diagrams(found, curves(rows, "ms_ssim"), brief, len(files)), tables
 
 
 def reconstructions(found: dict) -> list[Table]:
@@ -109,70 +152,114 @@ def reconstructions(found: dict) -> list[Table]:
     plain = {p["setting"]: p for p in found.get(OURS, ())}
     lines = []
     for flow in found.get(FLOW, ()):
-        mean = plain[flow["setting"]]
-        values = [f"{p[key]:{form}}" for key, form in (("psnr", ".2f"), ("ms_ssim", ".4f")) for p in (mean, flow)]
+        pair = (plain[flow["setting"]], flow)
+        values = [f"{p['psnr']:.2f}" for p in pair] + ["" if (v := p["ms_ssim"]) is None else f"{v:.4f}" for p in pair]
         lines.append([f"{flow['bits_per_dim']:.4f}", *values])
     head = ["bits/dim", "PSNR, mean", "PSNR, flow", "MS-SSIM, mean", "MS-SSIM, flow"]
     return [Table("mean and flow", head, lines)] if lines else []
 
 
-def comparison(found: dict, others: dict) -> Table:
+def named(name: str, points: list[dict], printed: dict) -> str:
+    """With the settings that a codec's points are of, or that they are published."""
+    return f"{name}, published" if name in printed else titled(name, (p.get("how") for p in points))
+
+
+def comparison(found: dict, printed: dict) -> Table:
     """Bits/dim at some PSNR, and how many fewer bits ours take (BD-rate) over the PSNR in common."""
-    both = found | others
+    both = found | printed
     better = advantages(both)
-    rates = {name: log_rate([(p["bits_per_dim"], p["psnr"]) for p in both[name]]) for name in better}
+    rates = {name: log_rate(pairs(both[name])) for name in better}
     if OURS in found and len(found[OURS]) > 1:
-        rates = {OURS: log_rate([(p["bits_per_dim"], p["psnr"]) for p in found[OURS]])} | rates
+        rates = {OURS: log_rate(pairs(found[OURS]))} | rates
     at = [p for p in AT if OURS in rates and rates[OURS].x[0] <= p <= rates[OURS].x[-1]]
     table = Table("comparison", ["", *(f"{p} dB" for p in at), "PSNR in common", "bits of ours against it"], [])
     for name, curve in rates.items():
         values = [float(curve(p)) for p in at]
-        common = "" if name == OURS else "{:.1f} to {:.1f} dB".format(*in_common(curve, rates[OURS]))
+        common = "" if name == OURS else in_words(in_common(curve, rates[OURS]))
         gain = "" if name == OURS else f"{better[name]:+.1f}%"
         cells = ["" if math.isnan(v) else f"{math.exp(v):.3f}" for v in values]
-        table.rows.append([name + ", published" * (name in others), *cells, common, gain])
+        table.rows.append([named(name, both[name], printed), *cells, common, gain])
     return table
 
 
-def diagrams(found: dict, others: dict, files: int) -> list[Diagram]:
-    """MS-SSIM in decibels, -10 log10(1 - v)."""
+def by_range(found: dict, printed: dict) -> list[Table]:
+    """BD-rate of ours against all others, over the PSNR in common and over parts of it."""
+    both = found | printed
+    heads = [f"{low} to {high} dB" for low, high in RANGES]
+    table = Table("by range", ["bits of ours against", "PSNR in common", "there", *heads], [])
+    for name, gain in advantages(both).items():
+        mine, theirs = (pairs(both[n]) for n in (OURS, name))
+        reach, cells = in_common(log_rate(mine), log_rate(theirs)), []
+        for low, high in RANGES:
+            part = max(low, reach[0]), min(high, reach[1])
+            cells.append(f"{bd_rate(mine, theirs, part):+.1f}%" if part[1] - part[0] >= PART else "")
+        table.rows.append([named(name, both[name], printed), in_words(reach), f"{gain:+.1f}%", *cells])
+    return [table] if table.rows else []
+
+
+def in_words(reach: tuple[float, float]) -> str:
+    return "{:.1f} to {:.1f} dB".format(*reach)
+
+
+def diagrams(found: dict, similar: dict, printed: dict, files: int) -> list[Diagram]:
+    """PSNR and MS-SSIM, each of the points that are best by it."""
     rate = Axis("bits/dim (whole files)", "log", (0.015, 2))
     made = []
-    for key, label, span in (("psnr", "PSNR, dB", (20, 48)), ("ms_ssim", "MS-SSIM, dB", (5, 30))):
-        series = []
-        for name, points in found.items():
-            y = [p[key] if key == "psnr" else -10 * math.log10(max(1 - p[key], 1e-6)) for p in points]
-            series.append(Series(name, [p["bits_per_dim"] for p in points], y, "files"))
+    for best, key, label, span in (
+        (found, "psnr", "PSNR, dB", (20, 48)),
+        (similar, "ms_ssim", "MS-SSIM, dB", (5, 30)),
+    ):
+        shown = [(name, points, "files") for name, points in best.items()]
         if key == "psnr":
-            for name, points in others.items():
-                x, y = ([p[k] for p in points] for k in ("bits_per_dim", "psnr"))
-                series.append(Series(f"{name}, published", x, y, "published"))
-        made.append(Diagram(f"{files} photographs", rate, Axis(label, range=span), series))
+            shown += [(f"{name}, published", points, "published") for name, points in printed.items()]
+        series = [
+            Series(name, [p["bits_per_dim"] for p in points], [decibels(p, key) for p in points], style)
+            for name, points, style in shown
+        ]
+        if series:
+            made.append(Diagram(f"{files} photographs", rate, Axis(label, range=span), series))
     return made
 
 
-@click.command()
+@command()
 @click.argument("source", type=Path)
 @click.option("--until", default=-4.8, show_default=True, help="Gamma (-log SNR) of the last point.")
 @click.option("--flow", is_flag=True, help="Some points with recon flow as well.")
-@click.option("--images", type=int, help="Only the first so many pictures.")
-@click.option("--skip", default=0, help="Begin after so many pictures.")
+@click.option("--images", type=COUNT, help="Only the first so many pictures.")
+@click.option("--skip", type=FROM_ZERO, default=0, help="Begin after so many pictures.")
+@click.option("--ours", "stored", type=Path, help="A result of these pictures: its files of ours stay, not made anew.")
 @click.option("--model", default="photo", show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @output_options
-def main(source, until, flow, images, skip, model, device, output, plot):
+def main(source, until, flow, images, skip, stored, model, device, output, plot):
     """Measure a folder of photographs. Results of some pictures here and of others there: see bench.results."""
-    codec, peers = Codec(model, device), PEERS | modern()
     files = sorted(p for p in source.iterdir() if p.suffix.lower() == ".png")[skip:][:images]
+    if not files:
+        raise CodecError(f"{source}: no PNG files" + f" after {skip}" * (skip > 0))
+    peers = contenders()
+    if stored:
+        kept, rows = kept_from(stored, files), []
+        run = Run("curves", source=source)
+        for file in tqdm(files, desc="pictures", disable=None):
+            rows += of_file(file, others(read_picture(file), peers))
+        return finish(run.beside(kept, kept["rows"] + rows, **versions()), output, plot)
+    codec = Codec(model, device)
     run, rows = Run("curves", codec.model, source=source, until=until, flow=flow), []
     for file in tqdm(files, desc="pictures", disable=None):
-        rows += measure(file, codec, until, flow, peers)
+        picture = read_picture(file)
+        rows += of_file(file, [*ours(codec, picture, until, flow), *others(picture, peers)])
         result = run.result(rows)
         save(result, output)
-    if not rows:
-        raise click.ClickException(f"{source}: no PNG files")
-    save(result, output, plot)
-    show(result)
+    return finish(result, output, plot)
+
+
+def kept_from(stored: Path, files: list[Path]) -> dict:
+    """A stored result with the rows of ours alone; CodecError if it is of other pictures."""
+    result = read_result(stored)
+    rows = [r for r in result.get("rows", ()) if r.get("codec", "").startswith(OURS)]
+    if result.get("bench") != "curves" or {r["file"] for r in rows} != {file.name for file in files}:
+        raise CodecError(f"{stored} is not a result of bench.curves for these pictures")
+    return result | {"rows": rows}
 
 
 if __name__ == "__main__":

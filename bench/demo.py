@@ -21,6 +21,7 @@ from codec import Codec, Target
 from codec.api import psnr
 from codec.pictures import read_picture
 
+from .command import command, folder
 from .judge import mse
 from .peers import PEERS, at_least
 from .results import Run, Table, save
@@ -113,14 +114,14 @@ def finish(figure, axes, path: Path) -> None:
     plt.close(figure)
 
 
-@click.command()
+@command()
 @click.argument("picture", type=Path, default=PICTURE)
-@click.option("-o", "--output", type=Path, default=Path("demo"), show_default=True)
+@click.option("-o", "--output", type=Path, callback=folder, default=Path("demo"), show_default=True)
 @click.option("--model", default="photo", show_default=True)
 def main(picture, output, model):
     """Encode PICTURE at three rates, decode, compare, draw."""
-    output.mkdir(parents=True, exist_ok=True)
     array, codec = read_picture(picture), Codec(model)
+    output.mkdir(parents=True, exist_ok=True)
     run = Run("demo", codec.model, picture=picture)
     rows, shown, largest = measure(array, codec, output)
     save(run.result(rows), output / "demo.json")

@@ -18,6 +18,7 @@ class Published:
     source: str
     points: list[dict]
     ideal: bool = False  # a sum of KL, which no code sends
+    brief: bool = False  # one of those that stand in diagrams and in the README
 
 
 def read(name: str) -> dict:
@@ -27,7 +28,10 @@ def read(name: str) -> dict:
 
 def published(name: str) -> dict[str, Published]:
     """The curves of ``kodak`` or ``cifar10`` by their names."""
-    return {k: Published(c["source"], _points(c), c.get("ideal", False)) for k, c in read(name)["curves"].items()}
+    return {
+        k: Published(c["source"], _points(c), c.get("ideal", False), c.get("brief", False))
+        for k, c in read(name)["curves"].items()
+    }
 
 
 def bounds() -> list[tuple[str, list[str]]]:

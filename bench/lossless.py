@@ -25,10 +25,11 @@ from codec.likelihood import Coded, distortion
 from codec.lossless import HALF, Pixels, planes
 from ddpm.bound import bound
 
+from .command import COUNT, FROM_ZERO, command
 from .lengths import SINGLE, published_option
 from .peers import lossless_rows
 from .pick import alike, draw
-from .results import Run, output_options, save, show
+from .results import Run, finish, output_options, save
 
 BATCH_PIXELS = 1 << 16
 
@@ -102,12 +103,12 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> Iterator[d
             yield row | mean | {"portability": price} | speed
 
 
-@click.command()
+@command()
 @click.argument("data")
-@click.option("--tile", type=int)
-@click.option("--images", default=1000, show_default=True)
-@click.option("--skip", default=0, help="Begin after so many pictures.")
-@click.option("--crop", type=int, help="Only the middle square of this side.")
+@click.option("--tile", type=COUNT)
+@click.option("--images", type=COUNT, default=1000, show_default=True)
+@click.option("--skip", type=FROM_ZERO, default=0, help="Begin after so many pictures.")
+@click.option("--crop", type=COUNT, help="Only the middle square of this side.")
 @click.option("--model", default="cifar10", show_default=True)
 @click.option("--check/--no-check", default=True, show_default=True, help="Decode all files.")
 @click.option("--device", default="auto", show_default=True)
@@ -120,8 +121,7 @@ def main(data, tile, images, skip, crop, model, check, device, published, output
     for row in measure(codec, pictures, check):
         save(run.result([row | {"skip": skip}]), output)
     result = run.result([r | {"skip": skip} for r in (row, *lossless_rows(pictures))])
-    save(result, output, plot)
-    show(result)
+    finish(result, output, plot)
 
 
 if __name__ == "__main__":

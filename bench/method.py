@@ -24,7 +24,9 @@ from ddpm.gaussian import kl_nats
 from ddpm.likelihood import LN2, to_unit
 from ddpm.schedule import alpha_sigma
 
+from .command import command, writable
 from .demo import PICTURE
+from .results import wrote
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -97,13 +99,14 @@ def draw(picture: np.ndarray, way: list[Moment], sizes: list[int], path: Path) -
     plt.close(figure)
 
 
-@click.command()
-@click.option("-o", "--output", type=Path, default=Path("method.webp"), show_default=True)
+@command()
+@click.option("-o", "--output", type=Path, callback=writable, default=Path("method.webp"), show_default=True)
 def main(output):
     """Draw the figure of docs/method.md."""
     codec, picture = Codec("cifar10"), small_picture()
     [file] = codec.encode([picture], Target(steps=codec.plan(32, 32, False).steps))
     draw(picture, *moments(codec, picture, file.data), output)
+    wrote(output)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.ndimage import correlate1d, uniform_filter
 
 WEIGHTS = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])
+LEAST_SIDE = 11 * 2 ** (len(WEIGHTS) - 1)  # pixels: the window at the coarsest scale
 
 
 def _blur(image: np.ndarray) -> np.ndarray:
@@ -25,9 +26,9 @@ def ssim_parts(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def ms_ssim(x: np.ndarray, y: np.ndarray) -> float:
-    """MS-SSIM of two grey images (H, W), float, range 255; sides of at least 176 pixels, else ValueError."""
-    if min(x.shape) < 11 * 16:
-        raise ValueError("MS-SSIM needs sides of at least 176 pixels")
+    """MS-SSIM of two grey images (H, W), float, range 255; sides of at least LEAST_SIDE, else ValueError."""
+    if min(x.shape) < LEAST_SIDE:
+        raise ValueError(f"MS-SSIM needs sides of at least {LEAST_SIDE} pixels")
     product = 1.0
     for scale, weight in enumerate(WEIGHTS):
         full, cs = ssim_parts(x, y)

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from codec.cli_plot import read_result
+from codec.errors import CodecError
 from codec.pictures import write_whole
 
 
@@ -16,9 +18,9 @@ class Parts:
     def __init__(self, folder: Path | None, of: dict):
         self.folder, self.answers = folder, {"of": of}
         if folder and (file := folder / "parts.json").exists():
-            self.answers = json.loads(file.read_text())
-            if self.answers["of"] != of:
-                raise ValueError(f"{file} is of another measurement: {self.answers['of']}, not {of}")
+            self.answers = read_result(file)
+            if self.answers.get("of") != of:
+                raise CodecError(f"{file} is of another measurement: {self.answers.get('of')}, not {of}")
 
     def __call__(self, name: str, work: Callable):
         """What ``work`` returned, now or in an earlier run; JSON."""

@@ -1,15 +1,35 @@
-"""Classical codecs through Pillow, at settings that are slow and good; sizes are those of whole files."""
+"""Classical codecs through Pillow, each at its best for what is measured; sizes are those of whole files."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from PIL import Image, features
 
 Encoder = Callable[[np.ndarray, int], bytes]
+AVIF = {"subsampling": "4:4:4"}
+# libavif's default, tune=iq, costs 7 to 10% of bits at equal PSNR; the bytes of several threads depend on their number
+PSNR_TUNED = AVIF | {"advanced": {"tune": "psnr"}, "max_threads": 1, "autotiling": False}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A codec with settings, which ``how`` names in tables; ``best_for``: only by this measure is it at its best."""
+
+    codec: str
+    how: str
+    encode: Encoder
+    best_for: str | None = None
+
+    @property
+    def says(self) -> dict:
+        """What its rows have of it."""
+        return {"codec": self.codec, "how": self.how} | ({"best_for": self.best_for} if self.best_for else {})
 
 
 def _saver(kind: str, **options) -> Encoder:
@@ -28,14 +48,30 @@ PEERS: dict[str, Encoder] = {
 
 
 def modern() -> dict[str, Encoder]:
-    """AVIF and JPEG XL, where this machine has them: the latter through pillow-jxl-plugin."""
+    """AVIF and JPEG XL by PSNR, where this machine has them: the latter through pillow-jxl-plugin."""
     found = {}
     if features.check("avif"):
-        found["AVIF"] = _saver("AVIF", subsampling="4:4:4", speed=4)
+        found["AVIF"] = _saver("AVIF", speed=4, **PSNR_TUNED)
     with contextlib.suppress(ImportError):
         import pillow_jxl  # noqa: F401  (makes Pillow know the format)
 
         found["JPEG XL"] = _saver("JXL", effort=7)
+    return found
+
+
+def contenders() -> list[Peer]:
+    """All of them at the settings that are best, slow as they are; at each point the best of a codec counts."""
+    found = [
+        Peer("JPEG", "4:2:0", PEERS["JPEG"]),
+        Peer("JPEG", "4:4:4", _saver("JPEG", optimize=True, progressive=True, subsampling="4:4:4")),
+        Peer("WebP", "method 6", PEERS["WebP"]),
+    ]
+    known = modern()
+    if "AVIF" in known:
+        found.append(Peer("AVIF", "4:4:4, speed 2, tune psnr", _saver("AVIF", speed=2, **PSNR_TUNED), "psnr"))
+        found.append(Peer("AVIF", "4:4:4, speed 4, tune iq", _saver("AVIF", speed=4, **AVIF), "ms_ssim"))
+    if "JPEG XL" in known:
+        found.append(Peer("JPEG XL", "effort 9", _saver("JXL", effort=9)))
     return found
 
 
@@ -49,6 +85,20 @@ def wavelet() -> dict[str, Encoder]:
         return out.getvalue()
 
     return {"JPEG 2000": encode} if features.check("jpg_2000") else {}
+
+
+def titled(codec: str, ways: Iterable[str | None]) -> str:
+    """The name of a codec, with the settings that its points are of."""
+    ways = [how for how in dict.fromkeys(ways) if how]
+    return f"{codec}, {ways[0]}" if len(ways) == 1 else f"{codec}, best of {' and '.join(ways)}" if ways else codec
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries behind Pillow, as far as they are here."""
+    found = {name: features.version(name) for name in ("jpg", "webp", "avif", "jpg_2000")}
+    with contextlib.suppress(PackageNotFoundError):
+        found["pillow-jxl-plugin"] = version("pillow-jxl-plugin")
+    return {name: known for name, known in found.items() if known}
 
 
 def overhead(encoder: Encoder, quality: int) -> int:

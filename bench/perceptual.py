@@ -19,9 +19,11 @@ from tqdm import tqdm
 
 from codec.api import pick_device
 from codec.diagrams import Diagram
-from ddpm.data import load_images
+from codec.errors import CodecError
 
-from .results import Run, Table, output_options, save, show
+from .command import COUNT, command
+from .pick import load
+from .results import Run, Table, finish, output_options
 
 BATCH = 32
 
@@ -90,27 +92,26 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     return [], [Table("perceptual", ["", "pictures", *(name.upper() for name in known)], cells)]
 
 
-@click.command()
+@command()
 @click.argument("originals")
 @click.argument("decoded", nargs=-1, required=True)
-@click.option("--tile", type=int, help="They are contact sheets of squares of this side.")
-@click.option("--images", type=int, help="Only the first so many.")
+@click.option("--tile", type=COUNT, help="They are contact sheets of squares of this side.")
+@click.option("--images", type=COUNT, help="Only the first so many.")
 @click.option("--inception", type=click.Path(exists=True, path_type=Path), help="Weights of InceptionV3 for FID.")
 @click.option("--device", default="auto", show_default=True)
 @output_options
 def main(originals, decoded, tile, images, inception, device, output, plot):
     """Compare sets of decoded pictures with their originals."""
+    first, *sets = (load(name, tile)[:images] for name in (originals, *decoded))
     run, found = Run("perceptual", data=originals, images=images), metrics(inception, pick_device(device))
     if not found:
-        raise click.ClickException("no metric can be had; see pip install 'ddpm-codec[perceptual]'")
-    first = load_images(originals, tile)[:images]
+        raise CodecError("no metric can be had; see pip install 'ddpm-codec[perceptual]'")
     try:
-        rows = [{"set": name} | measure(first, load_images(name, tile)[:images], found) for name in decoded]
+        rows = [{"set": name} | measure(first, pictures, found) for name, pictures in zip(decoded, sets)]
     except ValueError as e:
-        raise click.ClickException(str(e)) from None
+        raise CodecError(str(e)) from None
     result = run.result(rows)
-    save(result, output, plot)
-    show(result)
+    finish(result, output, plot)
 
 
 if __name__ == "__main__":

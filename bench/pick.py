@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
+from codec.console import trouble
+from codec.errors import CodecError
 from codec.pictures import is_grey
 from ddpm.data import load_images
+
+
+def load(source: str | None, tile: int | None = None) -> list[np.ndarray]:
+    """All pictures (H, W, 3) of a source, as ``load_images`` has it; CodecError if there is none, or no picture."""
+    if not source:
+        raise CodecError("no pictures are named")
+    try:
+        return load_images(source, tile)
+    except OSError as e:
+        raise CodecError(trouble(e)) from None
+    except ValueError as e:
+        raise CodecError(str(e)) from None
 
 
 def draw(source: str, tile: int | None, images: int, crop: int | None = None, skip: int = 0) -> list[np.ndarray]:
@@ -13,8 +27,10 @@ def draw(source: str, tile: int | None, images: int, crop: int | None = None, sk
 
     skip: those that come after so many.
     """
-    every = load_images(source, tile)
+    every = load(source, tile)
     chosen = np.random.default_rng(0).permutation(len(every))[skip : skip + images]
+    if not len(chosen):
+        raise CodecError(f"{source}: {len(every)} pictures, none after {skip}")
     return [middle(every[i], crop) for i in chosen]
 
 

@@ -2,10 +2,10 @@
 
     python -m bench.portability DATA [--tile 32] [--images 40] [--crop 32] [--model cifar10] [--rate R] -o OUT.json
 
-What stands in for other machines are settings that make libraries take other instructions; each runs in a process of
-its own. A cell says how many lossless files came back exactly. With --rate the files are lossy, and a cell says how far
-their pictures are from those that the writer itself decodes: the largest difference, the root of the mean square, and
-the change of PSNR where that is largest.
+What stands in for other machines are the settings of machines.py; each runs in a process of its own. A cell says how
+many lossless files came back exactly. With --rate the files are lossy, and a cell says how far their pictures are from
+those that the writer itself decodes: the largest difference, the root of the mean square, and the change of PSNR where
+that is largest.
 """
 
 from __future__ import annotations
@@ -27,19 +27,15 @@ from codec.api import psnr
 from codec.diagrams import Diagram
 from ddpm.model import load_model
 
+from .command import command
 from .judge import mse
+from .machines import INSTRUCTIONS, THREADS
 from .pick import alike, draw
 from .results import Run, Table, save, show
 
-OLD = {"ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "default"}
-AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
-NUMPY_OLD = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR AVX2 FMA3"
-NUMPY_AVX2 = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR"
 MACHINES = {
-    "two threads": {"OMP_NUM_THREADS": "2"},
-    "one thread": {"OMP_NUM_THREADS": "1"},
-    "SSE4.1": OLD | {"NPY_DISABLE_CPU_FEATURES": NUMPY_OLD},
-    "AVX2": AVX2 | {"NPY_DISABLE_CPU_FEATURES": NUMPY_AVX2},
+    **THREADS,
+    **{name: settings for name, settings in INSTRUCTIONS.items() if settings},
     "no oneDNN": {"DDPM_BENCH_NO_ONEDNN": "1"},
 }
 
@@ -124,7 +120,7 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     return [], [Table(name, ["written (down), read (across)", *machines], lines)]
 
 
-@click.command()
+@command()
 @click.argument("data", required=False)
 @click.option("--tile", type=int)
 @click.option("--images", default=40, show_default=True)

@@ -2,11 +2,13 @@
 
     python -m bench.rate_distortion DATA [--tile 32] [--images 500] [--model cifar10] [--steps 4,7,11,16,22]
         [--ideal 1000] [--recon mean,flow,sample] [--device auto] -o rd.json -p rd.png
+    python -m bench.rate_distortion DATA [--tile 32] --ours rd.json -o new.json     # all but the peers as stored
 
 On pictures of one size, the first of DATA or those after --skip:
-files   ours, all pictures at the same number of steps, so that they end at the same noise level
+files   ours, all pictures at the same number of steps, so that they end at the same noise level; rows "mean, few" are
+        of the same pictures as the ideal chain at T levels
 ideal   what the chain would take over an ideal channel, at T levels and at the codec's own steps
-peers   JPEG, JPEG 2000, WebP, AVIF and JPEG XL, each over a ladder of qualities
+peers   JPEG, JPEG 2000, WebP, AVIF and JPEG XL, at the settings that are best (peers.py), over a ladder of qualities
 Distortion is the mean squared error over all values of all pictures, rates are bits per value; grey pictures are
 counted as of three channels, too. A model without coding tables makes no files. Points that others published, in
 published/cifar10.json, are shown beside pictures of 32x32. Rows are means over so many ``images``: results for other
@@ -18,36 +20,39 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import click
 import numpy as np
 from tqdm import tqdm
 
-from codec import Codec, Target
+from codec import Codec, CodecError, Target
 from codec.api import pick_device
+from codec.cli_plot import read_result
 from codec.likelihood import Coded
 from ddpm.bound import Chain, chain_for
-from ddpm.data import load_images
 from ddpm.model import DDPM, load_model, strict_fp32
 from ddpm.reverse import Reverse
 
+from .command import COUNT, FROM_ZERO, command, listed
 from .ideal import progressive
 from .judge import decoded, mse
-from .peers import PEERS, modern, overhead, wavelet
-from .pick import alike
-from .rd_report import present  # noqa: F401  (bench.results asks this module for it)
-from .results import Run, output_options, save, show
+from .peers import Peer, contenders, overhead, versions, wavelet
+from .pick import alike, load
+from .rd_report import FEW, present  # noqa: F401  (bench.results asks this module for present)
+from .results import Run, finish, last_name, output_options, save
 
 QUALITIES = (5, 15, 30, 45, 60, 75, 88, 95)
 DIFFERENT = 0.01  # of a mean squared error, between what an encoder claims and what decoded files show
 
 
 def files(
-    codec: Codec, pictures: Sequence[np.ndarray], steps: int, recon: Sequence[str], few: int, batch: int
+    codec: Codec, pictures: Sequence[np.ndarray], steps: int, recon: Sequence[str], few: int, batch: int, ideal: int = 0
 ) -> Iterator[dict]:
     """Rows of files of pictures (H, W, 3) at so many steps: ``mean`` of all, the other ``recon`` of the first ``few``.
 
-    These are decoded in any case: RuntimeError if their error is not what the encoder said.
+    These are decoded in any case: RuntimeError if their error is not what the encoder said. ``ideal``: one more of the
+    first so many, FEW.
     """
     start, coded = time.monotonic(), [None] * len(pictures)
     with tqdm(total=len(pictures), desc=f"{steps} steps", disable=None) as bar:
@@ -59,14 +64,15 @@ def files(
                     coded[k] = file
                 bar.update(len(part))
     seconds, dims = (time.monotonic() - start) / len(pictures), pictures[0].size
-    for name in dict.fromkeys(["mean", *recon]):
-        chosen = coded if name == "mean" else coded[:few]
-        seen = decoded_errors(codec, pictures, coded[:few], name, batch)
+    for name in dict.fromkeys(["mean", *recon, *[FEW] * (0 < ideal < len(coded))]):
+        chosen = coded if name == "mean" else coded[: ideal if name == FEW else few]
+        seen = [] if name == FEW else decoded_errors(codec, pictures, coded[:few], name, batch)
         if name == "mean":
             claimed = np.mean([f.mse for f in coded[:few]])
             if abs(np.mean(seen) - claimed) > DIFFERENT * claimed:
                 raise RuntimeError(f"decoded files have MSE {np.mean(seen)}, the encoder said {claimed}")
-            seen = [f.mse for f in coded]
+        if name in ("mean", FEW):
+            seen = [f.mse for f in chosen]
         yield {
             "kind": "files",
             "name": name,
@@ -90,20 +96,22 @@ def decoded_errors(codec: Codec, pictures, coded, recon: str, batch: int) -> lis
 
 
 def peers(pictures: Sequence[np.ndarray]) -> Iterator[dict]:
-    """Rows of other codecs; their payload is what a file has beyond that of a single pixel."""
-    encoders = PEERS | wavelet() | modern()
-    with tqdm(total=len(encoders) * len(QUALITIES), desc="peers", disable=None) as bar:
-        for name, encoder in encoders.items():
+    """Rows of other codecs by PSNR; their payload is what a file has beyond that of a single pixel."""
+    chosen = [p for p in contenders() if p.best_for in (None, "psnr")]
+    chosen += [Peer(name, "", encode) for name, encode in wavelet().items()]
+    with tqdm(total=len(chosen) * len(QUALITIES), desc="peers", disable=None) as bar:
+        for peer in chosen:
             for quality in QUALITIES:
-                made = [encoder(p, quality) for p in pictures]
+                made = [peer.encode(p, quality) for p in pictures]
                 rate = float(np.mean([8 * len(data) for data in made])) / pictures[0].size
                 yield {
                     "kind": "peers",
-                    "name": name,
+                    "name": peer.codec,
+                    "how": peer.how,
                     "setting": quality,
                     "images": len(made),
                     "bits_per_dim": rate,
-                    "payload_bits_per_dim": rate - 8 * overhead(encoder, quality) / pictures[0].size,
+                    "payload_bits_per_dim": rate - 8 * overhead(peer.encode, quality) / pictures[0].size,
                     "mse": float(np.mean([mse(p, decoded(data)) for p, data in zip(pictures, made)])),
                 }
                 bar.update()
@@ -123,53 +131,93 @@ def ours(
     few: int,
     first: int,
     batch: int,
+    ideal: int = 0,
 ) -> Iterator[dict]:
     """Rows of files at each of ``steps``, and of the codec's own steps over an ideal channel."""
     codec, size = Codec(model), pictures[0].shape[:2]
     for k in steps:
-        yield from files(codec, pictures, k, recon, few, batch)
+        yield from files(codec, pictures, k, recon, few, batch, ideal)
     yield from limit(Coded(model, codec.plan(*size, False), size), "own steps", pictures, first, batch)
 
 
-@click.command()
+RECON = ("mean", "flow", "sample")
+
+
+@command()
 @click.argument("data")
-@click.option("--tile", type=int, help="DATA are contact sheets of squares of this side.")
-@click.option("--images", type=int, help="So many pictures; by default all on a GPU, 500 on a CPU.")
-@click.option("--skip", default=0, help="Begin after so many pictures.")
+@click.option("--tile", type=COUNT, help="DATA are contact sheets of squares of this side.")
+@click.option("--images", type=COUNT, help="So many pictures; by default all on a GPU, 500 on a CPU.")
+@click.option("--skip", type=FROM_ZERO, default=0, help="Begin after so many pictures.")
+@click.option("--ours", "stored", type=Path, help="A result of these pictures: all but other codecs stays as it is.")
 @click.option("--model", default="cifar10", show_default=True)
-@click.option("--steps", default="4,7,11,16,22", show_default=True, help="Of the files.")
-@click.option("--ideal", default=1000, show_default=True, help="T, the levels of the ideal chain; 0: none.")
-@click.option("--ideal-images", type=int, help="Pictures for it; by default all on a GPU, 20 on a CPU.")
-@click.option("--recon", default="mean,flow,sample", show_default=True, help="Of mean, flow, sample.")
-@click.option("--recon-images", type=int, help="Pictures to decode; by default 1000 on a GPU, 32 on a CPU.")
-@click.option("--batch", default=128, show_default=True)
+@click.option("--steps", default="4,7,11,16,22", show_default=True, callback=listed(int, 1), help="Of the files.")
+@click.option("--ideal", type=FROM_ZERO, default=1000, show_default=True, help="T of the ideal chain; 0: none.")
+@click.option("--ideal-images", type=COUNT, help="Pictures for it; by default all on a GPU, 20 on a CPU.")
+@click.option(
+    "--recon",
+    default=",".join(RECON),
+    show_default=True,
+    callback=listed(str, among=RECON),
+    help="Of mean, flow, sample.",
+)
+@click.option("--recon-images", type=COUNT, help="Pictures to decode; by default 1000 on a GPU, 32 on a CPU.")
+@click.option("--batch", type=COUNT, default=128, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @output_options
-def main(data, tile, images, skip, model, steps, ideal, ideal_images, recon, recon_images, batch, device, output, plot):
+def main(
+    data,
+    tile,
+    images,
+    skip,
+    stored,
+    model,
+    steps,
+    ideal,
+    ideal_images,
+    recon,
+    recon_images,
+    batch,
+    device,
+    output,
+    plot,
+):
     """Measure rate and distortion of real files, of the ideal channel and of other codecs."""
-    if unknown := set(recon.split(",")) - {"mean", "flow", "sample"}:
-        raise click.BadParameter(f"unknown: {', '.join(sorted(unknown))}", param_hint="--recon")
+    if ideal == 1:
+        raise click.BadParameter("a chain has 2 levels or more", param_hint="--ideal")
+    every = load(data, tile)[skip:]
+    if stored:
+        return finish(again(stored, data, every), output, plot)
     strict_fp32()
     model = load_model(model, pick_device(device))
     fast = model.device.type == "cuda"
-    every = load_images(data, tile)[skip:]
     pictures = every[: images or (len(every) if fast else 500)]
     if len({p.shape for p in pictures}) != 1:
-        raise click.ClickException(f"{data}: no pictures, or not of one size")
+        raise CodecError(f"{data}: no pictures, or not of one size")
     recon_images = recon_images or (1000 if fast else 32)
     few = pictures[: ideal_images or (len(pictures) if fast else 20)]
     counts = {"images": len(pictures), "skip": skip, "ideal_images": len(few), "recon_images": recon_images}
-    asked = {"data": data, "size": list(pictures[0].shape[:2]), "steps": steps, "ideal": ideal, "recon": recon}
-    run, rows = Run("rate_distortion", model, **asked, **counts), []
-    steps, recon = [int(k) for k in steps.split(",")], recon.split(",")
-    parts = [ours(model, pictures, steps, recon, recon_images, skip, batch)] if model.coding else []
+    asked = {"data": data, "size": list(pictures[0].shape[:2]), "steps": ",".join(map(str, steps)), "ideal": ideal}
+    run, rows = Run("rate_distortion", model, **asked, recon=",".join(recon), **counts), []
+    same = len(few) if ideal else 0
+    parts = [ours(model, pictures, steps, recon, recon_images, skip, batch, same)] if model.coding else []
     parts += [limit(chain_for(Reverse(model), ideal), "levels", few, skip, batch)] if ideal else []
     for row in itertools.chain(*parts, peers(pictures)):
         rows.append(row)
         result = run.result(rows)
         save(result, output)
-    save(result, output, plot)
-    show(result)
+    return finish(result, output, plot)
+
+
+def again(stored: Path, data: str, every: Sequence[np.ndarray]) -> dict:
+    """A stored result with other codecs measured anew; CodecError if it is of other pictures."""
+    result, run = read_result(stored), Run("rate_distortion", data=data)
+    asked = result.get("settings", {})
+    pictures = every[: asked.get("images", 0)]
+    fit = result.get("bench") == "rate_distortion" and len(pictures) == asked.get("images")
+    if not fit or {p.shape[:2] for p in pictures} != {tuple(asked["size"])} or asked["data"] != last_name(data):
+        raise CodecError(f"{stored} is not a result of bench.rate_distortion for these pictures")
+    rows = [row for row in result["rows"] if row["kind"] != "peers"]
+    return run.beside(result, rows + list(peers(pictures)), **versions())
 
 
 if __name__ == "__main__":

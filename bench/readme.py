@@ -14,7 +14,11 @@ from pathlib import Path
 
 import click
 
-from .results import Table, presented, tables_of
+from codec.errors import CodecError
+from codec.pictures import write_whole
+
+from .command import command
+from .results import Table, presented, tables_of, wrote
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md"]
@@ -38,17 +42,27 @@ def renewed(text: str) -> str:
     return PLACE.sub(lambda m: f"{m[1]}\n{table(m['file'], m['name']).markdown()}\n\n{m[5]}", text)
 
 
-@click.command()
+@command()
 @click.option("--check", is_flag=True, help="Change nothing; exit code 1 if a page is stale.")
 def main(check):
     """Write the results into the pages."""
+    stale = []
     for path in PAGES:
-        old = path.read_text()
-        new = renewed(old)
-        if check and new != old:
-            sys.exit(f"{path.relative_to(ROOT)} is stale: run python -m bench.readme")
+        try:
+            old = path.read_text()
+            new = renewed(old)
+        except FileNotFoundError:
+            raise CodecError(f"{path} is not there; pages are made in a checkout") from None
+        except ValueError as e:
+            raise CodecError(f"{path.name}: {e}") from None
+        if new != old:
+            stale.append(path)
         if not check:
-            path.write_text(new)
+            write_whole(path, new.encode())
+    if check and stale:
+        sys.exit(f"{', '.join(p.name for p in stale)}: stale; run python -m bench.readme")
+    if not check:
+        wrote(*stale)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ from codec.cli_plot import read_result
 from codec.errors import CodecError
 from codec.pictures import write_whole
 
+from .command import POSITIVE, command, writable
 from .demo import PICTURE
 from .page import page
 from .progression import progressions
-from .results import save
+from .results import save, wrote
 
 
 def files_in(sources: Sequence[Path]) -> list[Path]:
@@ -46,23 +47,21 @@ def coded(files: Sequence[Path], model: str, rate: float, device: str, stages: P
     return result
 
 
-@click.command()
+@command()
 @click.argument("results", type=Path, nargs=-1)
 @click.option("--pictures", type=Path, multiple=True, default=[PICTURE], help="A picture, or a folder of PNG files.")
 @click.option("--model", default="photo", show_default=True)
-@click.option("--rate", default=0.2, show_default=True, help="Bits/dim of the whole file.")
+@click.option("--rate", type=POSITIVE, default=0.2, show_default=True, help="Bits/dim of the whole file.")
 @click.option("--device", default="auto", show_default=True)
-@click.option("-s", "--stages", type=Path, help="JSON that keeps the coded pictures.")
-@click.option("-o", "--output", type=Path, default=Path("report.html"), show_default=True)
+@click.option("-s", "--stages", type=Path, callback=writable, help="JSON that keeps the coded pictures.")
+@click.option("-o", "--output", type=Path, callback=writable, default=Path("report.html"), show_default=True)
 def main(results, pictures, model, rate, device, stages, output):
     """Make one page of RESULTS and pictures."""
-    try:
-        found = [read_result(path) for path in results]
-        found.append(coded(files_in(pictures), model, rate, device, stages))
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(output, page(found).encode(errors="replace"))
-    except CodecError as e:
-        raise click.ClickException(str(e)) from None
+    found = [read_result(path) for path in results]
+    found.append(coded(files_in(pictures), model, rate, device, stages))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(output, page(found).encode(errors="replace"))
+    wrote(output, stages)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,14 @@ from pathlib import Path
 import click
 import torch
 
+from codec.cli_plot import read_result
 from codec.diagrams import Diagram, draw, kind_of
 from codec.errors import CodecError
 from codec.pictures import write_whole
 
+from .command import command, drawable, writable
+
+HERE = Path(__file__).parent
 LIBRARIES = ("ddpm-codec", "torch", "numpy", "constriction", "pillow")
 
 
@@ -65,9 +69,19 @@ class Run:
             "settings": {k: last_name(v) for k, v in settings.items()},
         }
 
+    @property
+    def seconds(self) -> float:
+        return round(time.monotonic() - self.start, 1)
+
     def result(self, rows: list[dict], **more) -> dict:
         """The whole JSON, diagrams and tables included."""
-        return presented(self.head | {"seconds": round(time.monotonic() - self.start, 1), "rows": rows} | more)
+        return presented(self.head | {"seconds": self.seconds, "rows": rows} | more)
+
+    def beside(self, stored: dict, rows: list[dict], **versions: str) -> dict:
+        """A stored result whose rows of other codecs are of this run: ``rows`` are all of them, ``others`` says so."""
+        about = {key: self.head[key] for key in ("device", "cores")} | {"seconds": self.seconds}
+        about["versions"] = self.head["versions"] | versions
+        return presented(stored | {"others": about, "rows": rows})
 
 
 def last_name(value):
@@ -78,7 +92,7 @@ def last_name(value):
 def presented(result: dict) -> dict:
     """The result with diagrams and tables made anew from what was measured."""
     bench = result["bench"]
-    if not bench.isidentifier():
+    if not (isinstance(bench, str) and bench.isidentifier() and (HERE / f"{bench}.py").is_file()):
         raise ValueError(f"{bench!r} is no measurement of ours")
     diagrams, tables = import_module(f"bench.{bench}").present(result)
     return result | {"diagrams": [d.to_json() for d in diagrams], "tables": [asdict(t) for t in tables]}
@@ -117,28 +131,37 @@ def show(result: dict) -> None:
         print(f"\n{table.name}\n{table.words()}")
 
 
-def drawable(context, parameter, path: Path | None) -> Path | None:
-    """Said before hours are spent on it."""
-    try:
-        return path and kind_of(path) and path
-    except CodecError as e:
-        raise click.BadParameter(str(e)) from None
+def finish(result: dict, output: Path | None, plot: Path | None = None) -> None:
+    """Write all, print what was measured, and say what was written."""
+    save(result, output, plot)
+    show(result)
+    wrote(output, result["diagrams"] and plot)
+
+
+def wrote(*paths: Path | None) -> None:
+    """One line on stderr: tables alone are on stdout."""
+    if any(paths):
+        click.echo(f"wrote {', '.join(str(p) for p in paths if p)}", err=True)
 
 
 def output_options(command):
     """-o and -p, the same for all measurements."""
     plot = click.option("-p", "--plot", type=Path, callback=drawable, help="PNG, SVG or WebP of the diagrams.")
-    return click.option("-o", "--output", type=Path, help="JSON.")(plot(command))
+    return click.option("-o", "--output", type=Path, callback=writable, help="JSON.")(plot(command))
 
 
-@click.command()
+@command()
 @click.argument("files", type=Path, nargs=-1, required=True)
 @output_options
 def main(files, output, plot):
     """Make diagrams and tables of results anew; several are merged."""
-    result = joined([json.loads(path.read_text()) for path in files])
-    save(result, output, plot)
-    show(result)
+    try:
+        result = joined([read_result(path) for path in files])
+    except ValueError as e:
+        raise CodecError(str(e)) from None
+    except (KeyError, TypeError, IndexError, AttributeError):
+        raise CodecError(f"{', '.join(map(str, files))}: not the JSON of measurements") from None
+    finish(result, output, plot)
 
 
 if __name__ == "__main__":

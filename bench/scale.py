@@ -24,10 +24,12 @@ from tqdm import tqdm
 
 from codec.api import pick_device
 from codec.diagrams import Axis, Diagram, Series
+from codec.errors import CodecError
 from codec.pictures import read_picture
 from ddpm.model import load_model, mirror
 
-from .results import Run, Table, output_options, save, show
+from .command import POSITIVE, command, listed
+from .results import Run, Table, finish, output_options, save
 
 WHAT = ("encode", "decode")
 LEAST = 64e-6  # megapixels of the picture that says what it takes to start
@@ -55,7 +57,7 @@ def run(*args: str) -> tuple[float, float]:
     start = time.monotonic()
     process = subprocess.run([sys.executable, "-c", UNDER, *args], stdout=subprocess.PIPE, text=True)
     if process.returncode:
-        raise click.ClickException(f"{' '.join(args)}: status {process.returncode}")
+        raise CodecError(f"{' '.join(args)}: status {process.returncode}")
     return time.monotonic() - start, int(process.stdout.split()[-1]) / 1024
 
 
@@ -111,23 +113,22 @@ def costs_of(first: dict, row: dict, what: str) -> list[str]:
     return [f"{row[what + '_s']:.1f}", rate, f"{row[what + '_mb']:.0f}"]
 
 
-@click.command()
+@command()
 @click.argument("picture", type=Path)
-@click.option("--megapixels", default="0.25,1,2,4,8", show_default=True)
-@click.option("--rate", default=0.1, show_default=True, help="Bits/dim.")
+@click.option("--megapixels", default="0.25,1,2,4,8", show_default=True, callback=listed(float, LEAST))
+@click.option("--rate", type=POSITIVE, default=0.1, show_default=True, help="Bits/dim.")
 @click.option("--model", default="photo", show_default=True)
 @output_options
 def main(picture, megapixels, rate, model, output, plot):
     """Measure time and memory."""
-    measured = Run("scale", load_model(model, pick_device("auto")), picture=picture, rate=rate)
     array, rows = read_picture(picture), []
+    measured = Run("scale", load_model(model, pick_device("auto")), picture=picture, rate=rate)
     with tempfile.TemporaryDirectory() as folder:
-        for size in tqdm([LEAST, *map(float, megapixels.split(","))], desc="sizes", disable=None):
+        for size in tqdm([LEAST, *megapixels], desc="sizes", disable=None):
             rows.append(measure(array, size, rate if size > LEAST else 1.0, model, Path(folder)))
             result = measured.result(rows)
             save(result, output)
-    save(result, None, plot)
-    show(result)
+    finish(result, output, plot)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,12 @@ from tqdm import tqdm
 from codec import CodecError
 from codec.api import pick_device
 from codec.diagrams import Axis, Diagram, Series
-from ddpm.model import ModelError, load_model, strict_fp32
+from ddpm.model import load_model, strict_fp32
 
+from .command import COUNT, command, listed
 from .flops import flops_per_look, peak
 from .jobs import Bpd, Decode, Encode, Job, Train, preset_of
-from .results import Run, Table, output_options, save, show
+from .results import Run, Table, finish, output_options, save
 from .watch import Watch
 
 PARTS = ("network", "channel", "entropy", "transfers", "rest")
@@ -136,32 +137,16 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     return diagrams, tables
 
 
-def listed(of: type):
-    """A callback for options that take several values with commas between."""
-
-    def convert(context, parameter, value: str) -> list:
-        try:
-            return [of(word) for word in value.split(",")]
-        except ValueError:
-            raise click.BadParameter(f"{value!r} is no list of values with commas between") from None
-
-    return convert
-
-
-def known(context, parameter, value: str) -> list[str]:
-    if unknown := {*value.split(",")} - {*WHAT}:
-        raise click.BadParameter(f"unknown: {', '.join(sorted(unknown))}")
-    return value.split(",")
-
-
-@click.command()
+@command()
 @click.option("--model", "names", default="photo,cifar10", show_default=True, callback=listed(str))
-@click.option("--what", default=",".join(WHAT), show_default=True, callback=known)
-@click.option("--sizes", default="32,64,256", show_default=True, callback=listed(int), help="Pixels a side.")
-@click.option("--batches", default="1,16", show_default=True, callback=listed(int), help="Pictures at once.")
-@click.option("--most", default=1 << 14, show_default=True, help="Pixels of a batch; larger ones are left out.")
-@click.option("--rate", default="0.2", show_default=True, callback=listed(float), help="Bits/dim; 0: lossless.")
-@click.option("--repeats", default=3, show_default=True)
+@click.option("--what", default=",".join(WHAT), show_default=True, callback=listed(str, among=WHAT))
+@click.option("--sizes", default="32,64,256", show_default=True, callback=listed(int, 1), help="Pixels a side.")
+@click.option("--batches", default="1,16", show_default=True, callback=listed(int, 1), help="Pictures at once.")
+@click.option(
+    "--most", type=COUNT, default=1 << 14, show_default=True, help="Pixels of a batch; larger ones are left out."
+)
+@click.option("--rate", default="0.2", show_default=True, callback=listed(float, 0), help="Bits/dim; 0: lossless.")
+@click.option("--repeats", type=COUNT, default=3, show_default=True)
 @click.option("--patience", default=6.0, show_default=True, help="Seconds after which nothing is repeated.")
 @click.option(
     "--bf16", is_flag=True, help="Encode and measure in bfloat16 where the model and the device are fit for it."
@@ -175,10 +160,10 @@ def main(names, what, sizes, batches, most, rate, repeats, patience, bf16, compi
     try:
         models = [load_model(name, pick_device(device)) for name in names]
         asked = [(m, job) for m in models for job in jobs(m, what, sizes, batches, rate, bf16, compiled, most)]
-    except (CodecError, ModelError, ValueError) as e:
-        raise click.ClickException(str(e)) from None
+    except ValueError as e:
+        raise CodecError(str(e)) from None
     if not asked:
-        raise click.ClickException("nothing to measure: these models know no such sizes")
+        raise CodecError("nothing to measure: these models know no such sizes")
     all_of_them = SimpleNamespace(
         name=", ".join(m.name for m in models),
         fingerprint=b"".join(m.fingerprint for m in models),
@@ -190,8 +175,7 @@ def main(names, what, sizes, batches, most, rate, repeats, patience, bf16, compi
         bar.set_postfix_str(f"{model.name} {job.what} {job.size} x{job.batch}")
         rows.append(row(model.name, job, run, repeats, patience))
         save(result := run.result(rows), output)
-    save(result, None, plot)
-    show(result)
+    finish(result, output, plot)
 
 
 if __name__ == "__main__":

@@ -14,59 +14,33 @@ True
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ddpm.machine import has_fast_bf16
 from ddpm.model import DDPM, ModelError, load_model, read_card, shipped_models, strict_fp32
 
-from . import alpha, lossless, progressive
-from .container import (
-    PARTS,
-    TRAILER,
-    Header,
-    checksum,
-    pack_corrections,
-    pack_part,
-    unpack_corrections,
-    unpack_part,
-)
+from . import alpha, lossless, progressive, stored
+from .alpha import split
+from .choices import check_device
+from .container import Header, model_bytes
+from .encoder import Encoded, Encoder, psnr
 from .errors import CodecError, DamagedFile, UnknownModel
-from .pictures import MAX_PIXELS, to_array
-from .plan import MEAN, Allotment, Plan, plan_for
-from .sending import Sender
+from .inputs import as_pictures, is_one
+from .opening import Info, Opened, check_pixels, metadata_of, open_stored, opened, stored_picture
+from .pictures import MAX_PIXELS
+from .plan import Plan, plan_for
+from .progressive import RECONSTRUCTIONS
+from .sending import How
 from .target import Target
 
-SMALL = 32  # pixels a side, at most
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """One file and what the encoder knows of it. mse in squared grey levels over all dims, of the ``mean`` picture."""
-
-    data: bytes
-    dims: int
-    pixels: int
-    mse: float
-    ideal_bits: float  # sum of KL along the chain that was sent
-    payload_bits: int
-    seconds: float
-
-    @property
-    def bits_per_dim(self) -> float:
-        return 8 * len(self.data) / self.dims
-
-    @property
-    def psnr(self) -> float:
-        """dB, of RGB (or grey) from the mean squared error; infinite for an exact picture."""
-        return psnr(self.mse)
+__all__ = ["Codec", "Decoded", "Encoded", "Info", "Stage", "codec_for", "decode", "inspect", "pick_device", "psnr"]
 
 
 @dataclass(frozen=True)
@@ -80,20 +54,15 @@ class Decoded:
     header: Header
     complete: bool
     steps: int
+    icc: bytes | None = None  # the profile of its colours, if they are not those of sRGB
+    exif: bytes | None = None
+    xmp: bytes | None = None
 
     @property
     def image(self) -> Image.Image:
-        return Image.fromarray(self.array)
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A file that has been checked: what its bytes hold, whole or cut."""
-
-    info: Info
-    allotment: Allotment
-    messages: bytes
-    parts: dict[str, tuple[int, int]]  # what else is there and whole, see ``container.PARTS``: first byte, and end
+        image = Image.fromarray(self.array)
+        image.info |= {k: v for k, v in {"icc_profile": self.icc, "exif": self.exif, "xmp": self.xmp}.items() if v}
+        return image
 
 
 @dataclass(frozen=True)
@@ -104,40 +73,9 @@ class Stage:
     array: np.ndarray
 
 
-@dataclass(frozen=True)
-class Info:
-    """What can be told of a file without decoding it."""
-
-    header: Header
-    model: str
-    header_bytes: int
-    side_bytes: int  # before the first message: the header and the corrections
-    file_bytes: int
-    whole_bytes: int | None  # length of the file before anything was cut, if what is left says so
-    dims: int
-    steps: int  # complete ones in these bytes
-    gamma: float  # log noise-to-signal ratio reached
-    complete: bool
-    free: bool  # whether each step says itself how many bits it has; the header's profile then means nothing
-
-
-def psnr(mse: float) -> float:
-    """dB from the mean squared error in grey levels."""
-    return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
-
-
 def reduction(height: int, width: int, max_size: int | None) -> int:
     """The least whole factor that makes a picture at most ``max_size`` pixels a side."""
     return 1 if max_size is None else -(-max(height, width) // max_size)
-
-
-def usual_model(height: int, width: int) -> str:
-    """The line of models for pictures of a size.
-
-    Photographs scaled down to 32x32 and less come out better by 1.2 to 6 dB with ``cifar10`` than with ``photo``, at
-    equal bytes; it takes longer, the more so the larger they are.
-    """
-    return "cifar10" if max(height, width) <= SMALL else "photo"
 
 
 def pick_device(device: str) -> str:
@@ -146,8 +84,7 @@ def pick_device(device: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         return device
-    if not re.fullmatch("cuda(:(0|[1-9][0-9]{0,3}))?", device):
-        raise CodecError(f"no device {device!r}; use auto, cpu, cuda or cuda:N")
+    check_device(device)
     if not torch.cuda.is_available():
         raise CodecError("no CUDA device here; use --device cpu")
     count = torch.cuda.device_count()
@@ -176,129 +113,88 @@ class Codec:
 
     def encode(
         self,
-        images: Sequence[np.ndarray | Image.Image],
+        images,
         target: Target,
         *,
         seed: int = 0,
         channel: str = "trellis",
         fp32: bool = False,
+        store: bool = True,
+        metadata: bool = False,
         max_pixels: int = MAX_PIXELS,
         progress=None,
-    ) -> list[Encoded]:
-        """Encode pictures of one size and colour (uint8 (H, W, 3), or (H, W) for grey, or PIL) as one batch.
+    ) -> list[Encoded] | Encoded:
+        """Encode one picture, or a list of them: uint8 (H, W, 3), or (H, W) for grey, PIL images, paths.
 
-        Transparency, one more channel, is for lossless files. The default channel writes files; ``ideal`` only computes
-        what true samples would cost (``data`` is empty). Where that is much faster, lossy files are made in bfloat16 if
-        the network is fit for it, unless ``fp32``; they say so, and other machines do the same in float32.
+        Those of one shape go through the network together. Lossless files keep transparency, one more channel, and the
+        colours and their profile as they are; EXIF and XMP with ``metadata``. Those of pictures that a lossless image
+        format has in fewer bytes just ``store`` that. A size in which a lossless file has room gives that.
+
+        The default channel writes files; ``ideal`` only computes what true samples would cost (``data`` is empty).
+        Where that is much faster, lossy files are made in bfloat16 if the network is fit for it, unless ``fp32``; they
+        say so, and other machines do the same in float32.
         """
+        if not isinstance(target, Target):
+            raise CodecError(f"a target is a Target, such as Target(bits_per_dim=0.1), not {type(target).__name__}")
+        if channel not in ("trellis", "ideal"):
+            raise CodecError(f"a channel is trellis or ideal, not {channel!r}")
         start = time.monotonic()
-        images = [Image.fromarray(im) if isinstance(im, np.ndarray) else im for im in images]
-        arrays = [to_array(im, keep_alpha=target.lossless, max_pixels=max_pixels) for im in images]
-        arrays, alphas = zip(*map(alpha.split, arrays))
-        if len({a.shape for a in arrays}) != 1:
-            raise ValueError("pictures of one call must have one size and all be grey or none")
-        grey = arrays[0].ndim == 2
-        height, width = arrays[0].shape[:2]
-        plan = self.plan(height, width, grey)
-        levels = np.stack([np.repeat(a[..., None], 3, 2) if grey else a for a in arrays])
-        levels = torch.from_numpy(levels).permute(0, 3, 1, 2)
-        blank = Header(self.model.fingerprint[0], height, width, MEAN, 0, grey, seed)
-        overhead = len(blank.pack(self.native)) + TRAILER
-        budget = target.payload_bits(plan.dims, height * width, overhead)
-        bf16 = self.model.knows_bf16 and has_fast_bf16(self.model.device) and not (fp32 or target.lossless)
-        sent = Sender(self.model, plan, levels, grey, seed, channel, bf16, progress).send(target, budget)
-        if target.mse is not None and (worst := max(s.mse for s in sent)) > target.mse:
-            raise CodecError(f"this model's lossy code ends at {psnr(worst):.2f} dB for this picture")
-        out = []
-        pixels = None
-        if target.lossless and channel == "trellis":
-            pixels = lossless.Pixels(self.model, (height, width), plan.gammas[-1], grey, seed)
-        for s, array, clear in zip(sent, arrays, alphas):
-            by = s.allotment
-            mode = "lossy, bf16" if bf16 else "lossy"
-            if target.lossless:
-                mode = "lossless" if clear is None else "lossless, with alpha"
-            header = Header(blank.model, height, width, by.profile, by.steps, grey, seed, mode).pack(self.native)
-            payload = pack_corrections(header, by.corrections) + np.packbits(s.stream.bits).tobytes()
-            if pixels:
-                payload += b"" if clear is None else pack_part(header, alpha.pack(clear))
-                payload += pack_part(header, lossless.encode(pixels, s.stream.z, array))
-            data = header + payload + checksum(header, payload, self.model.fingerprint)
-            out.append(
-                Encoded(
-                    data if channel == "trellis" else b"",
-                    plan.dims,
-                    height * width,
-                    0.0 if pixels else s.mse,
-                    sum(s.stream.kl),
-                    s.bits,
-                    0.0,
-                )
-            )
-        seconds = (time.monotonic() - start) / len(levels)
-        return [replace(file, seconds=seconds) for file in out]
+        pictures = as_pictures(images, target.lossless, metadata, max_pixels)
+        shapes: dict[tuple, list[int]] = {}
+        for i, picture in enumerate(pictures):
+            grey = picture.array.ndim == 2 or picture.array.shape[2] == 2
+            shapes.setdefault((*picture.array.shape[:2], grey), []).append(i)
+        found = {}
+        for (height, width, grey), members in shapes.items():
+            plan, how = self.plan(height, width, grey), How(grey, seed, channel, progress=progress)
+            encoder = Encoder(self.model, plan, [pictures[i] for i in members], how, not fp32, store)
+            found |= zip(members, encoder.encode(target.resolved(plan.gammas)))
+        seconds = (time.monotonic() - start) / len(pictures)
+        files = [replace(found[i], seconds=seconds) for i in range(len(pictures))]
+        return files[0] if is_one(images) else files
 
     def open(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Opened:
-        """Check a file of this model, whole or cut."""
-        header, at = Header.unpack(data, lambda byte: self.native if byte == self.model.fingerprint[0] else None)
-        if header.model != self.model.fingerprint[0]:
+        """Check a file of this model, or one that needs none, whole or cut."""
+        fingerprint = self.model.fingerprint
+        header, at = Header.unpack(data, lambda model: self.native if fingerprint.startswith(model) else None)
+        if not fingerprint.startswith(header.model):
             raise UnknownModel(f"the file was not made with model {self.model.name}")
-        if header.height * header.width > max_pixels:
-            raise CodecError(f"{header.width}x{header.height} pixels; at most {max_pixels} (see --max-pixels)")
+        if header.stored:
+            return open_stored(data, max_pixels)
+        check_pixels(header, max_pixels)
         if header.bf16 and not self.model.knows_bf16:
             raise DamagedFile("the header promises an arithmetic that its model does not know")
         plan = self.plan(header.height, header.width, header.grey)
         if header.steps > plan.steps:
             raise DamagedFile("the header promises more steps than its model has")
-        count = Allotment.count_long(plan, header.profile, header.steps)
-        corrections, start = unpack_corrections(data, at, count)
-        allotment = Allotment(plan, header.profile, header.steps, corrections)
-        end = start + -(-allotment.total // 8)  # of the messages
-        parts, whole = {}, end
-        for name in PARTS[header.mode]:
-            length, begin = unpack_part(data, data[:at], whole)
-            if length > lossless.PREFIX + 8 * plan.dims + 4096:
-                raise DamagedFile("a part of the file is longer than any could be")
-            whole = begin + length
-            parts[name] = begin, whole
-        whole += TRAILER
-        if len(data) > whole:
-            raise DamagedFile(f"the file is longer than its content ({len(data)} bytes, not {whole})")
-        complete = len(data) == whole
-        known = whole if start <= len(data) and all(begin <= len(data) for begin, _ in parts.values()) else None
-        messages = data[start : min(end, whole - TRAILER)]
-        expected = checksum(data[:at], data[at : whole - TRAILER], self.model.fingerprint)
-        if complete and data[whole - TRAILER :] != expected:
-            raise DamagedFile("the file is damaged (checksum), or was made with another model")
-        steps = allotment.complete(8 * len(messages))
-        gamma, free = plan.gammas[steps], plan.is_free(header.profile)
-        info = Info(header, self.model.name, at, start, len(data), known, plan.dims, steps, gamma, complete, free)
-        return Opened(info, allotment, messages, {name: ends for name, ends in parts.items() if ends[1] <= len(data)})
+        return opened(data, header, at, plan, self.model.name, fingerprint)
 
     def decode(
         self,
-        files: Sequence[bytes],
+        files,
         *,
         recon: str = "mean",
         rate: float | None = None,
         max_size: int | None = None,
         max_pixels: int = MAX_PIXELS,
         progress=None,
-    ) -> list[Decoded]:
-        """Decode files, whole or cut. ``rate``: only so many bits/dim of each are used, header included.
+    ) -> list[Decoded] | Decoded:
+        """Decode one file, or a list of them, whole or cut: bytes or paths.
 
-        ``max_size``: pictures of at most so many pixels a side, smaller by a whole factor, without transparency; no
-        more of the file is decoded than they need.
+        ``rate``: only so many bits/dim of each are used, header included. ``max_size``: pictures of at most so many
+        pixels a side, smaller by a whole factor, without transparency; no more of the file is decoded than they need.
         """
-        if max_size is not None and max_size < 1:
-            raise CodecError("a picture has at least one pixel a side")
-        if max_size is not None and recon != "mean":
-            raise CodecError(f"a smaller picture is only made with recon mean, not {recon}")
-        opened = [self.open(data, max_pixels) for data in files]
+        check_options(recon, max_size)
+        one, files = isinstance(files, (bytes, bytearray, memoryview, str, Path)), as_files(files)
+        found = [self.open(data, max_pixels) for data in files]
+        limits = [math.inf if rate is None else math.floor(rate * file.info.dims / 8) for file in found]
+        out: list[Decoded | None] = [None] * len(files)
+        for i, (data, file, limit) in enumerate(zip(files, found, limits)):
+            if file.info.header.stored:
+                out[i] = decoded_stored(data, file, limit, max_size)
         groups: dict[tuple, list[int]] = {}
-        limits = [math.inf if rate is None else math.floor(rate * file.info.dims / 8) for file in opened]
         payloads = []
-        for file, asked in zip(opened, limits):
+        for i, (file, asked) in enumerate(zip(found, limits)):
             messages, h = file.messages, file.info.header
             if rate is not None:
                 messages = messages[: max(0, asked - file.info.side_bytes)]
@@ -308,32 +204,38 @@ class Codec:
             reach = file.allotment.reach(len(bits))
             if (scale := reduction(h.height, h.width, max_size)) > 1:
                 reach, exact = min(reach, progressive.steps_for(file.allotment.plan, scale)), False
-            group = (h.height, h.width, h.grey, h.seed, h.bf16, reach, exact)
-            groups.setdefault(group, []).append(len(payloads) - 1)
-        out: list[Decoded | None] = [None] * len(files)
+            if not h.stored:
+                groups.setdefault((h.height, h.width, h.grey, h.seed, h.bf16, reach, exact), []).append(i)
         for (height, width, grey, seed, bf16, reach, exact), members in groups.items():
-            size, allotments = (height, width), [opened[i].allotment for i in members]
+            size, allotments = (height, width), [found[i].allotment for i in members]
             plan, bits = allotments[0].plan, [payloads[i] for i in members]
             chain = progressive.decode(self.model, plan, bits, allotments, reach, size, grey, seed, bf16, progress)
             if exact:
                 pixels = lossless.Pixels(self.model, size, plan.gammas[-1], grey, seed)
-                coded = [files[i][slice(*opened[i].parts["pixels"])] for i in members]
+                coded = [files[i][slice(*found[i].parts["pixels"])] for i in members]
                 arrays = [lossless.decode(pixels, z, part) for part, z in zip(coded, chain.z)]
             else:
                 scale = reduction(height, width, max_size)
                 arrays = progressive.show(chain, recon, seed) if scale == 1 else progressive.show_small(chain, scale)
                 arrays = arrays[..., 0] if grey else arrays
             for i, array in zip(members, arrays):
-                info, clear = opened[i].info, opened[i].parts.get("alpha")
+                info, clear = found[i].info, found[i].parts.get("alpha")
                 if clear and clear[1] <= limits[i] and array.shape[:2] == size:
                     array = alpha.joined(array, alpha.unpack(files[i][slice(*clear)], size))
-                out[i] = Decoded(array, info.header, info.complete, reach)
-        return out
+                out[i] = Decoded(array, info.header, info.complete, reach, **metadata_of(files[i], found[i]))
+        return out[0] if one else out
 
     def stages(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Stage]:
         """All that a file, whole or cut, shows on its way: the picture after 0, 1, ... complete steps, in one pass."""
         file = self.open(data, max_pixels)
         info, allotment = file.info, file.allotment
+        if info.header.stored:
+            yield Stage(
+                info.header_bytes, stored.of_colour(info.header.colour, (info.header.height, info.header.width))
+            )
+            if info.complete:
+                yield Stage(info.file_bytes, split(stored_picture(data, file))[0])
+            return
         h, bits = info.header, np.unpackbits(np.frombuffer(file.messages, np.uint8))
         pictures = progressive.stages(
             self.model,
@@ -356,30 +258,103 @@ def _codec(name: str, device: str) -> Codec:
 
 
 @lru_cache(maxsize=1)
-def _fingerprints() -> dict[int, list[str]]:
-    known: dict[int, list[str]] = {}
-    for name, path in shipped_models().items():
-        known.setdefault(int(read_card(path)["fingerprint"][:2], 16), []).append(name)
-    return known
+def _fingerprints() -> dict[str, bytes]:
+    return {name: bytes.fromhex(read_card(path)["fingerprint"]) for name, path in shipped_models().items()}
 
 
-def codec_for(data: bytes, model: str | None = None, device: str = "auto") -> Codec:
-    """The codec that a file asks for among the known models; ``model`` overrides the search."""
+class Storage:
+    """Reads files of stored pictures, for which there is no need of a model."""
+
+    def open(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Opened:
+        """Check a file, whole or cut."""
+        return open_stored(data, max_pixels)
+
+    def decode(
+        self, files: Sequence[bytes], *, recon="mean", rate=None, max_size=None, max_pixels=MAX_PIXELS, progress=None
+    ) -> list[Decoded]:
+        """As ``Codec.decode``."""
+        check_options(recon, max_size)
+        out = []
+        for data in files:
+            file = self.open(data, max_pixels)
+            limit = math.inf if rate is None else math.floor(rate * file.info.dims / 8)
+            out.append(decoded_stored(data, file, limit, max_size))
+        return out
+
+
+def decoded_stored(data: bytes, file: Opened, limit: float, max_size: int | None) -> Decoded:
+    """The stored picture, its mean colour if it is cut or more than ``limit`` bytes."""
+    h, info = file.info.header, file.info
+    array = stored_picture(data, file, whole=limit >= info.file_bytes, scale=reduction(h.height, h.width, max_size))
+    return Decoded(array, h, info.complete, 0, **metadata_of(data, file))
+
+
+def check_options(recon: str, max_size: int | None) -> None:
+    """CodecError for what ``Codec.decode`` does not know."""
+    if recon not in RECONSTRUCTIONS:
+        raise CodecError(f"a reconstruction is one of {', '.join(RECONSTRUCTIONS)}, not {recon!r}")
+    if max_size is not None and max_size < 1:
+        raise CodecError("a picture has at least one pixel a side")
+    if max_size is not None and recon != "mean":
+        raise CodecError(f"a smaller picture is only made with recon mean, not {recon}")
+
+
+def as_files(given) -> list[bytes]:
+    """The contents of one file or several, which are bytes or paths."""
+    given = [given] if isinstance(given, (bytes, bytearray, memoryview, str, Path)) else given
+    out = []
+    for file in given:
+        if isinstance(file, (str, Path)):
+            try:
+                file = Path(file).read_bytes()
+            except OSError as e:
+                raise CodecError(f"{file}: {e.strerror or e}") from None
+        if not isinstance(file, (bytes, bytearray, memoryview)):
+            raise CodecError(f"a file is bytes or a path, not {type(file).__name__}")
+        out.append(bytes(file))
+    return out
+
+
+def codec_for(data: bytes, model: str | None = None, device: str = "auto") -> Codec | Storage:
+    """Who reads a file: of the known models the one that it was made with; ``model`` overrides the search.
+
+    A file names its model by the first byte of a fingerprint, or two. Where several models share them, the checksum of
+    the whole file decides; a cut one could be of any of them, and is refused.
+    """
+    named = model_bytes(data)
+    if named == b"":
+        return Storage()
     if model is not None:
         return _codec(model, pick_device(device))
-    names = {b: n[-1] for b, n in _fingerprints().items()}
-    native = lambda byte: 1 if byte in names else None  # noqa: E731  (only the model byte is wanted here)
-    header, _ = Header.unpack(data, native)
-    if header.model not in names:
-        raise UnknownModel(f"no known model has the fingerprint {header.model:02x} that the file names; give --model")
-    return _codec(names[header.model], pick_device(device))
+    names = [] if named is None else [name for name, of_model in _fingerprints().items() if of_model.startswith(named)]
+    if not names:
+        Header.unpack(data)
+        raise UnknownModel(f"no known model has the fingerprint {named.hex()} that the file names; give --model")
+    if len(names) > 1:
+        names = [name for name in names if _is_of(data, _codec(name, "cpu"))] or names
+    if len(names) > 1:
+        raise UnknownModel(f"cut or damaged, it may be of any of the models {', '.join(names)}; give --model")
+    return _codec(names[0], pick_device(device))
 
 
-def decode(data: bytes, *, model: str | None = None, device: str = "auto", **options) -> Decoded:
-    """Decode one file, or any prefix of one, with the model that it names; options as of ``Codec.decode``."""
+def _is_of(data: bytes, codec: Codec) -> bool:
+    """Whether data are a whole file of this model."""
+    try:
+        return codec.open(data, max_pixels=1 << 32).info.complete
+    except CodecError:
+        return False
+
+
+def decode(data, *, model: str | None = None, device: str = "auto", **options) -> Decoded:
+    """Decode one file, or any prefix of one, with the model that it names; options as of ``Codec.decode``.
+
+    data: bytes or a path.
+    """
+    [data] = as_files(data)
     return codec_for(data, model, device).decode([data], **options)[0]
 
 
-def inspect(data: bytes, *, model=None) -> Info:
-    """What a file says of itself; the same checks as decoding, without the network."""
+def inspect(data, *, model=None) -> Info:
+    """What a file (bytes or a path) says of itself; the same checks as decoding, without the network."""
+    [data] = as_files(data)
     return codec_for(data, model, "cpu").open(data, max_pixels=1 << 32).info

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import click
-
-from ddpm.pictures import Picture
 
 from .errors import CodecError
 
@@ -32,7 +31,7 @@ def leave(names: dict[str, str], existing: Iterable[str], quiet: bool) -> dict[s
 
 
 def say_left(count: int, quiet: bool) -> None:
-    if count and not quiet:
+    if count and not quiet and os.environ.get("RANK", "0") == "0":
         print(f"{count} exist{'s' if count == 1 else ''}: left alone", file=sys.stderr, flush=True)
 
 
@@ -53,14 +52,9 @@ def distinct(names: dict[str, str], suffix: str) -> dict[str, str]:
     return out
 
 
-def material(picture: Picture):
-    """What ``Codec.encode`` is given of a picture: here its profile, EXIF and XMP go into the file."""
-    return picture.array
-
-
 def carried(decoded) -> dict[str, bytes | None]:
-    """What a decoded file has for ``png_bytes`` beside the pixels."""
-    return {what: getattr(decoded, what, None) for what in ("icc", "exif", "xmp")}
+    """What a decoded file has beside the pixels, for ``picture_bytes``."""
+    return {"icc": decoded.icc, "exif": decoded.exif, "xmp": decoded.xmp}
 
 
 def in_one_line(e: Exception) -> str:

@@ -26,6 +26,7 @@ from ddpm.likelihood import LN2, to_unit
 from ddpm.model import DDPM, ModelError, find_model, load_model, save_model, strict_fp32, weights_of
 from ddpm.reverse import Reverse
 from ddpm.schedule import Levels
+from ddpm.store import looks_like
 
 from . import fit_context, progressive
 from .basis import RINGS, basis_for, gain
@@ -243,7 +244,7 @@ def trained(source: str) -> tuple[DDPM, dict]:
     """
     folder = Path(source)
     try:
-        if pretrained.looks_like(folder):
+        if looks_like(folder):
             return pretrained.load_folder(folder, tables=False), {}
         if (folder / "config.json").is_file():
             settings = json.loads((folder / "config.json").read_text())
@@ -273,14 +274,15 @@ def levels_of(model: DDPM, steps: int) -> Sequence[float]:
 
 def release(
     source, data, output, *, tile, images, crop, settings, test=None, skip_bad=False, device="cpu", quiet=False
-) -> None:
+) -> tuple[str, int]:
     """Write OUTPUT.safetensors and .json: weights in fp16, coding tables measured on ``data``, the bound on ``test``.
+    What was written, and the number of pictures that it was measured on.
 
     A model beside the one it is made from shares its weights. The tables of a diffusers model go into its folder
     instead. settings: steps, surplus, memory, min_bits, thin (see ``coding_tables``); None: the model's own tables
     stay, only what they have for lossless files is measured.
     """
-    beside = pretrained.looks_like(Path(source))
+    beside = looks_like(Path(source))
     if beside != (output is None):
         raise CodecError(
             f"{source}: the tables of a diffusers model are stored in its folder; leave -o out"
@@ -310,10 +312,11 @@ def release(
             card["bound"] = {k: v for k, v in limit.items() if v is not None}
             card["summary"] = {"bits_per_dim": round(card["bound"]["total"], 4)}
         if beside:
-            return pretrained.save_tables(source, {**card, "coding": coding})
+            pretrained.save_tables(source, {**card, "coding": coding})
+            return str(Path(source) / pretrained.TABLES), measured["pictures"]
     except CodecError:
         raise
     except (FileNotFoundError, ValueError, ModelError) as e:
         raise CodecError(str(e)) from None
     save_model(model, output, {**card, "coding": coding})
-    return None
+    return output, measured["pictures"]

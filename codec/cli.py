@@ -15,50 +15,45 @@ from ddpm.pictures import Picture, tell
 from ddpm.presets import PRESETS
 
 from .alpha import split
-from .batches import carried, in_one_line, material, skip_bad_option, skip_existing_option
-from .cli_archive import archive
+from .batches import carried, in_one_line, skip_bad_option, skip_existing_option
+from .choices import SMALL, usual_model
+from .cli_archive import archive, figures
 from .cli_bpd import bpd
 from .cli_plot import plot
 from .cli_sample import sample
+from .cli_types import Bytes, File, Folder, Model, Rate
 from .console import (
     BATCH_PIXELS,
     Reporter,
+    check_sources,
     common,
+    counted,
     device_option,
     force_option,
     give_memory_back,
     make_folder,
     name_outputs,
     options,
+    output_among,
     pixels_option,
     read_input,
     share_cores,
     trouble,
     with_folders,
+    workers_on,
     write_output,
 )
+from .container import Header
+from .contents import MAGIC as ARCHIVE
+from .contents import contents
 from .errors import CodecError
-from .pictures import ADVICE, png_bytes
+from .formats import FORMATS, format_of, picture_bytes
+from .pictures import ADVICE
 from .plan import MAX_STEPS
-from .target import Target
+from .streams import finish, prepare
+from .target import QUALITY, Target
 
 SUFFIX = ".ddpm"
-
-
-class Rate(click.ParamType):
-    """``0.3`` or ``0.3bpd`` (bits/dim), or ``0.9bpp`` (bits/pixel)."""
-
-    name = "rate"
-
-    def convert(self, value, param, ctx):
-        number, unit = value.lower().strip(), "bits_per_dim"
-        for suffix, meaning in (("bpp", "bits_per_pixel"), ("bpd", "bits_per_dim")):
-            if number.endswith(suffix):
-                number, unit = number[: -len(suffix)], meaning
-        try:
-            return Target(**{unit: float(number)})
-        except ValueError:
-            self.fail(f"{value!r} is not a rate such as 0.3 (bits/dim) or 0.9bpp (bits/pixel)")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -74,14 +69,22 @@ cli.add_command(sample)
 
 
 @cli.command(short_help="Encode pictures, or folders of them.")
-@click.argument("images", nargs=-1, required=True)
-@click.option("-o", "--output", help="File, folder, or - for stdout. Default: beside the image.")
+@click.argument("images", nargs=-1, required=True, type=File())
+@click.option("-o", "--output", type=File(), help="File, folder, or - for stdout. Default: beside the image.")
+@click.option(
+    "-q",
+    "--quality",
+    type=click.FloatRange(0, 100),
+    help=f"0 to 100, the end of the lossy code: one noise level for all pictures. Default: {QUALITY}.",
+)
 @click.option("--rate", type=Rate(), help="Size of the file: 0.3 (bits/dim) or 0.9bpp (bits/pixel).")
-@click.option("--bytes", "n_bytes", type=int, help="Size of the file in bytes; it is never larger.")
+@click.option("--bytes", "n_bytes", type=Bytes(), help="Size of the file: 9000, 9kB or 9KiB; it is never larger.")
 @click.option("--psnr", type=float, help="The smallest file that reaches so many dB.")
 @click.option("--lossless", is_flag=True, help="The very pixels; a prefix still decodes to a coarser picture.")
-@click.option("--steps", type=click.IntRange(1), help="So many steps of the chain: one noise level for all pictures.")
-@click.option("--model", help="Name, line (its newest), or path; by default photo, up to 32x32 pixels cifar10.")
+@click.option("--steps", type=click.IntRange(1), help="So many steps of the chain.")
+@click.option(
+    "--model", type=Model(), help="Name, line (its newest), or path; by default photo, up to 32x32 pixels cifar10."
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of the shared randomness.")
 @click.option("--drop-alpha", is_flag=True, help="Go without the transparency of a picture.")
 @click.option("--keep-metadata", is_flag=True, help="Keep EXIF and XMP in the file.")
@@ -96,6 +99,7 @@ cli.add_command(sample)
 def encode(
     images,
     output,
+    quality,
     rate,
     n_bytes,
     psnr,
@@ -116,32 +120,36 @@ def encode(
 ):
     """Encode pictures, or folders of them; any prefix of the file decodes to a coarser one.
 
+    encode IN.png OUT.ddpm is encode IN.png -o OUT.ddpm: of two names the second is the output if it ends in .ddpm.
+
     Under torchrun the pictures are shared out, batch by batch; the files are the same.
     """
-    asked = {"bytes": n_bytes, "psnr": psnr, "steps": steps, "lossless": lossless or None}
+    asked = {"quality": quality, "bytes": n_bytes, "psnr": psnr, "steps": steps, "lossless": lossless or None}
     given = [rate] * (rate is not None) + [Target(**{k: v}) for k, v in asked.items() if v is not None]
     ideal = channel == "ideal"
-    if ideal and not given:
-        given = [Target(steps=MAX_STEPS)]
+    if not given:
+        given = [Target(steps=MAX_STEPS) if ideal else Target(quality=QUALITY)]
     if len(given) != 1:
-        raise CodecError("say exactly one of --rate, --bytes, --psnr, --steps and --lossless")
+        raise CodecError("say at most one of --quality, --rate, --bytes, --psnr, --steps and --lossless")
     if ideal and (lossless or output is not None):
         raise CodecError("--channel ideal writes no file; go without -o and --lossless")
-    from ddpm.distributed import join
-
-    from .api import Codec, pick_device, usual_model
-
-    workers = join(pick_device(device))
+    if not ideal:
+        images, output = output_among(images, output, {SUFFIX})
     images = with_folders(images, say=tell)
-    how = {"skip_existing": skip_existing, "quiet": quiet or workers.rank > 0}
+    how = {"skip_existing": skip_existing, "quiet": quiet}
     outputs = dict.fromkeys(images, "") if ideal else name_outputs(images, output, SUFFIX, force, **how)
-    workers.wait()  # before anyone writes what another would find to exist
-    report = Reporter(quiet, as_json, "-" in outputs.values(), workers)
     if as_json and "-" in outputs.values():
         raise CodecError("--json and a file cannot both go to standard output")
-    codec_of = cache(lambda name: Codec(name, workers.device))
-    if model:
-        codec_of(model)  # an unknown one is said at once
+    workers = workers_on(device)
+    workers.wait()  # before anyone writes what another would find to exist
+    report = Reporter(quiet, as_json, "-" in outputs.values(), workers)
+
+    @cache
+    def codec_of(name):
+        from .api import Codec
+
+        return Codec(name, workers.device)
+
     waiting: dict[tuple, list[tuple[str, Picture]]] = {}
     batches = count()
     rules = {"alpha": "drop" if drop_alpha else "keep" if lossless else "refuse", "metadata": keep_metadata, **ADVICE}
@@ -155,11 +163,11 @@ def encode(
         give_memory_back(height * width)
         try:
             codec = codec_of(model or usual_model(height, width))
-            with report.bar(0, names[0] if len(names) == 1 else f"{len(names)} pictures") as bar:
+            with report.bar(0, names[0] if len(names) == 1 else counted(len(names), "picture")) as bar:
                 if given[0].psnr is None:  # then a picture goes through the chain several times
                     bar.total = codec.plan(height, width, split(pictures[0].array)[0].ndim == 2).steps
                 files = codec.encode(
-                    [material(p) for p in pictures],
+                    pictures,
                     given[0],
                     seed=seed,
                     channel=channel,
@@ -223,8 +231,13 @@ def encode(
 
 
 @cli.command()
-@click.argument("files", nargs=-1, required=True)
-@click.option("-o", "--output", help="PNG file, folder, or - for stdout. Default: beside the file.")
+@click.argument("files", nargs=-1, required=True, type=File())
+@click.option(
+    "-o",
+    "--output",
+    type=File(),
+    help="File (PNG, or by its suffix), folder, or - for stdout. Default: beside the file.",
+)
 @click.option("--rate", type=Rate(), help="Use only the first so many bits/dim (or bpp) of each file.")
 @click.option("--max-size", type=click.IntRange(1), help="A smaller picture, of at most so many pixels a side; faster.")
 @click.option(
@@ -234,13 +247,15 @@ def encode(
     show_default=True,
     help="mean: the best PSNR, smooth; flow: the ODE's; sample: sharp, its details are invented.",
 )
-@click.option("--model", help="Name or path; default: the known model that the file names.")
+@click.option("--model", type=Model(), help="Name or path; default: the known model that the file names.")
 @options(device_option, pixels_option, force_option, skip_existing_option, *common)
 def decode(files, output, rate, max_size, recon, model, device, max_pixels, force, skip_existing, quiet, as_json):
-    """Decode files, prefixes of files, or folders of them, to PNG."""
-    from .api import codec_for, pick_device
+    """Decode files, prefixes of files, or folders of them, to PNG or to what the name of the output ends in.
 
-    device = pick_device(device)
+    That is one of .png, .webp, .tif, .ppm, .pgm, .bmp, which keep every value, or .jpg (quality 95, 4:4:4). decode
+    IN.ddpm OUT.png is decode IN.ddpm -o OUT.png: of two names the second is the output if it ends so.
+    """
+    files, output = output_among(files, output, FORMATS)
     files = with_folders(files, SUFFIX)
     outputs = name_outputs(files, output, ".png", force, skip_existing=skip_existing, quiet=quiet)
     report = Reporter(quiet, as_json, "-" in outputs.values())
@@ -256,7 +271,9 @@ def decode(files, output, rate, max_size, recon, model, device, max_pixels, forc
         share = 1 if grey else 3
         rates = rate and (rate.bits_per_dim or rate.bits_per_pixel / share)
         try:
-            with report.bar(max(i.steps for i in infos), names[0] if len(names) == 1 else f"{len(names)} files") as bar:
+            with report.bar(
+                max(i.steps for i in infos), names[0] if len(names) == 1 else counted(len(names), "file")
+            ) as bar:
                 pictures = codecs[0].decode(
                     contents,
                     recon=recon,
@@ -273,10 +290,12 @@ def decode(files, output, rate, max_size, recon, model, device, max_pixels, forc
                 report.warn(f"{name}: cut after {info.file_bytes}{of} bytes; shown unverified")
             try:
                 make_folder(outputs[name])
-                write_output(outputs[name], png_bytes(picture.array, **carried(picture)))
+                write_output(outputs[name], picture_bytes(picture.array, outputs[name], **carried(picture)))
             except CodecError as e:
                 report.error(str(e))
                 continue
+            if info.complete and info.header.mode.startswith("lossless") and not format_of(outputs[name]).exact:
+                report.warn(f"{outputs[name]}: the file is lossless, JPEG is not: these are not the very pixels")
             height, width = picture.array.shape[:2]
             report.row(
                 f"{outputs[name]}: {width}x{height}, {picture.steps} steps of {info.model}",
@@ -292,6 +311,11 @@ def decode(files, output, rate, max_size, recon, model, device, max_pixels, forc
     for name in outputs:
         try:
             data = read_input(name)
+            if data.startswith(ARCHIVE):
+                raise CodecError("an archive; ddpm-codec archive extract takes its pictures out")
+            Header.unpack(data, lambda byte: 1)  # what is no file of ours need not wait for torch
+            from .api import codec_for
+
             codec = codec_for(data, model, device)
             info = codec.open(data, max_pixels).info
         except Exception as e:
@@ -309,21 +333,47 @@ def decode(files, output, rate, max_size, recon, model, device, max_pixels, forc
 
 
 @cli.command()
-@click.argument("file")
-@click.option("--model", help="Name or path; default: the known model that the file names.")
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
-def info(file, model, as_json):
-    """Say what a file holds."""
+@click.argument("files", nargs=-1, required=True, type=File())
+@click.option("--model", type=Model(), help="Name or path; default: the known model that the file names.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Report as JSON on stdout: all digits; a list if of several files."
+)
+def info(files, model, as_json):
+    """Say what files hold, archives too; archive list names the pictures in them."""
+    report, found = Reporter(False, as_json, False), []
+    for name in files:
+        try:
+            found.append(about_file(name, read_input(name), model))
+        except CodecError as e:
+            report.error(f"{name}: {e}" if name not in str(e) else str(e))
+    if as_json and found:
+        print(json.dumps(found if len(files) > 1 else found[0], indent=1))
+    for fields in () if as_json else found:
+        print("\n".join(f"{k:14} {in_short(v)}" for k, v in fields.items() if v is not None))
+        if fields is not found[-1]:
+            print()
+    if report.failed:
+        sys.exit(2)
+
+
+def in_short(value) -> str:
+    """A value for people: numbers rounded, yes and no."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def about_file(name: str, data: bytes, model: str | None) -> dict:
+    """What a file or an archive says of itself."""
+    if data.startswith(ARCHIVE):
+        return {"file": name, "mode": "archive, lossless", **figures(contents(data))}
+    Header.unpack(data, lambda byte: 1)  # what is no file of ours need not wait for torch
     from .api import inspect
 
-    data = read_input(file)
-    try:
-        i = inspect(data, model=model)
-    except CodecError as e:
-        raise CodecError(f"{file}: {e}") from None
+    i = inspect(data, model=model)
     h = i.header
-    fields = {
-        "file": file,
+    return {
+        "file": name,
         "mode": h.mode,
         "precision": "bf16" if h.bf16 else "fp32",
         "model": i.model,
@@ -340,23 +390,26 @@ def info(file, model, as_json):
         "whole_bytes": i.whole_bytes,
         "header_bytes": i.header_bytes,
         "bits_per_dim": 8 * i.file_bytes / i.dims,
+        "bits_per_pixel": 8 * i.file_bytes / (h.width * h.height),
         "complete": i.complete,
     }
-    print(json.dumps(fields, indent=1) if as_json else "\n".join(f"{k:14} {v}" for k, v in fields.items()))
 
 
 @cli.command()
+@click.option("--all", "every", is_flag=True, help="Older ones too, not only the newest of each line.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
-def models(as_json):
-    """List the models at hand."""
-    from ddpm.model import ModelError, find_model, read_card, shipped_models
-
-    from .api import SMALL, usual_model
+def models(every, as_json):
+    """List the models at hand, the newest of each line."""
+    from ddpm.store import ModelError, find_model, line_and_number, read_card, shipped_models
 
     usual = {SMALL: f"pictures up to {SMALL}x{SMALL}", SMALL + 1: "larger pictures"}
     usual = {find_model(usual_model(side, side)): which for side, which in usual.items()}
+    known = shipped_models()
+    newest = {line_and_number(name)[0]: name for name in known}.values()
     rows, broken = [], []
-    for name, path in shipped_models().items():
+    for name, path in known.items():
+        if not (every or name in newest):
+            continue
         try:
             card = read_card(path)
         except ModelError as e:
@@ -386,15 +439,15 @@ def in_words(row: dict) -> str:
     if "trained_on" in row:
         words.append(f"trained on {', '.join(row['trained_on'])}")
     if "bits_per_dim" in row:
-        pictures = f"{row['pictures']:,} pictures" if "pictures" in row else ""
+        pictures = counted(row["pictures"], "picture") if "pictures" in row else ""
         of = ", ".join(w for w in (pictures, row.get("of")) if w)
         words.append(f"{row['bits_per_dim']} bits/dim" + (f" of {of}" if of else ""))
     return "; ".join(words)
 
 
 @cli.command(short_help="Train a model; resumable at any moment.")
-@click.argument("data", nargs=-1, required=True)
-@click.option("-o", "--output", required=True, help="Folder of the run; an existing one is resumed.")
+@click.argument("data", nargs=-1, required=True, type=File())
+@click.option("-o", "--output", required=True, type=Folder(), help="Folder of the run; an existing one is resumed.")
 @click.option(
     "--preset", type=click.Choice(list(PRESETS)), default="cifar10", show_default=True, help="Network and settings."
 )
@@ -406,11 +459,6 @@ def train(data, output, preset, minutes, settings, skip_bad, device, quiet):
 
     Under torchrun every process takes its share of each batch.
     """
-    from ddpm.presets import preset_config
-    from ddpm.train import train as run
-
-    from .api import pick_device
-
     changes = {}
     for item in settings:
         name, _, value = item.partition("=")
@@ -418,6 +466,12 @@ def train(data, output, preset, minutes, settings, skip_bad, device, quiet):
             changes[name] = json.loads(value)
         except ValueError:
             raise CodecError(f"--set {item}: the value is not JSON") from None
+    check_sources(data)
+    from ddpm.presets import preset_config
+    from ddpm.train import train as run
+
+    from .api import pick_device
+
     try:
         run(preset_config(preset, list(data), changes), output, minutes, pick_device(device), quiet, skip_bad)
     except CodecError:
@@ -429,21 +483,55 @@ def train(data, output, preset, minutes, settings, skip_bad, device, quiet):
 
 
 @cli.command(short_help="Measure the coding tables of a model.")
-@click.argument("model")
-@click.argument("data", nargs=-1, required=True)
-@click.option("-o", "--output", help="Path of the model to write (without suffix); not for a diffusers model.")
-@click.option("--tile", type=int, help="DATA are contact sheets of squares of this side.")
-@click.option("--images", default=96, show_default=True, help="How many pictures to measure on.")
-@click.option("--crop", default=256, show_default=True, help="Larger pictures are cropped to this square.")
-@click.option("--steps", default=60, show_default=True, help="Levels of the chain; short messages are merged.")
-@click.option("--surplus", default=1.05, show_default=True, help="Bits sent per bit of KL.")
-@click.option("--memory", default=14, show_default=True, help="Register of the trellis, bits.")
-@click.option("--min-bits", default=30, show_default=True, help="Least bits of a step.")
-@click.option("--thin", type=int, help="Least bits of a step at the size of DATA. Default: as --min-bits.")
-@click.option("--block", default=8, show_default=True, help="Side of the blocks of the cosine basis, pixels.")
-@click.option("--scale", "scales", type=int, multiple=True, help="Let noisy levels run 1/SCALE size; repeatable.")
+@click.argument("model", type=Model(runs=True))
+@click.argument("data", nargs=-1, required=True, type=File())
+@click.option(
+    "-o", "--output", type=File(), help="Path of the model to write (without suffix); not for a diffusers model."
+)
+@click.option("--tile", type=click.IntRange(1), help="DATA are contact sheets of squares of this side.")
+@click.option(
+    "--images", type=click.IntRange(1), default=96, show_default=True, help="How many pictures to measure on."
+)
+@click.option(
+    "--crop", type=click.IntRange(1), default=256, show_default=True, help="Larger pictures are cropped to this square."
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(1, MAX_STEPS - 1),
+    default=60,
+    show_default=True,
+    help="Levels of the chain; short messages are merged.",
+)
+@click.option(
+    "--surplus",
+    type=click.FloatRange(0, 8, min_open=True),
+    default=1.05,
+    show_default=True,
+    help="Bits sent per bit of KL.",
+)
+@click.option(
+    "--memory", type=click.IntRange(1, 18), default=14, show_default=True, help="Register of the trellis, bits."
+)
+@click.option("--min-bits", type=click.IntRange(1), default=30, show_default=True, help="Least bits of a step.")
+@click.option(
+    "--thin", type=click.IntRange(1), help="Least bits of a step at the size of DATA. Default: as --min-bits."
+)
+@click.option(
+    "--block",
+    type=click.IntRange(1, 64),
+    default=8,
+    show_default=True,
+    help="Side of the blocks of the cosine basis, pixels.",
+)
+@click.option(
+    "--scale",
+    "scales",
+    type=click.IntRange(2, 64),
+    multiple=True,
+    help="Let noisy levels run 1/SCALE size; repeatable.",
+)
 @click.option("--context-only", is_flag=True, help="Keep MODEL's tables; measure only those of lossless pixels.")
-@click.option("--test", help="Pictures to evaluate the bound on, for the model card.")
+@click.option("--test", type=File(), help="Pictures to evaluate the bound on, for the model card.")
 @options(skip_bad_option, device_option, click.option("--quiet", is_flag=True, help="No progress."))
 def calibrate(
     model,
@@ -469,12 +557,13 @@ def calibrate(
 
     The tables of a model that the diffusers project saved are stored in its own folder.
     """
+    check_sources([*data, test] if test else data)
     from .api import pick_device
     from .calibrate import release
 
     settings = {"steps": steps, "surplus": surplus, "memory": memory, "min_bits": min_bits, "thin": thin}
     settings |= {"block": block, "scales": (1, *scales)}
-    release(
+    written, pictures = release(
         model,
         data,
         output,
@@ -487,10 +576,21 @@ def calibrate(
         device=pick_device(device),
         quiet=quiet,
     )
+    if not quiet:
+        print(f"{written}: tables of {counted(pictures, 'picture')}")
 
 
 def main() -> None:
     """Entry point: one line and exit code 2 for whatever the user or a file got wrong."""
+    prepare()
+    try:
+        run()
+    except SystemExit as e:
+        sys.exit(finish(e.code if isinstance(e.code, int) else 0))
+    sys.exit(finish(0))
+
+
+def run() -> None:
     give_memory_back()
     share_cores()
     try:
@@ -506,8 +606,6 @@ def main() -> None:
         fail(e.format_message())
     except click.exceptions.Exit as e:
         sys.exit(e.exit_code)
-    except BrokenPipeError:
-        sys.exit(2)
     except OSError as e:
         fail(trouble(e))
     except (MemoryError, RuntimeError) as e:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -13,13 +14,16 @@ import numpy as np
 from .alpha import split
 from .archive import create, extract, looks
 from .batches import only_one, say_left, skip_bad_option, skip_existing_option
+from .cli_types import File, Folder, Model, Steps
 from .console import (
-    Steps,
     check_outputs,
+    check_sources,
     common,
+    counted,
     device_option,
     force_option,
     make_folder,
+    model_option,
     options,
     pixels_option,
     read_input,
@@ -30,7 +34,9 @@ from .errors import CodecError, UnknownModel
 from .patches import CODE, kinds
 from .pictures import ADVICE, load_picture, png_bytes
 
-model_option = click.option("--model", "name", help="Name or path; default: the known model that the archive names.")
+known_option = click.option(
+    "--model", "name", type=Model(), help="Name or path; default: the known model that the archive names."
+)
 
 
 @click.group()
@@ -43,15 +49,18 @@ def archive():
 
 
 @archive.command("create", short_help="Write an archive of pictures.")
-@click.argument("out")
-@click.argument("data", nargs=-1, required=True)
-@click.option("--model", "name", default="cifar10", show_default=True, help="Name, line (its newest), or path.")
+@click.argument("out", type=File())
+@click.argument("data", nargs=-1, required=True, type=File())
+@model_option
 @click.option("--steps", type=Steps("codec"), default="codec", show_default=True, help="Or T levels of the schedule.")
 @click.option("--tile", type=click.IntRange(1), help="DATA are contact sheets of squares of this side.")
 @click.option("--drop-alpha", is_flag=True, help="Go without the transparency of a picture.")
 @options(skip_bad_option, device_option, pixels_option, force_option, *common)
 def create_command(out, data, name, steps, tile, drop_alpha, skip_bad, device, max_pixels, force, quiet, as_json):
     """Write the archive OUT of DATA: pictures, folders of them, CIFAR-10 files or (with --tile) contact sheets."""
+    if as_json and out == "-":
+        raise CodecError("--json and an archive cannot both go to standard output")
+    check_sources(data)
     check_outputs([out], [p for d in map(Path, data) for p in (d.rglob("*") if d.is_dir() else [d])], force)
     pictures = read_sources([Path(d) for d in data], tile, drop_alpha, max_pixels, skip_bad)
     model, start = load(name, device), time.monotonic()
@@ -64,18 +73,20 @@ def create_command(out, data, name, steps, tile, drop_alpha, skip_bad, device, m
     write_output(out, made)
     c = contents(made)
     fields = figures(c) | {"archive": out, "seconds": round(time.monotonic() - start, 1)}
-    tell(f"{out}: {words(c)}, {fields['seconds']} s", fields, quiet, as_json)
+    tell(f"{out}: {words(c)}, {fields['seconds']} s", fields, quiet, as_json, out == "-")
 
 
 @archive.command("extract")
-@click.argument("file")
-@click.option("-o", "--output", help="Folder. Default: FILE without its suffix.")
-@model_option
+@click.argument("file", type=File())
+@click.option("-o", "--output", type=Folder(), help="Folder. Default: FILE without its suffix.")
+@known_option
 @options(device_option, pixels_option, force_option, skip_existing_option, *common)
 def extract_command(file, output, name, device, max_pixels, force, skip_existing, quiet, as_json):
     """Write the pictures of an archive as PNG files, each checked."""
     only_one(force, skip_existing)
-    data, c, model = opened(file, name, device)
+    if file == "-" and not output:
+        raise CodecError("say with -o into which folder the pictures go")
+    data, c = read(file)
     folder = Path(output or Path(file).with_suffix(""))
     if folder.exists() and not folder.is_dir():
         raise CodecError(f"{folder} is a file, no folder; say -o")
@@ -83,6 +94,7 @@ def extract_command(file, output, name, device, max_pixels, force, skip_existing
     existing = check_outputs((str(folder / n) for n in c.names), [file], force, advice, skip_existing)
     if any(not (folder / n).resolve().is_relative_to(folder.resolve()) for n in c.names):
         raise CodecError(f"{folder} has links that lead outside; say -o to name another folder")
+    model = load(name or find_model(c), device)
     start, done = time.monotonic(), 0
     with bar(quiet, looks(model, c.kinds, c.steps)) as progress:
         try:
@@ -94,14 +106,14 @@ def extract_command(file, output, name, device, max_pixels, force, skip_existing
                 write_output(str(folder / picture), png_bytes(array))
                 done += 1
         except CodecError as e:
-            raise CodecError(f"{file}: {e}" + (f" ({done} pictures are written)" if done else "")) from None
+            raise CodecError(f"{file}: {e}" + (f" ({counted(done, 'picture')} written)" if done else "")) from None
     say_left(len(existing), quiet)
     fields = figures(c) | {"archive": file, "folder": str(folder), "seconds": round(time.monotonic() - start, 1)}
-    tell(f"{folder}: {done} pictures, {fields['seconds']} s", fields, quiet, as_json)
+    tell(f"{folder}: {counted(done, 'picture')}, {fields['seconds']} s", fields, quiet, as_json)
 
 
 @archive.command("list")
-@click.argument("file")
+@click.argument("file", type=File())
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
 def list_command(file, as_json):
     """Say what an archive holds; its end may be missing."""
@@ -120,12 +132,13 @@ def list_command(file, as_json):
 
 
 @archive.command("verify", short_help="Decode in memory and compare the checksums.")
-@click.argument("file")
-@model_option
+@click.argument("file", type=File())
+@known_option
 @options(device_option, pixels_option, *common)
 def verify_command(file, name, device, max_pixels, quiet, as_json):
     """Decode an archive in memory and compare the checksums of all pictures."""
-    data, c, model = opened(file, name, device)
+    data, c = read(file)
+    model = load(name or find_model(c), device)
     start = time.monotonic()
     with bar(quiet, looks(model, c.kinds, c.steps)) as progress:
         try:
@@ -134,7 +147,9 @@ def verify_command(file, name, device, max_pixels, quiet, as_json):
         except CodecError as e:
             raise CodecError(f"{file}: {e}") from None
     fields = figures(c) | {"archive": file, "seconds": round(time.monotonic() - start, 1)}
-    tell(f"{file}: all {len(c.names)} pictures are as they went in, {fields['seconds']} s", fields, quiet, as_json)
+    n = len(c.names)
+    kept = "its picture is as it" if n == 1 else f"all {n:,} pictures are as they"
+    tell(f"{file}: {kept} went in, {fields['seconds']} s", fields, quiet, as_json)
 
 
 def read_sources(sources, tile, drop_alpha: bool, max_pixels: int, skip_bad=False) -> list[tuple[str, np.ndarray]]:
@@ -226,11 +241,10 @@ def checked(file: str, data: bytes) -> Contents:
         raise CodecError(f"{file}: {e}") from None
 
 
-def opened(file: str, name: str | None, device: str):
-    """The archive's bytes, its contents and its model."""
+def read(file: str) -> tuple[bytes, Contents]:
+    """An archive's bytes and its contents."""
     data = read_input(file)
-    c = checked(file, data)
-    return data, c, load(name or find_model(c), device)
+    return data, checked(file, data)
 
 
 def bar(quiet: bool, total: int):
@@ -257,13 +271,14 @@ def figures(c: Contents) -> dict:
 
 
 def words(c: Contents) -> str:
-    f = figures(c)
+    f, pictures = figures(c), counted(len(c.names), "picture")
     how = f"T = {c.steps}" if c.steps else "steps of the code"
-    return f"{f['pictures']} pictures, {f['bytes']} bytes, {f['bits_per_dim']:.4f} bits/dim, {c.model}, {how}"
+    return f"{pictures}, {f['bytes']} bytes, {f['bits_per_dim']:.4f} bits/dim, {c.model}, {how}"
 
 
-def tell(line: str, fields: dict, quiet: bool, as_json: bool) -> None:
+def tell(line: str, fields: dict, quiet: bool, as_json: bool, to_stdout: bool = False) -> None:
+    """Words go to stderr where stdout carries the archive."""
     if as_json:
         print(json.dumps(fields, indent=1))
     elif not quiet:
-        print(line)
+        print(line, file=sys.stderr if to_stdout else sys.stdout)

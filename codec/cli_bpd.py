@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 
 import click
 import numpy as np
+from tqdm import tqdm
 
 from .batches import skip_bad_option
+from .cli_types import File, Steps
 from .console import (
-    Steps,
     check_outputs,
+    check_sources,
     common,
+    counted,
     device_option,
     force_option,
     make_folder,
+    model_option,
     options,
+    workers_on,
     write_output,
 )
 from .diagrams import Axis, Diagram, Series, draw, kind_of
@@ -26,8 +33,8 @@ BATCH_PIXELS = 1 << 16
 
 
 @click.command(short_help="Say what pictures cost under a model, in bits/dim.")
-@click.argument("data", nargs=-1, required=True)
-@click.option("--model", "name", default="cifar10", show_default=True, help="Name, line (its newest), or path.")
+@click.argument("data", nargs=-1, required=True, type=File())
+@model_option
 @click.option("--tile", type=click.IntRange(1), help="DATA are contact sheets of squares of this side.")
 @click.option("--images", type=click.IntRange(1), help="Only so many pictures, drawn at random.")
 @click.option(
@@ -45,7 +52,7 @@ BATCH_PIXELS = 1 << 16
 @click.option("--tolerance", type=click.FloatRange(0, min_open=True), default=1e-5, show_default=True, help="Of --ode.")
 @click.option("--bf16", is_flag=True, help="The network computes in bfloat16: faster, less exact.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of what is drawn.")
-@click.option("--plot", help="PNG, SVG or WebP file for a picture of the terms.")
+@click.option("--plot", type=File(), help="PNG, SVG or WebP file for a picture of the terms.")
 @options(skip_bad_option, device_option, force_option, *common)
 def bpd(
     data,
@@ -75,31 +82,37 @@ def bpd(
     The variational bound: rate = L_T + sum of L_{t-1}, distortion = L_0 (Ho et al. 2020), mean over pictures. Without
     --terms it is a low-discrepancy Monte Carlo estimate over t. Under torchrun the pictures are shared out.
     """
-    from ddpm.bound import Bound
-    from ddpm.distributed import join
-
-    from .api import pick_device
-
     if plot and not terms:
         raise CodecError("--plot shows the terms; give --terms too")
     kind = kind_of(plot) if plot else None
     check_outputs([plot] if plot else [], data, force)
     if ode and (terms or steps or variance or bf16):
         raise CodecError("--ode knows no steps, terms or variances, and no bf16")
-    workers = join(pick_device(device))
+    check_sources(data)
+    from ddpm.bound import Bound
+
+    from .api import pick_device
+
+    workers = workers_on(pick_device(device))
     quiet = quiet or workers.rank > 0
     start = time.monotonic()
     reverse = reverse_process(name, variance, clip, bf16, workers.device)
     pictures = read_pictures(data, tile, images, seed, skip_bad)
     groups = grouped(pictures, workers, by_grey=steps == "codec")
     if ode:
-        report(ode_figures(reverse.model, groups, workers, dequantize, trace, tolerance, seed, quiet), quiet, as_json)
+        figures = ode_figures(reverse.model, groups, workers, dequantize, trace, tolerance, seed, quiet)
+        if workers.rank == 0:
+            report(figures, as_json)
         return
     try:
         parts = measured(reverse, groups, steps, None if terms else samples, seed, quiet)
     except ValueError as e:
         raise CodecError(str(e)) from None
-    found = Bound.merge([b for part in workers.gather(parts) for b in part])
+    parts = [b for part in workers.gather(parts) for b in part]
+    counts = sorted({b.steps for b in parts}, key=lambda n: n or 0)
+    found = Bound.merge(parts)
+    if terms and found.terms is None:
+        raise CodecError("pictures of several sizes have other steps of the code each; --terms takes those of one size")
     if workers.rank == 0:
         figures = {
             "model": reverse.model.name,
@@ -111,10 +124,14 @@ def bpd(
         figures["seconds"] = round(time.monotonic() - start, 1)
         diagrams = [diagram_of(found)] if terms else []
         figures["diagrams"] = [d.to_json() for d in diagrams]
-        report(found.to_json() | figures, quiet, as_json)
+        if len(counts) > 1:  # steps of the code: as many as a size has
+            figures["steps"] = [counts[0], counts[-1]]
+        report(found.to_json() | figures, as_json)
         if plot:
             make_folder(plot)
             write_output(plot, draw(diagrams, kind))
+            if not quiet:
+                print(plot, file=sys.stderr if as_json else sys.stdout)
 
 
 def reverse_process(name: str, variance: str | None, clip: bool | None, bf16: bool, device: str):
@@ -164,7 +181,7 @@ def measured(reverse, groups, steps, samples, seed, quiet) -> list:
 
     T = own_steps(reverse.model) if steps is None else None if steps == "inf" else steps
     if steps == "codec":
-        return [coded(reverse.model, *group, seed, quiet) for group in groups]
+        return coded(reverse.model, groups, seed, quiet)
     if T is None and samples is None:
         raise CodecError("the limit T = infinity has no terms to list; give --steps T, a number of levels")
     chain = chain_for(reverse, T)
@@ -174,16 +191,22 @@ def measured(reverse, groups, steps, samples, seed, quiet) -> list:
     return [bound(chain, batches, samples=samples, seed=seed, numbers=numbers, quiet=quiet)] if groups else []
 
 
-def coded(model, numbers, x, grey, seed, quiet):
-    """What the steps of the code cost an ideal channel."""
+def coded(model, groups, seed, quiet) -> list:
+    """What the steps of the code cost an ideal channel, of each group."""
     from ddpm.bound import bound
 
     from .api import Codec
     from .likelihood import Coded
 
-    size = tuple(x.shape[2:])
-    chain = Coded(model, Codec(model).plan(*size, grey), size, grey)
-    return bound(chain, [x], seed=seed, numbers=[numbers], quiet=quiet)
+    codec = Codec(model)
+    plans = [codec.plan(*x.shape[2:], grey) for _, x, grey in groups]
+    total = sum((plan.steps + 1) * len(x) for plan, (_, x, _) in zip(plans, groups))
+    with tqdm(total=total, disable=True if quiet else None, desc="bound") as bar:
+        chains = [Coded(model, plan, tuple(x.shape[2:]), grey) for plan, (_, x, grey) in zip(plans, groups)]
+        return [
+            bound(chain, [x], seed=seed, numbers=[numbers], progress=bar.update)
+            for chain, (numbers, x, _) in zip(chains, groups)
+        ]
 
 
 def ode_figures(model, groups, workers, samples, trace, tolerance, seed, quiet) -> dict:
@@ -217,21 +240,21 @@ def ode_figures(model, groups, workers, samples, trace, tolerance, seed, quiet) 
     }
 
 
-def report(figures: dict, quiet: bool, as_json: bool) -> None:
+def report(figures: dict, as_json: bool) -> None:
     """Print a measurement: JSON, or words."""
-    import json
-
     if as_json:
         print(json.dumps(figures, indent=1))
         return
     error = "" if figures["stderr"] is None else f" +- {figures['stderr']:.4f}"
-    print(f"{figures['total']:.4f}{error} bits/dim, {figures['images']} pictures, model {figures['model']}")
+    print(f"{figures['total']:.4f}{error} bits/dim, {counted(figures['images'], 'picture')}, model {figures['model']}")
     if "rate" not in figures:
-        print(f"probability-flow ODE, {figures['trace']} trace, {figures['evaluations']} evaluations")
+        print(f"probability-flow ODE, {figures['trace']} trace, {counted(figures['evaluations'], 'evaluation')}")
         return
-    how = "all terms" if figures["samples"] is None else f"Monte Carlo, {figures['samples']} terms of each picture"
+    drawn, T = figures["samples"], figures["steps"]
+    how = "all terms" if drawn is None else f"Monte Carlo, {counted(drawn, 'term')} of each picture"
+    levels = " to ".join(map(str, T)) if isinstance(T, list) else T
     print(f"rate {figures['rate']:.4f} (of it prior {figures['prior']:.6f}), distortion {figures['distortion']:.4f}")
-    print(f"T = {figures['steps']}, {how}; variance {figures['variance']}, {'' if figures['clip'] else 'not '}clipped")
+    print(f"T = {levels}, {how}; variance {figures['variance']}, {'' if figures['clip'] else 'not '}clipped")
     for term in figures["terms"] or ():
         print(f"{term['term']:>7} {term['bits_per_dim']:.6g}")
 

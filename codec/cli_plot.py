@@ -7,14 +7,15 @@ from pathlib import Path
 
 import click
 
-from .console import check_outputs, force_option, make_folder, options, write_output
+from .cli_types import File
+from .console import check_outputs, counted, force_option, make_folder, options, write_output
 from .diagrams import Diagram, draw, kind_of, merged
 from .errors import CodecError
 
 
 @click.command(short_help="Draw the diagrams of measurements.")
-@click.argument("files", nargs=-1, required=True)
-@click.option("-o", "--output", required=True, help="PNG, SVG or WebP file.")
+@click.argument("files", nargs=-1, required=True, type=File())
+@click.option("-o", "--output", required=True, type=File(), help="PNG, SVG or WebP file.")
 @options(force_option)
 def plot(files, output, force):
     """Draw the diagrams in FILES, the JSON of measurements (bench, or bpd --terms --json).
@@ -28,6 +29,7 @@ def plot(files, output, force):
         raise CodecError("there is no diagram in these files")
     make_folder(output)
     write_output(output, draw(found, kind))
+    print(f"{output}: {counted(len(found), 'diagram')}")
 
 
 def read_result(name: str | Path) -> dict:

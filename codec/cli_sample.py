@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import click
 import numpy as np
 
+from .cli_types import File, Size
 from .console import (
     BATCH_PIXELS,
     Reporter,
@@ -17,28 +18,18 @@ from .console import (
     device_option,
     force_option,
     make_folder,
+    model_option,
     name_outputs,
     options,
     write_output,
 )
 from .errors import CodecError, UnknownModel
+from .formats import picture_bytes
 
 GAP = 2  # white pixels between tiles
 NUMBERS = {"grid": 16, "progressive": 8, "shared": 7, "interpolate": 9}
 LOOKS = {"progressive": tuple(np.linspace(1, 0, 11).tolist())}
 FROZEN = (0.9, 0.75, 0.6, 0.45)
-
-
-class Size(click.ParamType):
-    """``96x64`` (width x height), or ``64`` for a square."""
-
-    name = "WxH"
-
-    def convert(self, value, param, ctx):
-        sides = value.lower().split("x")
-        if len(sides) > 2 or not all(s.isascii() and s.isdigit() and 0 < int(s) < 65536 for s in sides):
-            self.fail(f"{value!r} is not a size such as 96x64")
-        return int(sides[0]), int(sides[-1])
 
 
 def tiled(pictures: Sequence[np.ndarray], columns: int, gap: int = GAP) -> np.ndarray:
@@ -61,22 +52,24 @@ def to_pictures(x) -> np.ndarray:
 
 def read_pair(names: Sequence[str]):
     """Two pictures of one size -> (2, 3, H, W) on [-1, 1]; grey ones become RGB."""
-    import torch
-
-    from ddpm.likelihood import to_unit
-
     from .pictures import read_picture
 
     arrays = [read_picture(name, drop_alpha=True) for name in names]
     if arrays[0].shape[:2] != arrays[1].shape[:2]:
         raise CodecError("the two pictures must have one size")
     stacked = np.stack([a if a.ndim == 3 else np.repeat(a[..., None], 3, 2) for a in arrays])
+    import torch
+
+    from ddpm.likelihood import to_unit
+
     return to_unit(torch.from_numpy(stacked).permute(0, 3, 1, 2))
 
 
 @click.command()
-@click.option("-o", "--output", help="PNG file, - for stdout, or a folder for single pictures. Default: FIGURE.png.")
-@click.option("--model", "name", default="cifar10", show_default=True, help="Name, line (its newest), or path.")
+@click.option(
+    "-o", "--output", type=File(), help="File, - for stdout, or a folder for single pictures. Default: FIGURE.png."
+)
+@model_option
 @click.option("--figure", type=click.Choice(list(NUMBERS)), default="grid", show_default=True, help="See above.")
 @click.option(
     "-n", "--number", type=click.IntRange(1), help=f"How many: {', '.join(f'{v} ({k})' for k, v in NUMBERS.items())}."
@@ -97,7 +90,7 @@ def read_pair(names: Sequence[str]):
 @click.option(
     "--at", type=click.FloatRange(0, 1), multiple=True, help="How much of the chain is to come, 1 to 0; repeatable."
 )
-@click.option("--image", "images", multiple=True, metavar="FILE", help="For interpolate, twice: the two pictures.")
+@click.option("--image", "images", multiple=True, type=File(), help="For interpolate, twice: the two pictures.")
 @options(device_option, force_option, *common)
 def sample(
     output, name, figure, number, size, steps, method, variance, seed, at, images, device, force, quiet, as_json
@@ -112,7 +105,7 @@ def sample(
 
     A picture depends on the seed and its number alone, not on how many are drawn.
     """
-    from .pictures import MAX_PIXELS, png_bytes
+    from .pictures import MAX_PIXELS
 
     if as_json and output == "-":
         raise CodecError("--json and a picture cannot both go to standard output")
@@ -151,7 +144,7 @@ def sample(
 
     def write(path: str, picture: np.ndarray, **place) -> None:
         make_folder(path)
-        write_output(path, png_bytes(picture))
+        write_output(path, picture_bytes(picture, path))
         told["seconds"] = round(time.monotonic() - start, 2)
         report.row(f"{path}: {picture.shape[1]}x{picture.shape[0]}, {told['seconds']} s", file=path, **place, **told)
 

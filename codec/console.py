@@ -17,8 +17,11 @@ from tqdm import tqdm
 from ddpm.pictures import Picture, load_picture, picture_files
 
 from .batches import distinct, leave, only_one
+from .cli_types import Device, Model
 from .errors import CodecError
+from .formats import FORMATS, format_of
 from .pictures import MAX_PIXELS, is_special, write_whole
+from .streams import read_data, write_data
 
 if TYPE_CHECKING:
     from ddpm.distributed import Workers
@@ -46,22 +49,6 @@ def share_cores() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-
-
-class Steps(click.ParamType):
-    """A number of levels of noise, or one of some words."""
-
-    name = "T"
-
-    def __init__(self, *words: str):
-        self.words = words
-
-    def convert(self, value, param, ctx):
-        if value in self.words or isinstance(value, int):
-            return value
-        if not (value.isascii() and value.isdigit() and int(value) >= 2):
-            self.fail(f"{value!r} is not a number of steps (2 or more), or {' or '.join(self.words)}")
-        return int(value)
 
 
 class Reporter:
@@ -123,20 +110,22 @@ def read_input(name: str) -> bytes:
     if not name:
         raise CodecError("an input has an empty name")
     try:
-        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return read_data() if name == "-" else Path(name).read_bytes()
     except OSError as e:
         raise CodecError(f"{name}: {e.strerror or e}") from None
 
 
 def write_output(name: str, data: bytes) -> None:
-    if name != "-":
-        return write_whole(name, data)
-    try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except OSError as e:
-        raise CodecError(f"standard output: {e.strerror or e}") from None
-    return None
+    write_data(data) if name == "-" else write_whole(name, data)
+
+
+def output_among(
+    names: tuple[str, ...], output: str | None, suffixes: Iterable[str]
+) -> tuple[tuple[str, ...], str | None]:
+    """Inputs and output: without -o, the second of two names is the output if it ends in one of the suffixes."""
+    if output is None and len(names) == 2 and Path(names[1]).suffix.lower() in suffixes and not os.path.isdir(names[1]):
+        return names[:1], names[1]
+    return names, output
 
 
 def name_outputs(
@@ -165,13 +154,13 @@ def name_outputs(
     elif folder or len(inputs) > 1:
         if output == "-":
             raise CodecError("several files cannot go to standard output; name a folder with -o")
-        if os.path.exists(output) and not os.path.isdir(output):
-            raise CodecError(f"{output}: several files need a folder, and this is a file")
+        if not folder and (os.path.exists(output) or Path(output).suffix.lower() in (*FORMATS, ".ddpm")):
+            raise CodecError(f"{output}: several files need a folder, and this is a file; a folder's name may end in /")
         names = {i: str(Path(output) / own(i)) for i in inputs}
     else:
         names = {inputs[0]: output}
-        if suffix == ".png" and Path(output).suffix.lower() not in ("", ".png"):
-            raise CodecError(f"{output}: pictures are written as PNG; give it a name that ends in .png")
+        if suffix == ".png" and output != "-":
+            format_of(output)
     names = distinct(names, suffix)
     advice = "say -o to name the output, or --force to replace it" if output is None else "--force replaces it"
     sources = inputs if sources is None else sources
@@ -212,6 +201,28 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+def check_sources(names: Iterable[str]) -> None:
+    """CodecError for a name of pictures where nothing is; a pattern may turn out to fit."""
+    for name in names:
+        path = Path(name).expanduser()
+        try:
+            if not set(name) & set("*?[") and not path.exists():
+                raise CodecError(f"{name}: No such file or directory")
+        except OSError as e:
+            raise CodecError(f"{name}: {e.strerror or e}") from None
+
+
+def workers_on(device: str) -> Workers:
+    """This process's place among those that torchrun started; torch, and with it the device, waits if it is alone."""
+    from ddpm.distributed import join, world_size
+
+    if world_size() > 1:
+        from .api import pick_device
+
+        device = pick_device(device)
+    return join(device)
+
+
 def with_folders(names: tuple[str, ...], suffix: str | None = None, say=None) -> tuple[str, ...]:
     """The names, a folder replaced by its files of a suffix, or its pictures, in name order; see ``picture_files``."""
     out: list[str] = []
@@ -234,6 +245,11 @@ def with_folders(names: tuple[str, ...], suffix: str | None = None, say=None) ->
     return tuple(out)
 
 
+def counted(n: int, what: str) -> str:
+    """``1 picture``, ``1,234 pictures``."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
 def make_folder(name: str) -> None:
     if name != "-":
         try:
@@ -246,9 +262,14 @@ common = [
     click.option("--quiet", is_flag=True, help="No progress and no report."),
     click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout."),
 ]
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+device_option = click.option(
+    "--device", type=Device(), default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
+)
 pixels_option = click.option(
     "--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True, help="Refuse larger pictures."
+)
+model_option = click.option(
+    "--model", "name", type=Model(), default="cifar10", show_default=True, help="Name, line (its newest), or path."
 )
 force_option = click.option("--force", is_flag=True, help="Replace existing files.")
 

@@ -80,6 +80,11 @@ class Pixels:
         return Sight(self.context, means, scales, (1, 1 if self.grey else 3, *self.size))
 
 
+def longest(size: tuple[int, int]) -> int:
+    """Bytes that the part of no picture of this size has."""
+    return PREFIX + 24 * size[0] * size[1] + 4096
+
+
 @lru_cache(maxsize=1)
 def exact(model: DDPM) -> DDPM:
     """The model in float64."""

@@ -6,6 +6,7 @@ import io
 import os
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,8 @@ def is_special(path: str | Path) -> bool:
 def write_whole(path: str | Path, data: bytes) -> None:
     """Write through a temporary file beside ``path``: the old content stays until the new is complete.
 
-    A link stays, and the file that it leads to is replaced; what is no regular file is written into.
+    A file that is replaced keeps its mode; a link stays, and the file that it leads to is replaced; what is no regular
+    file is written into.
     """
     path = Path(path)
     try:
@@ -97,6 +99,8 @@ def write_whole(path: str | Path, data: bytes) -> None:
             with temporary.open("xb") as f:
                 f.write(data)
                 f.flush()
+                with suppress(OSError):  # a new file has what the umask leaves
+                    os.fchmod(f.fileno(), stat.S_IMODE(os.stat(target).st_mode))
                 os.fsync(f.fileno())
             os.replace(temporary, target)
         finally:

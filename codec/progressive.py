@@ -29,6 +29,7 @@ from ddpm.machine import cpu_count
 from ddpm.model import DDPM
 
 from . import trellis
+from .alone import Alone
 from .basis import basis_for
 from .denoise import denoise, mirrored_x_hat, seen_at
 from .plan import Allotment, Plan
@@ -36,6 +37,7 @@ from .randomness import Scramble, filling, scramble
 
 SHARP = -5.0  # gamma, at its own size, from which a small picture is good enough to be shown
 CHUNK = 1 << 20  # coordinates; arithmetic that takes many times its room is done on so many at once
+RECONSTRUCTIONS = "mean", "flow", "sample"
 CHROMA = 1 << 32  # streams of shared noise beside those of the steps
 
 
@@ -74,7 +76,7 @@ class Chain:
 
     def denoise(self):
         """eps_hat, x_hat and m where the chain stands."""
-        return denoise(self.model, self.level, self.gamma, self.z, self.bf16)
+        return denoise(Alone(self.model), self.level, self.gamma, self.z, self.bf16)
 
     def mean(self, x_hat: torch.Tensor | None = None) -> torch.Tensor:
         """The best guess at x where the chain stands; ``x_hat`` if that is known already.
@@ -85,7 +87,7 @@ class Chain:
         x_hat = self.denoise()[1] if x_hat is None else x_hat
         if not self.model.coding.get("mirrored") or math.isinf(self.gamma):
             return x_hat
-        return mirrored_x_hat(self.model, self.level, self.gamma, self.z, self.bf16).add_(x_hat).div_(2)
+        return mirrored_x_hat(Alone(self.model), self.level, self.gamma, self.z, self.bf16).add_(x_hat).div_(2)
 
     def predict(self) -> Prediction:
         """p(z_s | z_t) for the step that comes next."""
@@ -207,6 +209,17 @@ def decode_step(
         out[places] = values
 
 
+def kl_bits(delta: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+    """KL(q || p) of one image and step in bits, float64; delta, r (n,)."""
+    return sum(kl_nats(d**2, r).double().sum() for d, r in zip(delta.split(CHUNK), r.split(CHUNK))) / LN2
+
+
+def squared_error(shown: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
+    """Sum of (n,) squared differences of uint8 tensors, int64: exact, in whatever order they are added."""
+    errors = (shown.flatten().split(CHUNK), picture.flatten().split(CHUNK))
+    return sum(a.int().sub_(b.int()).square_().sum() for a, b in zip(*errors))
+
+
 @torch.inference_mode()
 def encode(
     model: DDPM,
@@ -216,13 +229,13 @@ def encode(
     grey=False,
     seed=0,
     channel="trellis",
-    mse: float | None = None,
+    mse: Sequence[float | None] | None = None,
     bf16=False,
     progress=None,
 ) -> list[Stream]:
     """Send B images, ``levels`` (B, 3, H, W) uint8, image i with the bits that ``spending[i]`` gives each step.
 
-    With ``mse`` (squared grey levels) an image ends as soon as its ``mean`` picture is so close.
+    Where ``mse`` has a number (squared grey levels) an image ends as soon as its ``mean`` picture is so close.
 
     channel "ideal" draws z_s from q itself (nothing decodable is made): the limit that the trellis is measured by.
     """
@@ -230,17 +243,15 @@ def encode(
     chain = Chain(model, plan, levels.shape[2:], len(levels), grey, seed, bf16)
     streams = [Stream() for _ in levels]
     active = list(range(len(levels)))
-    satisfied = [plan.steps] * len(levels)  # where an image is as close as ``mse`` asks
+    wanted = mse or [None] * len(levels)
+    satisfied = [plan.steps] * len(levels)  # where an image is as close as is asked
     generator = torch.Generator().manual_seed(seed)
 
     def look(x_hat):
-        errors = []
-        for j, i in enumerate(active):
-            error = to_levels(chain.picture(x_hat[j : j + 1])[0]).float().sub_(levels[i])
-            errors.append(error.square_().mean())
+        errors = [squared_error(to_levels(chain.picture(x[None])[0]), levels[i]) for i, x in zip(active, x_hat)]
         for i, error in zip(active, torch.stack(errors).tolist()):
-            streams[i].mse.append(error)
-            if mse is not None and streams[i].mse[-1] <= mse:
+            streams[i].mse.append(error / levels[i].numel())
+            if wanted[i] is not None and streams[i].mse[-1] <= wanted[i]:
                 satisfied[i] = chain.k
 
     def ended(i):
@@ -255,7 +266,13 @@ def encode(
                     streams[i].z = z
                 break
             p = chain.predict()
-            look(p.x_hat if mse is None and not any(map(ended, active)) else chain.mean(p.x_hat))
+            shown = [wanted[i] is not None or ended(i) for i in active]
+            if any(shown):
+                mean = chain.mean(p.x_hat)
+                look([of_mean if as_mean else x_hat for as_mean, of_mean, x_hat in zip(shown, mean, p.x_hat)])
+                del mean
+            else:
+                look(p.x_hat)
             rest = [j for j, i in enumerate(active) if not ended(i)]
             if not rest:
                 break
@@ -265,8 +282,7 @@ def encode(
                 p = Prediction(p.step, p.x_hat[rest], p.r[rest])
             delta = chain.delta(p, to_unit(levels[active]))
             chain.drift(p)
-            kl = sum(kl_nats(d**2, r).sum(1) for d, r in zip(delta.split(CHUNK, 1), p.r.split(CHUNK, 1))) / LN2
-            kl = kl.tolist()
+            kl = torch.stack([kl_bits(d, r) for d, r in zip(delta, p.r)]).tolist()
             for i, bits in zip(active, kl):
                 streams[i].kl.append(bits)
             if channel == "ideal":
@@ -382,7 +398,7 @@ def reconstruct(chain: Chain, recon: str, seed=0) -> torch.Tensor:
     The last two run over the plan's remaining levels; ``sample`` takes its noise from ``seed``. A grey image is drawn
     as a colour one: what of its colours was never coded is the model's to choose, and not shown.
     """
-    if recon not in ("mean", "flow", "sample"):
+    if recon not in RECONSTRUCTIONS:
         raise ValueError(f"unknown reconstruction {recon!r}")
     basis = basis_for(chain.model.coding, chain.size, False)
     if recon != "mean":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from ddpm.gaussian import Step, kl_nats
 from ddpm.likelihood import LN2, to_unit
 from ddpm.model import DDPM
 
+from .alone import Alone
 from .basis import basis_for
 from .denoise import denoise, scale_at
 from .plan import FACTORS, FREE, MEAN, TILTS, Allotment, Plan, Profile
@@ -39,7 +41,7 @@ def probe(model: DDPM, plan: Plan, levels: torch.Tensor, grey: bool, bf16=False)
     """(B, steps + 1): an estimate of the cumulative KL along the plan, in bits, of pictures (B, 3, H, W) uint8.
 
     At a few levels z_t is drawn from q(z_t | x), which an ideal channel would hand on, and the next step's KL is
-    computed; between them it is interpolated in proportion to the model's reference.
+    computed; between them it is interpolated in proportion to the model's reference. All pictures meet the same noise.
     """
     mean_bits = np.maximum(plan.ideal(), 1e-3)
     at = np.unique(np.linspace(0, plan.steps - 1, PROBES).round().astype(int))
@@ -48,15 +50,18 @@ def probe(model: DDPM, plan: Plan, levels: torch.Tensor, grey: bool, bf16=False)
     for k in at:
         step, level = Step(plan.gammas[k], plan.gammas[k + 1]), plan.stops[k]
         parts = to_unit(tiles(levels, scale_at(model.coding, level)).to(model.device))
-        b, n = parts.shape[:2]
-        flat = parts.flatten(0, 1)
-        basis = basis_for(model.coding, tuple(flat.shape[2:]), grey)
-        z = step.alpha_t * flat + step.sigma_t * torch.randn(flat.shape, generator=generator).to(flat.device)
-        _, x_hat, m = denoise(model, level, step.gamma_t, z, bf16)
-        r = basis.extra_variance(level, step, m)
-        kl = kl_nats(basis.coordinates(step.delta(flat, x_hat)) ** 2, r)
-        kl = kl.mean(1).view(b, n).mean(1) / LN2 * plan.dims
-        ratio.append(np.maximum(kl.cpu().numpy(), 1e-6) / mean_bits[k])
+        basis = basis_for(model.coding, tuple(parts.shape[3:]), grey)
+        noise = torch.randn(parts.shape[1:], generator=generator).to(parts.device)
+        z = step.alpha_t * parts + step.sigma_t * noise
+        # Pictures are looked at alone, the tiles of one together.
+        network, looks = (Alone(model), [z[:, 0]]) if parts.shape[1] == 1 else (model, z)
+        x_hats, ms = (torch.cat(v) for v in zip(*(denoise(network, level, step.gamma_t, v, bf16)[1:] for v in looks)))
+        kl = [
+            kl_nats(basis.coordinates(step.delta(x, x_hat)) ** 2, basis.extra_variance(level, step, m)).double().mean()
+            for x, x_hat, m in zip(parts, x_hats.view_as(parts), ms.view_as(parts))
+        ]
+        kl = torch.stack(kl).cpu().numpy() / LN2 * plan.dims
+        ratio.append(np.maximum(kl, 1e-6) / mean_bits[k])
     log_ratio = np.log(np.stack(ratio, 1))
     between = np.stack([np.interp(np.arange(plan.steps), at, row) for row in log_ratio])
     bits = np.exp(between) * mean_bits
@@ -150,9 +155,11 @@ class Controlled:
 
     SLACK = 2
 
-    def __init__(self, plan: Plan, profile: Profile, steps: int, cost: np.ndarray, budget: float, surplus: float):
+    def __init__(
+        self, plan: Plan, profile: Profile, steps: int, cost: np.ndarray, budget: float, surplus: float, slack=SLACK
+    ):
         self.plan, self.profile, self.corrections = plan, profile, b""
-        self.steps, self.most = steps, min(steps + self.SLACK, plan.steps)
+        self.steps, self.most = steps, min(steps + slack, plan.steps)
         self.expected, self.budget, self.surplus = np.diff(cost), budget, surplus
         self.spent, self.seen = 0, np.zeros(2)
         long = [k for k in range(self.most) if plan.is_long(k, profile)]
@@ -213,3 +220,18 @@ def spending_for(
         profile, steps = choose(plan, cost, max(0, budget - side))
         needed = side_bits(plan, profile, steps)
     return Fixed(plan, profile, steps)
+
+
+def ends_for(plan: Plan, cost: np.ndarray, budget: float, surplus: float) -> list[int]:
+    """Numbers of steps with which so few bits may go furthest, if every step says its own."""
+    if not plan.free:
+        return []
+    needed = [surplus * cost[n] + side_bits(plan, FREE, n) for n in range(1, plan.steps + 1)]
+    middle = bisect_right(needed, budget)
+    return sorted({n for n in (1, middle - 1, middle, middle + 1) if 1 <= n <= plan.steps})
+
+
+def ending_at(plan: Plan, cost: np.ndarray, budget: float, surplus: float, steps: int) -> Controlled:
+    """Who spends ``budget`` bits on exactly so many steps, each of which says its own."""
+    payload = max(0, budget - side_bits(plan, FREE, steps))
+    return Controlled(plan, FREE, steps, cost, payload, surplus, slack=0)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -13,12 +13,32 @@ from ddpm.model import DDPM
 from . import progressive
 from .plan import Allotment, Plan
 from .progressive import Stream
-from .ratecontrol import probe, side_bits, spending_for
-from .target import Target
+from .ratecontrol import ending_at, ends_for, probe, side_bits, spending_for
 
 STARVED = 1.3  # KL along the chain over bits sent, beyond which a picture is coded again
-TRIALS = 3  # files made on the way to the smallest that reaches a PSNR
-CLOSE = 1.005  # ratio of mean squared errors, or of bits, that is not worth another trial
+TRIALS = 8  # files made, at most, on the way to the smallest that reaches a PSNR
+CLOSE = 1.01  # ratio of bits of a file that reaches a PSNR to one that does not, where the search ends
+NEAR = 1.002  # ratio of mean squared errors, likewise
+BELOW = (0.97, 0.955, 0.94, 0.92)  # of the bits of a small file that was found: a shorter one may reach the PSNR too
+SMALL = 1 << 15  # bits; the quality of larger files hardly leaps from one to the next
+MORE = 1.5  # times as many bits, where all steps together do not reach a PSNR
+FULL = 1 << 18  # pixels that go through the chain together
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture's way through the chain with at most ``budget`` bits of payload.
+
+    It ends as soon as its ``mean`` picture is as close as ``mse``, or after ``steps``. free: no table is trusted.
+    last: exactly so many steps, each of which says its bits.
+    """
+
+    picture: int
+    budget: float = math.inf
+    mse: float | None = None
+    steps: int | None = None
+    free: bool = False
+    last: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,91 +65,131 @@ class Sent:
         return sum(self.stream.kl) / max(len(self.stream.bits), 1)
 
 
+@dataclass(frozen=True)
+class How:
+    """What all steps of a file have in common. progress: called with 1 after each step of a batch."""
+
+    grey: bool = False
+    seed: int = 0
+    channel: str = "trellis"
+    bf16: bool = False
+    progress: Callable[[int], object] | None = None
+
+
 class Sender:
     """Pictures of one size, ``levels`` (B, 3, H, W) uint8, on their way into the code."""
 
-    def __init__(
-        self,
-        model: DDPM,
-        plan: Plan,
-        levels: torch.Tensor,
-        grey: bool,
-        seed: int,
-        channel: str,
-        bf16: bool,
-        progress: Callable[[int], object] | None,
-    ):
-        self.model, self.plan, self.levels, self.grey, self.seed = model, plan, levels, grey, seed
-        self.channel, self.bf16, self.progress = channel, bf16, progress
-        self.cost = probe(model, plan, levels, grey, bf16)
+    def __init__(self, model: DDPM, plan: Plan, levels: torch.Tensor, how: How):
+        self.model, self.plan, self.levels, self.how = model, plan, levels, how
+        self.cost = probe(model, plan, levels, how.grey, how.bf16)
 
-    def send(self, target: Target, budget: float) -> list[Sent]:
-        """All pictures, each with at most ``budget`` bits of payload, or as far as the target's PSNR or steps."""
-        sent = self.fed(dict.fromkeys(range(len(self.levels)), budget), target.mse, target.steps)
-        return list((sent if target.mse is None else self.smallest(sent, target.mse)).values())
-
-    def fed(self, budgets: dict[int, float], mse: float | None = None, steps: int | None = None) -> dict[int, Sent]:
+    def fed(self, jobs: list[Job]) -> list[Sent]:
         """A picture whose steps were given too little falls ever further behind; the few there are get another try."""
-        sent = self.once(budgets, mse, steps)
-        hungry = [i for i, s in sent.items() if s.starved > STARVED and s.stream.kl and self.channel == "trellis"]
+        sent = self.once(jobs)
+        hungry = [
+            j for j, s in enumerate(sent) if s.starved > STARVED and s.stream.kl and self.how.channel == "trellis"
+        ]
         if not self.plan.free:
-            for i in hungry:
-                self.cost[i] *= sent[i].starved
-        merit = (lambda s: s.mse) if mse is None else (lambda s: (s.mse > mse, s.bits))
-        for i, again in self.once({i: budgets[i] for i in hungry}, mse, steps, free=True).items():
-            sent[i] = min(sent[i], again, key=merit)
+            for j in hungry:
+                self.cost[jobs[j].picture] *= sent[j].starved
+        for j, again in zip(hungry, self.once([replace(jobs[j], free=True) for j in hungry])):
+            mse = jobs[j].mse
+            merit = (lambda s: s.mse) if mse is None else (lambda s, mse=mse: (s.mse > mse, s.bits))
+            sent[j] = min(sent[j], again, key=merit)
         return sent
 
-    def once(self, budgets: dict[int, float], mse: float | None, steps: int | None, free=False) -> dict[int, Sent]:
-        """One pass of some pictures through the chain, each with its budget."""
-        if not budgets:
-            return {}
-        surplus = self.model.coding["surplus"]
+    def once(self, jobs: Sequence[Job]) -> list[Sent]:
+        """One pass through the chain, of as many pictures at once as their pixels allow."""
+        at_once = max(1, FULL // self.levels[0, 0].numel(), len(self.levels))
+        return [sent for i in range(0, len(jobs), at_once) for sent in self._once(jobs[i : i + at_once])]
+
+    def _once(self, jobs: Sequence[Job]) -> list[Sent]:
+        surplus, how = self.model.coding["surplus"], self.how
         spending = [
-            spending_for(self.plan, self.cost[i], budget, surplus, steps, free) for i, budget in budgets.items()
+            spending_for(self.plan, self.cost[job.picture], job.budget, surplus, job.steps, job.free)
+            if job.last is None
+            else ending_at(self.plan, self.cost[job.picture], job.budget, surplus, job.last)
+            for job in jobs
         ]
         streams = progressive.encode(
             self.model,
             self.plan,
-            self.levels[list(budgets)],
+            self.levels[[job.picture for job in jobs]],
             spending,
-            self.grey,
-            self.seed,
-            self.channel,
-            mse,
-            self.bf16,
-            self.progress,
+            how.grey,
+            how.seed,
+            how.channel,
+            [job.mse for job in jobs],
+            how.bf16,
+            how.progress,
         )
-        out = {}
-        for (i, budget), stream, by in zip(budgets.items(), streams, spending):
-            stream.trim(budget - side_bits(self.plan, by.profile, len(stream.kl)))
+        out = []
+        for job, stream, by in zip(jobs, streams, spending):
+            stream.trim(job.budget - side_bits(self.plan, by.profile, len(stream.kl)))
             steps = len(stream.kl)
             corrections = by.corrections[: Allotment.count_long(self.plan, by.profile, steps)]
-            out[i] = Sent(stream, Allotment(self.plan, by.profile, steps, corrections))
+            out.append(Sent(stream, Allotment(self.plan, by.profile, steps, corrections)))
         return out
 
-    def smallest(self, reached: dict[int, Sent], mse: float) -> dict[int, Sent]:
-        """From files that end with the first step to reach ``mse``, smaller ones that just reach it.
+    def best_of_rungs(self, picture: int, rungs: Iterable[float]) -> list[Sent]:
+        """For each of some rising budgets the best file of at most so many bits: more bits never show a worse picture.
 
-        The step before gives a lower end of the search; bits are guessed by interpolation in logarithms.
+        Of pictures that the model finds all too simple, a few bits more or less decide by luck which level a file ends
+        at, and how well.
         """
-        best, below = dict(reached), {}
-        for i, sent in reached.items():
-            before = len(sent.stream.kl) - 1
-            if before >= 1 and sent.mse <= mse and self.channel == "trellis":
-                below[i] = (sum(map(len, sent.stream.messages[:before])), sent.stream.mse[before])
+        jobs = []
+        for budget in rungs:
+            lasts = ends_for(self.plan, self.cost[picture], budget, self.model.coding["surplus"])
+            jobs.append([Job(picture, budget), *(Job(picture, budget, last=n) for n in lasts)])
+        sent = iter(self.once([job for of_rung in jobs for job in of_rung]))
+        best: list[Sent] = []
+        for of_rung in jobs:
+            tried = [next(sent) for _ in of_rung]
+            best.append(min([*best[-1:], *tried], key=lambda s: (s.mse, s.bits)))
+        return best
+
+    def smallest(self, picture: int, mse: float, limit: float) -> Sent | None:
+        """A file that just reaches ``mse``; None if that takes more than ``limit`` bits of payload."""
+        [sent] = self.fed([Job(picture, mse=mse)])
+        before = len(sent.stream.kl) - 1
+        below = (0.0, math.inf)  # bits and error of a file that does not reach it
+        if sent.mse <= mse and before >= 1:
+            below = sum(map(len, sent.stream.messages[:before])), sent.stream.mse[before]
+        while sent.mse > mse:
+            below, budget = (sent.bits, sent.mse), max(sent.bits, 1) * MORE
+            if budget > limit:
+                return None
+            [sent] = self.fed([Job(picture, budget)])
+            if sent.bits <= below[0]:
+                return None
+        if self.how.channel == "trellis":
+            sent = self.closer(picture, mse, sent, below)
+        return sent if sent.bits <= limit else None
+
+    def closer(self, picture: int, mse: float, best: Sent, below: tuple[float, float]) -> Sent:
+        """From a file that reaches ``mse`` and one that does not, bits and error, to the smallest that does.
+
+        Bits are guessed by interpolation in logarithms. Of small files also some that are shorter still are tried.
+        """
         for _ in range(TRIALS):
-            guesses = {}
-            for i, (bits, worse) in below.items():
-                high = best[i]
-                if high.mse * CLOSE < mse and high.bits > bits * CLOSE and worse > high.mse:
-                    share = math.log(worse / mse * CLOSE) / math.log(worse / high.mse)
-                    guesses[i] = bits * (high.bits / bits) ** min(share, 1)
-            if not guesses:
+            bits, worse = below
+            if best.mse * NEAR >= mse or best.bits <= max(bits, 1) * CLOSE or not worse > best.mse:
                 break
-            for i, sent in self.fed(guesses).items():
-                if sent.mse > mse:
-                    below[i] = (sent.bits, sent.mse)
-                elif sent.bits < best[i].bits:
-                    best[i] = sent
+            share = math.log(worse / mse * NEAR) / math.log(worse / max(best.mse, 1e-9)) if worse < math.inf else 0.5
+            low = max(bits, 1)
+            [sent] = self.fed([Job(picture, low * (best.bits / low) ** min(max(share, 0.1), 0.95))])
+            if sent.mse > mse:
+                if sent.bits <= bits:
+                    break
+                below = sent.bits, sent.mse
+            elif sent.bits < best.bits:
+                best = sent
+            else:
+                break
+        while best.bits < SMALL:
+            reached = [s for s in self.fed([Job(picture, best.bits * part) for part in BELOW]) if s.mse <= mse]
+            shorter = min([best, *reached], key=lambda s: s.bits)
+            if shorter is best:
+                break
+            best = shorter
         return best

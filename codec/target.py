@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from .errors import CodecError
+
+QUALITY = 50  # where nothing is asked for
+COARSEST, FINEST = 2.0, -9.2  # gamma where quality 0 and 100 end: a picture can be made out, and the lossy code's end
 
 
 @dataclass(frozen=True)
 class Target:
     """Exactly one of: bits_per_dim, bits_per_pixel, bytes (each of the whole file), psnr (dB), steps of the chain.
 
-    Or lossless: all steps, and the very pixels. An equal number of steps gives a set of pictures an equal noise level,
-    the best trade-off over the set.
+    Or lossless: all steps, and the very pixels. Or quality, 0 to 100: the steps to a level of noise, gamma from
+    COARSEST to FINEST, which is the same for pictures of any size and about the same with any model. An equal level
+    gives a set of pictures the best trade-off over the set.
     """
 
     bits_per_dim: float | None = None
@@ -22,24 +29,47 @@ class Target:
     psnr: float | None = None
     steps: int | None = None
     lossless: bool = False
+    quality: float | None = None
 
     def __post_init__(self):
-        given = [
-            v for v in (self.bits_per_dim, self.bits_per_pixel, self.bytes, self.psnr, self.steps) if v is not None
-        ]
-        given += [1] * self.lossless
+        if self.psnr == math.inf and not self.lossless:
+            object.__setattr__(self, "lossless", True)
+            object.__setattr__(self, "psnr", None)
+        given = [self.bits_per_dim, self.bits_per_pixel, self.bytes, self.psnr, self.steps]
+        given = [v for v in (*given, self.quality, True if self.lossless else None) if v is not None]
         if len(given) != 1:
-            raise CodecError("say exactly one of: a rate, a number of bytes, a PSNR, a number of steps")
-        if not (math.isfinite(given[0]) and given[0] > 0):
+            raise CodecError(
+                "say exactly one of: a quality, a rate, a number of bytes, a PSNR, a number of steps, lossless"
+            )
+        if not isinstance(given[0], (int, float, np.integer, np.floating)):
+            raise CodecError(f"a target is a number, not {given[0]!r}")
+        if self.quality is not None and not 0 <= self.quality <= 100:
+            raise CodecError("a quality is a number from 0 to 100")
+        if self.quality is None and not (math.isfinite(given[0]) and given[0] > 0):
             raise CodecError("a rate, a number of bytes, a PSNR or a number of steps is a positive number")
 
     @property
     def mse(self) -> float | None:
-        return None if self.psnr is None else 255**2 / 10 ** (self.psnr / 10)
+        return None if self.psnr is None else 255**2 * 10 ** -(self.psnr / 10)
 
-    def payload_bits(self, dims: int, pixels: int, overhead: int) -> float:
-        """Bits left for the payload after ``overhead`` bytes; infinite for a PSNR or steps. CodecError if none are."""
-        if self.psnr is not None or self.steps is not None or self.lossless:
+    def resolved(self, gammas: Sequence[float]) -> Target:
+        """A quality as steps of a chain that goes through these descending levels: to the first that is as low."""
+        if self.quality is None:
+            return self
+        level = COARSEST + (FINEST - COARSEST) * self.quality / 100
+        return Target(steps=next((k for k, gamma in enumerate(gammas) if gamma <= level + 1e-6), len(gammas) - 1))
+
+    @property
+    def limited(self) -> bool:
+        """Whether the size of the file is what is asked for."""
+        return any(v is not None for v in (self.bits_per_dim, self.bits_per_pixel, self.bytes))
+
+    def file_bytes(self, dims: int, pixels: int, overhead: int) -> float:
+        """Bytes of the whole file, at most; infinite if its size is not the target.
+
+        CodecError if that is less than ``overhead``, the bytes of the smallest.
+        """
+        if not self.limited:
             return math.inf
         unit = {"bits/dim": 8 / dims, "bits/pixel": 8 / pixels, "bytes": 1.0}
         name, asked = next(
@@ -50,4 +80,4 @@ class Target:
             least = math.ceil(overhead * unit[name] * 1e4) / 1e4
             as_asked = "" if name == "bytes" else f", {least:g} {name}"
             raise CodecError(f"the smallest file of this picture has {overhead} bytes{as_asked}")
-        return 8 * (budget - overhead)
+        return budget

@@ -197,11 +197,13 @@ def bound(
     seed: int = 0,
     numbers: Sequence[Sequence[int]] | None = None,
     quiet: bool = False,
+    progress=None,
 ) -> Bound:
     """The bound on pictures: batches of (B, C, H, W) uint8.
 
     samples: None computes all terms; a number estimates their sum from so many for each image. numbers: what the images
-    of each batch are known by, for their noise; by default they are counted. ValueError for a limit without samples.
+    of each batch are known by, for their noise; by default they are counted. progress: called with each batch's
+    size for every look, in the place of a bar. ValueError for a limit without samples.
     """
     if samples is None and chain.levels is None:
         raise ValueError("in the limit of infinitely many steps terms are drawn, not enumerated: say how many")
@@ -209,7 +211,9 @@ def bound(
     numbers = numbers or np.split(np.arange(sum(map(len, batches))), np.cumsum([len(b) for b in batches])[:-1])
     work = (len(chain.steps) if samples is None else samples) + 1
     done = []
-    with tqdm(total=work * sum(map(len, batches)), disable=True if quiet else None, desc="bound") as bar:
+    hidden = True if quiet or progress else None
+    with tqdm(total=work * sum(map(len, batches)), disable=hidden, desc="bound") as bar:
+        progress = progress or bar.update
         for batch, known in zip(batches, numbers):
             x = to_unit(batch.to(chain.reverse.model.device))
             known, noise, kl = np.asarray(known), Noise(seed, known, x.shape[1:]), []
@@ -219,9 +223,9 @@ def bound(
                     kl.append(chain.term(k, x, eps))
                 else:
                     kl.append(chain.drawn(spread(known, k, samples, seed), x, eps))
-                bar.update(len(x))
+                progress(len(x))
             distortion = chain.distortion(x, noise.draw(x.device))
-            bar.update(len(x))
+            progress(len(x))
             kl = torch.stack(kl, 1).double()
             middle = kl.sum(1) if samples is None else kl.mean(1)
             parts = torch.stack([chain.prior(x).double(), middle, distortion.double()], 1).cpu().numpy() / LN2

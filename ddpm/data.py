@@ -5,13 +5,16 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from .drawn import drawn
 from .errors import BadPictures, PictureError
 from .pictures import load_picture, picture_files, suffixes, tell
+
+if TYPE_CHECKING:
+    import torch
+
 
 MAX_PIXELS = 1 << 27  # per picture: contact sheets are large
 
@@ -140,6 +143,8 @@ class Crops:
     """
 
     def __init__(self, images: list[np.ndarray], size: int, scales=(1,), weights=None, device="cpu", share_drawn=0.0):
+        import torch
+
         flat, table, share = [], [], []
         weights = weights or [1.0] * len(scales)
         offset = 0
@@ -161,6 +166,10 @@ class Crops:
 
     def sample(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """(n, 3, size, size) uint8."""
+        import torch
+
+        from .drawn import drawn
+
         dev, size = self.device, self.size
         offset, h, w = self.table[torch.multinomial(self.share, n, replacement=True, generator=generator)].T
         u = torch.rand(3, n, generator=generator, device=dev, dtype=torch.float64)

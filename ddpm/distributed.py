@@ -7,9 +7,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-import torch.distributed as dist
-
 
 @dataclass(frozen=True)
 class Workers:
@@ -27,6 +24,8 @@ class Workers:
         """The values of all processes, in the order of ranks, in every process."""
         if self.world == 1:
             return [value]
+        import torch.distributed as dist
+
         values = [None] * self.world
         dist.all_gather_object(values, value)
         return values
@@ -36,11 +35,18 @@ class Workers:
         self.gather(None)
 
 
+def world_size() -> int:
+    """How many processes there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def join(device: str) -> Workers:
     """Take part in what ``torchrun`` started, if it did. ``cuda`` becomes this process's own GPU of the machine."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    if world_size() == 1:
         return Workers(device)
+    import torch
+    import torch.distributed as dist
+
     cuda = torch.device(device).type == "cuda"
     if cuda:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
@@ -48,4 +54,4 @@ def join(device: str) -> Workers:
     if not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
         atexit.register(dist.destroy_process_group)
-    return Workers(device, dist.get_rank(), world)
+    return Workers(device, dist.get_rank(), dist.get_world_size())

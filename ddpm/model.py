@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -14,7 +13,22 @@ from torch import nn
 
 from .local import LocalConfig, LocalNet
 from .schedule import schedule_from_config
+from .store import ModelError, find_model, read_card, shipped_models, weights_of
 from .unet import UNet, UNetConfig
+
+__all__ = [
+    "DDPM",
+    "ModelError",
+    "find_model",
+    "load_model",
+    "mirror",
+    "network_from_config",
+    "read_card",
+    "save_model",
+    "shipped_models",
+    "strict_fp32",
+    "weights_of",
+]
 
 NETWORKS = {"unet": (UNetConfig, UNet), "local": (LocalConfig, LocalNet)}
 ROWS = 256  # of a large picture, looked at together
@@ -98,10 +112,6 @@ def strict_fp32() -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-class ModelError(Exception):
-    """No such model, or a file that does not hold one; the message is one line fit for a user."""
-
-
 def save_model(model: DDPM, path: str | Path, card: dict) -> None:
     """PATH.safetensors (fp16 weights) and PATH.json (``card`` with the config), each written whole or not at all.
 
@@ -120,74 +130,6 @@ def save_model(model: DDPM, path: str | Path, card: dict) -> None:
         temporary = path.with_suffix(path.suffix + suffix + ".tmp")
         write(temporary)
         os.replace(temporary, path.with_name(path.name + suffix))
-
-
-def shipped_models() -> dict[str, Path]:
-    """Name -> path (without suffix) of the models in the package and in the folder $DDPM_CODEC_MODELS, newest last."""
-    folders = [Path(__file__).parent / "weights"]
-    if os.environ.get("DDPM_CODEC_MODELS"):
-        folders.append(Path(os.environ["DDPM_CODEC_MODELS"]).expanduser())
-    files = (p for folder in folders for kind in ("*.safetensors", "*.json") for p in folder.glob(kind))
-    found = {p.stem: p.with_suffix("") for p in files if weights_of(p.with_suffix(""))}
-    return dict(sorted(found.items(), key=lambda item: _line_and_number(item[0])))
-
-
-def weights_of(path: Path) -> Path | None:
-    """The file of a model's weights: its own, or that of the model beside it which its card names; None without one.
-
-    Models of the same weights differ in their coding tables.
-    """
-    own = path.with_name(path.name + ".safetensors")
-    if own.is_file():
-        return own
-    try:
-        name = json.loads(path.with_name(path.name + ".json").read_text())["weights"]
-        shared = path.with_name(Path(name).name + ".safetensors")
-        return shared if shared.is_file() else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _line_and_number(name: str) -> tuple[str, int]:
-    line, _, number = name.rpartition("-")
-    return (line, int(number)) if number.isdigit() else (name, 0)
-
-
-def find_model(name: str) -> Path:
-    """Path (without suffix) of a model: a name (``photo-1``), a line (``photo``: its newest), or a file.
-
-    Or the folder of a diffusers model, see pretrained.py.
-    """
-    from . import pretrained
-
-    models = shipped_models()
-    if name in models:
-        return models[name]
-    line = [path for known, path in models.items() if _line_and_number(known)[0] == name]
-    if line:
-        return line[-1]
-    path = Path(name).expanduser()
-    path = path.with_suffix("") if path.suffix in (".safetensors", ".json") else path
-    path = path if path.name else path.resolve()
-    if path.name and weights_of(path):
-        return path
-    if pretrained.looks_like(path):
-        return path
-    if path.suffix in pretrained.PICKLES and path.is_file():
-        pretrained.refuse_pickle(path)
-    raise ModelError(f"no model {name!r}; known: {', '.join(models) or 'none'}")
-
-
-def read_card(path: Path) -> dict:
-    """The model card beside the weights, with ``fingerprint``: SHA-256 over all that decoding depends on."""
-    try:
-        card = json.loads(path.with_name(path.name + ".json").read_text())
-        weights = (weights_of(path) or path.with_name(path.name + ".safetensors")).read_bytes()
-        essence = json.dumps([card["config"], card.get("coding")], sort_keys=True, separators=(",", ":"))
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise ModelError(f"{path}: not a model: {e}") from None
-    card["fingerprint"] = hashlib.sha256(hashlib.sha256(essence.encode()).digest() + weights).hexdigest()
-    return card
 
 
 def load_model(name: str, device="cpu") -> DDPM:

@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from .model import DATA_STD, DDPM, ModelError
+from .model import DATA_STD, DDPM
 from .schedule import schedule_from_config
+from .store import PICKLES, STEM, ModelError, refuse_pickle
 
-STEM, TABLES = "diffusion_pytorch_model", "ddpm-codec.json"
-PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+TABLES = "ddpm-codec.json"
 
 # What a configuration may say of the network, and what it means if it does not.
 NETWORK = {
@@ -90,12 +90,6 @@ class DiffusersDDPM(DDPM):
         return out, -F.softplus(gamma - 2 * math.log(DATA_STD)).expand_as(z)
 
 
-def looks_like(folder: Path) -> bool:
-    """Whether a folder is meant as such a model, whole or not."""
-    marks = ("model_index.json", "scheduler_config.json", "scheduler/scheduler_config.json", "unet/config.json")
-    return any((folder / mark).is_file() for mark in marks) or any(folder.glob(STEM + ".*"))
-
-
 def load_folder(folder: str | Path, device="cpu", tables: bool = True) -> DiffusersDDPM:
     """The model of a folder as ``load_model`` hands it out, with its coding tables if there are any and ``tables``."""
     folder = Path(folder)
@@ -152,14 +146,6 @@ def weights_in(place: Path) -> Path:
         if pickle.is_file():
             refuse_pickle(pickle)
     raise ValueError(f"no {path.name}")
-
-
-def refuse_pickle(path: Path) -> None:
-    """ModelError that says how to make a safetensors file of it."""
-    raise ModelError(
-        f"{path}: pickled weights can run code and are not opened; if you trust them, convert them: diffusers."
-        "UNet2DModel.from_pretrained(FOLDER, use_safetensors=False).save_pretrained(FOLDER, safe_serialization=True)"
-    )
 
 
 def network_config(said: dict) -> tuple[dict, int | None]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from codec.api import Codec
 from codec.cli import main
-from codec.pictures import png_bytes
+from codec.pictures import load_picture, png_bytes
 
 from .conftest import smooth_picture
 
@@ -256,10 +256,19 @@ def test_lossless_keeps_the_levels_and_lossy_says_what_it_converts(run, tmp_path
     from ddpm.colour import PRIMARIES, SRGB_CURVE, make_profile
 
     array = smooth_picture(16, 16)
-    save(tmp_path / "a.png", array, icc_profile=make_profile(PRIMARIES[12], SRGB_CURVE))
-    run("encode", "a.png", "--model", "tiny", "--lossless")
-    run("decode", "a.ddpm", "-o", "b.png")
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "b.png"))[..., :3], array)
+    profile, exif = make_profile(PRIMARIES[12], SRGB_CURVE), Image.Exif()
+    exif[0x010F] = "maker"
+    (tmp_path / "a.png").write_bytes(png_bytes(array, profile, exif.tobytes(), b"<x/>"))
+    for name in ("b.png", "b.webp", "b.tif"):
+        run("encode", "a.png", "--model", "tiny", "--lossless", "--keep-metadata", "--force")
+        run("decode", "a.ddpm", "-o", name)
+        back = load_picture(tmp_path / name, colours="stored", metadata=True)
+        assert np.array_equal(back.array, array)
+        assert back.icc == profile
+        assert back.xmp == (None if name == "b.tif" else b"<x/>")
+        assert (b"maker" in (back.exif or b"")) == (name != "b.tif")
+    _, [line] = run("decode", "a.ddpm", "-o", "b.ppm", code=2)
+    assert "colour profile" in line
     _, lines = run("archive", "create", "a.ddpma", "a.png", "--model", "tiny", "--steps", T)
     assert lines == ["warning: the colours of 1 picture have been converted to sRGB"]
 

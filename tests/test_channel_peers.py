@@ -17,7 +17,7 @@ from bench.channels.cases import Case, directions, walk
 from bench.channels.compare import at_equal_bits, in_equal_time
 from bench.channels.dithered import WIDTH, Dithered, bits, expected_bits
 from bench.channels.gaussian import ARRIVALS, constant, join, linear_and_square, random, split
-from bench.channels.measure import measure, settings
+from bench.channels.measure import limit, measure, settings
 from bench.channels.pfr import BLOCK, PFR, Later, zipf_bits
 from bench.channels.trellis import TrellisScheme, sample
 from codec.trellis import Trellis, decode
@@ -55,6 +55,26 @@ def test_join_is_the_inverse_of_split(n):
     chunks = split(values, r, n)
     assert len(chunks) == n
     assert np.array_equal(join(chunks, r), values)
+
+
+def test_the_limit_of_a_best_path():
+    assert limit(3072, 512) == pytest.approx(3072 * (2 ** (1 / 3) - 1) / (2 * math.log(2) * 512))
+    assert limit(10**9, 1) == pytest.approx(1, abs=1e-6)
+    sine = 2 ** (-512 / 3072)
+    along = math.sqrt(3072 * (1 - sine**2)) / sine  # with variance 1 across
+    assert limit(3072, 512) == pytest.approx(along**2 / (2 * math.log(2) * 512))
+
+
+def test_the_limit_stands_beside_what_is_reached():
+    c = [case(60, kl) for kl in (6, 12)]
+    rows = [measure(s, [k] * 2) for k in c for s in settings([6], [5], [2]) if s.scheme == "trellis"]
+    [diagram], tables = channel.present({"rows": rows})
+    last = next(t for t in tables if t.name == "efficiency").rows[-2:]
+    assert last[0] == ["limit of samples", "1", "1"]
+    assert last[1] == ["limit of a best path", f"{limit(60, 6):.3f}", f"{limit(60, 12):.3f}"]
+    assert [s.y for s in diagram.series if s.name == "limit of a best path"] == [[limit(60, 6), limit(60, 12)]]
+    chain = channel.present({"rows": [r | {"step": 0} for r in rows]})
+    assert not any("limit" in row[0] for t in chain[1] for row in t.rows)
 
 
 @pytest.mark.parametrize("wider", KINDS.values(), ids=KINDS)
@@ -252,10 +272,10 @@ def test_the_bench_shows_what_it_writes(tmp_path):
     run = ["--dims", "60", "--bits", "8,16", "--memory", "4", "--chunk", "4", "--pfr-chunk", "1", "--draws", "2"]
     done = CliRunner().invoke(channel.main, [*run, "-o", str(tmp_path / "rows.json")], catch_exceptions=False)
     rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
-    assert len(rows) == 2 * len(channel.SCHEMES.split(","))
-    assert {r["scheme"] for r in rows} == set(channel.SCHEMES.split(","))
+    assert len(rows) == 2 * len(channel.SCHEMES)
+    assert {r["scheme"] for r in rows} == set(channel.SCHEMES)
     assert "trellis memory 4" in done.output
     assert "fewer bits for the same" in done.output
     total = channel.over_steps(rows)
-    assert len(total) == len(channel.SCHEMES.split(","))
+    assert len(total) == len(channel.SCHEMES)
     assert total[0]["bits"] == pytest.approx(24)

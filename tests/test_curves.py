@@ -9,6 +9,7 @@ from PIL import Image
 from bench import curves, literature, results
 from bench.bd import bd_rate
 from bench.peers import PEERS, modern
+from bench.results import tables_of
 from ddpm.model import DDPM, save_model
 
 from .conftest import smooth_picture
@@ -41,7 +42,11 @@ def test_published_points_are_as_printed():
     assert not curves.published({"kodim01.png"})
     vtm = curves.published(curves.KODAK)["VTM"]
     assert (round(3 * vtm[1]["bits_per_dim"], 14), vtm[1]["psnr"]) == (0.11249542236328, 28.493021754424603)
-    assert all("compressai" in c["source"].lower() for c in literature.read("kodak")["curves"].values())
+    large = literature.read("kodak")["curves"]["HPCM-Large (2025)"]
+    assert (large["bits_per_pixel"][0], large["psnr"][-1]) == (0.0951, 37.748)
+    assert all("github.com/" in c["source"] for c in literature.read("kodak")["curves"].values())
+    brief, every = curves.published(curves.KODAK, brief=True), curves.published(curves.KODAK)
+    assert set(brief) < set(every)
 
 
 @pytest.mark.parametrize("name", ["JPEG", "WebP", "AVIF", "JPEG XL"])
@@ -74,13 +79,90 @@ def test_the_whole_run(fast, tmp_path, monkeypatch):
     assert settings == sorted(settings, reverse=True)
     assert settings[-1] == found["ddpm-codec, flow"][-1]["setting"] <= 4
     for name, points in found.items():
-        if not name.startswith("ddpm-codec"):
+        if name not in ("JPEG", "ddpm-codec", "ddpm-codec, flow"):
             assert len(points) == 4
         assert all(a["psnr"] < b["psnr"] and a["bits_per_dim"] < b["bits_per_dim"] for a, b in pairwise(points))
     assert Image.open(tmp_path / "c.png").width > 1000
     again = CliRunner().invoke(results.main, [str(tmp_path / "c.json")], catch_exceptions=False)
-    assert again.output == done.output
+    assert again.stdout == done.stdout
+    assert done.stderr.strip() == f"wrote {tmp_path / 'c.json'}, {tmp_path / 'c.png'}"
     assert "PSNR in common" in done.output
+
+
+def point(how, rate, psnr, similarity=0.9, **more):
+    return {"file": "a", "codec": "A", "how": how, "bits_per_dim": rate, "psnr": psnr, "ms_ssim": similarity} | more
+
+
+def test_a_codec_is_at_its_best_for_each_measure():
+    """Two settings; the second has fewer bits from 26 dB on. A third is made for MS-SSIM alone."""
+    at = (20, 24, 28, 32, 36)
+    rows = [point("a", 2 ** (q / 6), q, 1 - 2.0 ** (-q / 6), setting=q) for q in at]
+    rows += [point("b", 2 ** (q / 6) * (2 if q < 26 else 0.5), q, 1 - 2.0 ** (-q / 6), setting=q) for q in at]
+    rows += [point("c", 0.1 * 2 ** (q / 6), q, 1 - 2.0 ** (-q / 6), setting=q, best_for="ms_ssim") for q in at]
+    assert [p["how"] for p in curves.curves(rows)["A"]] == ["a", "a", "b", "b", "b"]
+    assert {p["how"] for p in curves.curves(rows, "ms_ssim")["A"]} == {"c"}
+    ours = [r | {"codec": "ddpm-codec"} for r in rows[:5]]
+    tables = {t.name: t for t in tables_of(results.Run("curves").result(ours + rows))}
+    assert tables["comparison"].rows[1][0] == "A, best of a and b"
+    assert len(tables["points"].rows) == 20
+
+
+def test_bd_rates_of_parts_of_the_range():
+    """Half of the bits below 32 dB, all of them above."""
+    at = np.arange(28.0, 40, 0.5)
+    points = [{"bits_per_dim": 2 ** (q / 6), "psnr": q} for q in at]
+    other = [p | {"bits_per_dim": p["bits_per_dim"] * (2 if p["psnr"] <= 32 else 1)} for p in points[:-4]]
+    [table] = curves.by_range({"ddpm-codec": points, "B": other}, {})
+    assert table.columns[:5] == ["bits of ours against", "PSNR in common", "there", "29 to 32 dB", "32 to 35 dB"]
+    [row] = table.rows
+    assert row[1] == "28.0 to 37.5 dB"
+    assert row[3] == "-50.0%"
+    assert float(row[5].strip("%")) == pytest.approx(0, abs=0.2)
+    assert row[6:] == ["", ""]
+
+
+def test_small_pictures_have_no_ms_ssim(fast, tmp_path, monkeypatch):
+    monkeypatch.setattr(curves, "QUALITIES", (10, 30, 60, 90))
+    (tmp_path / "set").mkdir()
+    for name, channels in (("a", 3), ("b", 1)):
+        Image.fromarray(smooth_picture(64, 48, 1, channels)).save(tmp_path / "set" / f"{name}.png")
+    out = tmp_path / "c.json"
+    options = [str(tmp_path / "set"), "--until", "4", "--flow", "--model", str(fast), "-o", str(out)]
+    done = CliRunner().invoke(curves.main, options, catch_exceptions=False)
+    assert done.exit_code == 0
+    result = json.loads(out.read_text())
+    assert all(r["ms_ssim"] is None for r in result["rows"])
+    assert len(result["diagrams"]) == 1
+    assert {row[-1] for row in {t.name: t for t in tables_of(result)}["points"].rows} == {""}
+    grey = next(r for r in result["rows"] if (r["file"], r["codec"]) == ("b.png", "WebP"))
+    assert grey["bits_per_dim"] == 8 * grey["bytes"] / (64 * 48)
+
+
+def test_others_are_measured_anew_beside_ours(tmp_path, monkeypatch):
+    monkeypatch.setattr(curves, "QUALITIES", (10, 30, 60, 90))
+    Image.fromarray(smooth_picture(48, 40)).save(tmp_path / "a.png")
+    ours = [point(None, 0.1 * k, 20.0 + k, file="a.png", codec="ddpm-codec", setting=-k) for k in range(1, 6)]
+    old = [point("old", 0.1, 20.0, file="a.png", codec="JPEG", setting=10)]
+    stored, out = tmp_path / "old.json", tmp_path / "new.json"
+    results.save(results.Run("curves", until=-1.0).result(ours + old), stored)
+    options = ["--ours", str(stored), "-o", str(out)]
+    done = CliRunner().invoke(curves.main, [str(tmp_path), *options], catch_exceptions=False)
+    assert done.exit_code == 0
+    new = json.loads(out.read_text())
+    assert [r for r in new["rows"] if r["codec"] == "ddpm-codec"] == json.loads(json.dumps(ours))
+    ways = {(r["codec"], r.get("how")) for r in new["rows"]}
+    assert ways >= {
+        ("JPEG", "4:2:0"),
+        ("JPEG", "4:4:4"),
+        ("AVIF", "4:4:4, speed 2, tune psnr"),
+        ("JPEG XL", "effort 9"),
+    }
+    assert ("JPEG", "old") not in ways
+    assert new["settings"] == {"until": -1.0}
+    assert new["others"]["versions"]["avif"]
+    Image.fromarray(smooth_picture(48, 40)).save(tmp_path / "b.png")
+    done = CliRunner().invoke(curves.main, [str(tmp_path), *options])
+    assert (done.exit_code, "for these pictures" in done.output) == (2, True)
 
 
 def test_advantages_leave_out_what_cannot_be_compared():

@@ -13,8 +13,20 @@ from bench import rate_distortion
 from bench.bd import ahead, extra_bits
 from bench.ideal import progressive
 from bench.literature import published, read
-from bench.peers import PEERS, modern, overhead, wavelet
-from bench.rd_report import LIMIT, MOST, PAPER, pooled, present, printed_points, progressive_table, series
+from bench.peers import contenders, overhead, wavelet
+from bench.rd_report import (
+    FEW,
+    LIMIT,
+    MOST,
+    PAPER,
+    best,
+    pooled,
+    present,
+    printed_points,
+    progressive_table,
+    series,
+)
+from bench.results import Run
 from codec import Target
 from ddpm.bound import bound, chain_for
 from ddpm.model import DDPM, save_model
@@ -86,6 +98,14 @@ def test_files_are_counted_whole_and_without_what_is_not_payload(codec):
     assert rows[1]["mse"] == pytest.approx(np.mean([(a - p) ** 2 for a, p in zip(shown, chosen)]))
 
 
+def test_files_of_the_ideal_chain_s_pictures_are_a_row_of_their_own(codec):
+    rows = {r["name"]: r for r in rate_distortion.files(codec, PICTURES[:3], 4, [], few=1, batch=8, ideal=2)}
+    made = codec.encode(PICTURES[:3], Target(steps=4))[:2]
+    assert rows[FEW]["images"] == 2
+    assert rows[FEW]["mse"] == pytest.approx(np.mean([f.mse for f in made]), rel=1e-3)
+    assert rows[FEW]["bits_per_dim"] == pytest.approx(np.mean([8 * len(f.data) for f in made]) / PICTURES[0].size)
+
+
 def test_an_encoder_that_claims_too_much_is_found_out(codec, monkeypatch):
     monkeypatch.setattr(rate_distortion, "decoded_errors", lambda *_: [1e4])
     with pytest.raises(RuntimeError, match="the encoder said"):
@@ -95,10 +115,12 @@ def test_an_encoder_that_claims_too_much_is_found_out(codec, monkeypatch):
 def test_the_payload_of_others_is_without_a_file_of_one_pixel(monkeypatch):
     monkeypatch.setattr(rate_distortion, "QUALITIES", (20, 90))
     rows = list(rate_distortion.peers(PICTURES[:2]))
-    encoders = PEERS | wavelet() | modern()
-    assert [r["name"] for r in rows] == [name for name in encoders for _ in range(2)]
+    encoders = {(p.codec, p.how): p.encode for p in contenders() if p.best_for != "ms_ssim"}
+    encoders |= {(name, ""): encode for name, encode in wavelet().items()}
+    assert [(r["name"], r["how"]) for r in rows] == [name for name in encoders for _ in range(2)]
+    assert {name for name, _ in encoders} >= {"JPEG", "WebP", "AVIF", "JPEG XL", "JPEG 2000"}
     for row in rows:
-        few = 8 * overhead(encoders[row["name"]], row["setting"]) / PICTURES[0].size
+        few = 8 * overhead(encoders[row["name"], row["how"]], row["setting"]) / PICTURES[0].size
         assert row["payload_bits_per_dim"] == pytest.approx(row["bits_per_dim"] - few)
     for small, large in zip(rows[::2], rows[1::2]):
         assert small["bits_per_dim"] < large["bits_per_dim"]
@@ -141,6 +163,41 @@ def test_results_for_other_pictures_are_averaged():
     assert row["images"] == 4
     assert row["payload_bits_per_dim"] == pytest.approx(0.4)
     assert row["mse"] == pytest.approx((mse_of(20) + 3 * mse_of(30)) / 4)
+
+
+def peers_row(how, rate, psnr, setting):
+    rates = {"bits_per_dim": rate, "payload_bits_per_dim": rate / 2}
+    return {"kind": "peers", "name": "A", "how": how, "setting": setting, "images": 2, "mse": mse_of(psnr)} | rates
+
+
+def test_another_codec_is_at_its_best_at_every_point():
+    """One setting is better below 30 dB, the other above; each by half of the bits."""
+    at = [20, 24, 28, 32, 36, 40]
+    first = [peers_row("a", (1 if q < 30 else 2) * 2 ** (q / 6), q, q) for q in at]
+    second = [peers_row("b", (2 if q < 30 else 1) * 2 ** (q / 6), q, q) for q in at]
+    kept = best(pooled(first + second), "A")
+    assert [(r["how"], r["setting"]) for r in kept] == [(("a", "b")[q > 30], q) for q in at]
+    ours = [files_row(2 ** (q / 6) / 2, q, q, header=0) for q in at]
+    [row] = next(t for t in present(result_of([*ours, *first, *second], (8, 8)))[1] if t.name == "peers").rows
+    assert row == ["against A, best of a and b", "20.0 to 40.0", "-50.0 %", "+0.0 %"]
+    [row] = next(t for t in present(result_of([*ours, *first], (8, 8)))[1] if t.name == "peers").rows
+    assert row[0] == "against A, a"
+    assert float(row[2].split()[0]) < -60
+
+
+def test_an_ideal_chain_is_compared_with_files_of_the_same_pictures():
+    at = [20, 24, 28, 32, 36, 40]
+    rate = [2 ** (q / 6) / 100 for q in at]
+    mean = [files_row(1.5 * r, q, k, images=50, header=0) for k, (r, q) in enumerate(zip(rate, at))]
+    few = [files_row(1.2 * r, q, k, images=2, header=0) | {"name": FEW} for k, (r, q) in enumerate(zip(rate, at))]
+    chain = {"kind": "ideal", "name": "levels", "setting": 6, "images": 2, "bits_per_dim": rate, "distortion": 1.0}
+    chain |= {key: [mse_of(q) for q in at] for key in ("mse", "mse_shown")}
+    for rows, words, said in (
+        ([*mean, *few, chain], "2 pictures", "+20 %"),
+        ([*mean, chain], "2 pictures, beside 50 as files", "+50 %"),
+    ):
+        table = next(t for t in present(result_of(rows, (8, 8)))[1] if t.name == "statements")
+        assert table.rows[2] == [f"bits over our ideal chain, T = 6, {words}, at 27 dB", said, said]
 
 
 def test_where_curves_cross():
@@ -251,6 +308,23 @@ def test_a_model_without_coding_tables_has_only_its_ideal_chain(folder, model, m
     run(folder / "0.png", "--model", folder / "bare-1", "--ideal", 3, "--device", "cpu", "-o", folder / "rd.json")
     rows = json.loads((folder / "rd.json").read_text())["rows"]
     assert {(r["kind"], r["name"]) for r in rows if r["kind"] != "peers"} == {("ideal", "levels")}
+
+
+def test_others_can_be_measured_anew_beside_what_is_stored(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(rate_distortion, "QUALITIES", (20, 90))
+    old = [files_row(0.5, 30, 4, images=3), peers_row("old", 9.0, 30, 20)]
+    stored = Run("rate_distortion", data=folder, size=[16, 16], images=3).result(old)
+    (folder / "old.json").write_text(json.dumps(stored))
+    run(folder, "--ours", folder / "old.json", "-o", folder / "new.json")
+    new = json.loads((folder / "new.json").read_text())
+    assert new["rows"][0] == json.loads(json.dumps(old[0]))
+    assert {r["name"] for r in new["rows"][1:]} >= {"JPEG", "AVIF"}
+    assert all(r["images"] == 3 for r in new["rows"])
+    assert new["others"]["versions"]["avif"]
+    (folder / "old.json").write_text(json.dumps(stored | {"settings": stored["settings"] | {"images": 4}}))
+    done = CliRunner().invoke(rate_distortion.main, [str(folder), "--ours", str(folder / "old.json")])
+    assert done.exit_code == 2
+    assert "for these pictures" in done.output
 
 
 def test_pictures_of_several_sizes_are_refused(folder, models):

@@ -31,6 +31,7 @@ def test_wheel_works_elsewhere(tmp_path):
         "-c",
         "from codec.cli import main; main()",
         "models",
+        "--all",
         "--json",
         env={**environment, "PYTHONPATH": str(tmp_path / "site")},
     )

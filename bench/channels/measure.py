@@ -2,7 +2,8 @@
 
 Under q, <a, zeta> / |delta|^2 with a = sqrt(1 + r) delta is 1 on average, and <a, zeta> / |delta| has the deviation 1.
 Efficiency e = (E <a, zeta> / |delta|^2)^2 KL / bits, where r = 0 (E <delta, zeta> / |delta|)^2 / (2 ln 2 bits); 1 is
-the information-theoretic limit. Variance across is that of the other directions in units of q's, so 1 under q.
+the information-theoretic limit of true samples. What is no sample, as a best path or a best candidate, has another:
+``limit``. Variance across is that of the other directions in units of q's, so 1 under q.
 """
 
 from __future__ import annotations
@@ -22,6 +23,15 @@ from .pfr import LIMIT, PFR
 from .trellis import TrellisScheme
 
 LEAST_DRAWS = 2
+
+
+def limit(dims: int, bits: float) -> float:
+    """The efficiency, at r = 0, that the best of 2^bits messages cannot exceed: D (2^(2S/D) - 1) / (2 ln2 S).
+
+    In D dimensions 2^S directions leave one that is given at an angle of sine 2^(-S/D) or more (Shannon 1959); of a
+    zeta there with variance 1 across, the part along delta is sqrt(D) times the cotangent. It falls to 1 as S / D does.
+    """
+    return dims * math.expm1(2 * math.log(2) * bits / dims) / (2 * math.log(2) * bits)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,220 @@
+"""Pictures of one size on their way into files: what each of them shall be, by the target, and its bytes."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ddpm.machine import has_fast_bf16
+from ddpm.model import DDPM
+
+from . import alpha, lossless, stored
+from .container import METADATA, TRAILER, Header, checksum, pack_corrections, pack_part
+from .pictures import Picture
+from .plan import MEAN, Plan
+from .sending import How, Job, Sender, Sent
+from .target import Target
+
+SIMPLE = 256  # bytes, at most, in which a simple picture can be stored
+RUNGS = 25  # sizes of its files are so many bytes and more one by one, then ever ...
+RUNG = 1.06  # ... so many times the one before
+PIXELS = 1.2, 2.2  # bits/dim that the pixels take, given the chain's end, at the least and at the most
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One file and what the encoder knows of it. mse in squared grey levels over all dims, of the ``mean`` picture."""
+
+    data: bytes
+    dims: int
+    pixels: int
+    mse: float
+    ideal_bits: float  # sum of KL along the chain that was sent
+    payload_bits: int
+    seconds: float
+    mode: str
+
+    @property
+    def bits_per_dim(self) -> float:
+        return 8 * len(self.data) / self.dims
+
+    @property
+    def psnr(self) -> float:
+        """dB, of RGB (or grey) from the mean squared error; infinite for an exact picture."""
+        return psnr(self.mse)
+
+
+def psnr(mse: float) -> float:
+    """dB from the mean squared error in grey levels."""
+    return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
+
+
+class Encoder:
+    """``pictures`` of one shape; ``how``, but for bfloat16: that is for lossy files, if ``fast``.
+
+    store: whether lossless files may have the picture as it is, where that is shorter.
+    """
+
+    def __init__(self, model: DDPM, plan: Plan, pictures: Sequence[Picture], how: How, fast: bool, store: bool):
+        self.model, self.plan, self.store, self.native = model, plan, store, model.config.get("native")
+        self.arrays, self.alphas = zip(*(alpha.split(p.array) for p in pictures))
+        self.pictures, self.height, self.width = pictures, *self.arrays[0].shape[:2]
+        self.fast = fast and model.knows_bf16 and has_fast_bf16(model.device)
+        self.how, self.grey, self._kept = how, how.grey, {}
+        self.metadata = [
+            {name: data for name in ("icc", "exif", "xmp") if (data := getattr(p, name)) and len(data) < METADATA}
+            for p in pictures
+        ]
+        for metadata in self.metadata:
+            if "icc" in metadata:
+                metadata["icc"] = zlib.compress(metadata["icc"], 9)
+
+    def encode(self, target: Target) -> list[Encoded]:
+        """A file of each picture, or with an ideal channel none, but what it would cost."""
+        every = range(len(self.pictures))
+        if self.how.channel == "ideal":
+            return [self.walked(s) for s in self.sender(every).fed([self.job(i, i, target) for i in every])]
+        fits = [target.lossless or self.fits(i, target) for i in every]
+        exact, others = ([i for i in every if fits[i] == wanted] for wanted in (True, False))
+        found = dict(zip(exact, self.exact(exact))) | dict(zip(others, self.lossy(others, target)))
+        return [found[i] for i in every]
+
+    def fits(self, i: int, target: Target) -> bool:
+        """Whether the picture itself goes into the bytes that are asked for."""
+        room = target.file_bytes(self.plan.dims, self.height * self.width, self.least(i))
+        if math.isinf(room) or not self.store or stored.about(self.array(i)) > 4 * room:
+            return False
+        return len(self.kept(i).data) <= room
+
+    def job(self, j: int, i: int, target: Target) -> Job:
+        """Number j of a sender, which is picture i, as far as the target's steps or bytes go."""
+        room = target.file_bytes(self.plan.dims, self.height * self.width, self.least(i))
+        return Job(j, 8 * (room - self.least(i)), steps=target.steps)
+
+    def lossy(self, those: Sequence[int], target: Target) -> list[Encoded]:
+        """Files of these pictures, lossless ones where that is what the target comes to."""
+        if not those:
+            return []
+        sender, out, usual = self.sender(those, self.fast), {}, []
+        for j, i in enumerate(those):
+            job = self.job(j, i, target)
+            if target.mse is not None:
+                out[j] = self.reaching(i, j, sender, target.mse)
+            elif math.isfinite(job.budget) and job.budget > self.lossless_bits(sender, j, PIXELS[0]):
+                exact = self.exact([i])[0]
+                out[j] = exact if 8 * (len(exact.data) - self.least(i)) <= job.budget else None
+            elif math.isfinite(job.budget) and (rungs := self.rungs(i, job.budget)):
+                out[j] = self.file(i, sender.best_of_rungs(j, rungs)[-1])
+            if out.get(j) is None:
+                usual.append((i, job))
+        for (i, job), sent in zip(usual, sender.fed([job for _, job in usual])):
+            out[job.picture] = self.file(i, sent)
+        return [out[j] for j in range(len(those))]
+
+    def reaching(self, i: int, j: int, sender: Sender, mse: float) -> Encoded:
+        """The smallest file that is as close as ``mse``; a lossless one if no other that is smaller is."""
+        if rungs := self.rungs(i, math.inf):
+            close = (s for s in sender.best_of_rungs(j, rungs) if s.mse <= mse)
+        else:
+            limit = self.lossless_bits(sender, j, PIXELS[1])
+            if self.store and stored.about(self.array(i)) < limit / 8:
+                limit = min(limit, 8 * len(self.kept(i).data))
+            close = filter(None, [sender.smallest(j, mse, limit)])
+        sent = next(close, None)
+        if sent is not None and sent.bits < self.lossless_bits(sender, j, PIXELS[0]):
+            return self.file(i, sent)
+        found = [self.file(i, sent)] if sent is not None else []
+        return min(found + self.exact([i]), key=lambda file: len(file.data))
+
+    def lossless_bits(self, sender: Sender, j: int, pixels: float) -> float:
+        """Bits of the lossless payload, if the pixels take so many bits/dim beside the chain."""
+        return self.model.coding["surplus"] * sender.cost[j][-1] + pixels * self.plan.dims
+
+    def rungs(self, i: int, budget: float) -> list[float]:
+        """Bits of payload of the sizes that files of a simple picture have, up to ``budget``; of others none."""
+        if not self.store or stored.about(self.array(i)) > 2 * SIMPLE or len(self.kept(i).data) > SIMPLE:
+            return []
+        least = self.least(i)
+        size, out = least, []
+        while size < len(self.kept(i).data) and 8 * (size - least) <= budget:
+            out.append(8.0 * (size - least))
+            size = size + 1 if size < RUNGS else max(size + 1, int(size * RUNG))
+        return out
+
+    def exact(self, those: Sequence[int]) -> list[Encoded]:
+        """Lossless files, each the shorter of the model's and the one that stores the picture."""
+        if not those:
+            return []
+        sender, found, jobs = self.sender(those), {}, []
+        for j, i in enumerate(those):
+            if self.store:
+                found[j] = self.kept(i)
+            if not self.store or 8 * len(found[j].data) > self.lossless_bits(sender, j, 0) / 2:  # else never shorter
+                jobs.append(Job(j))
+        if jobs:
+            size = self.height, self.width
+            pixels = lossless.Pixels(self.model, size, self.plan.gammas[-1], self.grey, self.how.seed)
+            for job, sent in zip(jobs, sender.fed(jobs)):
+                j = job.picture
+                coded = self.file(those[j], sent, pixels)
+                found[j] = min(coded, found.get(j, coded), key=lambda file: len(file.data))
+        return [found[j] for j in range(len(those))]
+
+    def sender(self, those: Sequence[int], bf16: bool = False) -> Sender:
+        """Of these pictures."""
+        levels = np.stack([np.repeat(a[..., None], 3, 2) if self.grey else a for a in (self.arrays[i] for i in those)])
+        levels = torch.from_numpy(levels).permute(0, 3, 1, 2)
+        return Sender(self.model, self.plan, levels, replace(self.how, bf16=bf16))
+
+    def array(self, i: int) -> np.ndarray:
+        return self.pictures[i].array
+
+    def least(self, i: int) -> int:
+        """Bytes of the smallest lossy file."""
+        header = self.header(i, "lossy").pack(self.native)
+        return len(header) + sum(len(pack_part(header, part)) for part in self.metadata[i].values()) + TRAILER
+
+    def header(self, i: int, mode: str, profile=MEAN, steps=0) -> Header:
+        extras, size = tuple(self.metadata[i]), (self.height, self.width)
+        if mode == "stored":
+            return Header(b"", *size, profile, 0, self.grey, 0, mode, extras, stored.colour_of(self.arrays[i]))
+        return Header(self.model.fingerprint[:2], *size, profile, steps, self.grey, self.how.seed, mode, extras)
+
+    def kept(self, i: int) -> Encoded:
+        """The file that has the picture as it is."""
+        if i not in self._kept:
+            picture, dims = stored.pack(self.array(i)), self.plan.dims
+            data = self.sealed(i, self.header(i, "stored"), b"", b"", {"picture": picture})
+            bits = 8 * len(picture)
+            self._kept[i] = Encoded(data, dims, self.height * self.width, 0.0, 0.0, bits, 0.0, "stored")
+        return self._kept[i]
+
+    def file(self, i: int, sent: Sent, pixels: lossless.Pixels | None = None) -> Encoded:
+        """The file of what was sent; lossless with ``pixels``."""
+        by, parts, mode = sent.allotment, {}, "lossy, bf16" if self.fast else "lossy"
+        if pixels:
+            mode = "lossless"
+            if self.alphas[i] is not None:
+                mode, parts["alpha"] = "lossless, with alpha", alpha.pack(self.alphas[i])
+            parts["pixels"] = lossless.encode(pixels, sent.stream.z, self.arrays[i])
+        header = self.header(i, mode, by.profile, by.steps)
+        data = self.sealed(i, header, by.corrections, np.packbits(sent.stream.bits).tobytes(), parts)
+        return replace(self.walked(sent), data=data, mse=0.0 if pixels else sent.mse, mode=mode)
+
+    def walked(self, sent: Sent) -> Encoded:
+        """What the chain shows, without a file."""
+        bits = sum(sent.stream.kl)
+        return Encoded(b"", self.plan.dims, self.height * self.width, sent.mse, bits, sent.bits, 0.0, "lossy")
+
+    def sealed(self, i: int, header: Header, corrections: bytes, messages: bytes, parts: dict[str, bytes]) -> bytes:
+        """Header, profile of colours, corrections, messages, the other parts, checksum."""
+        packed, parts = header.pack(self.native), parts | self.metadata[i]
+        front = packed + (pack_part(packed, parts["icc"]) if "icc" in parts else b"")
+        body = front[len(packed) :] + pack_corrections(front, corrections) + messages
+        body += b"".join(pack_part(packed, parts[name]) for name in header.parts)
+        return packed + body + checksum(packed, body, b"" if header.stored else self.model.fingerprint)

@@ -1,0 +1,96 @@
+"""Models by name: where they lie, which one is meant, what their cards say. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+STEM = "diffusion_pytorch_model"  # of the weights of a diffusers model, see pretrained.py
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+
+
+class ModelError(Exception):
+    """No such model, or a file that does not hold one; the message is one line fit for a user."""
+
+
+def shipped_models() -> dict[str, Path]:
+    """Name -> path (without suffix) of the models in the package and in the folder $DDPM_CODEC_MODELS, newest last."""
+    folders = [Path(__file__).parent / "weights"]
+    if os.environ.get("DDPM_CODEC_MODELS"):
+        folders.append(Path(os.environ["DDPM_CODEC_MODELS"]).expanduser())
+    files = (p for folder in folders for kind in ("*.safetensors", "*.json") for p in folder.glob(kind))
+    found = {p.stem: p.with_suffix("") for p in files if weights_of(p.with_suffix(""))}
+    return dict(sorted(found.items(), key=lambda item: line_and_number(item[0])))
+
+
+def weights_of(path: Path) -> Path | None:
+    """The file of a model's weights: its own, or that of the model beside it which its card names; None without one.
+
+    Models of the same weights differ in their coding tables.
+    """
+    own = path.with_name(path.name + ".safetensors")
+    if own.is_file():
+        return own
+    try:
+        name = json.loads(path.with_name(path.name + ".json").read_text())["weights"]
+        shared = path.with_name(Path(name).name + ".safetensors")
+        return shared if shared.is_file() else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def line_and_number(name: str) -> tuple[str, int]:
+    """``photo-6`` -> (``photo``, 6); a name without a number is a line of its own, number 0."""
+    line, _, number = name.rpartition("-")
+    return (line, int(number)) if number.isdigit() else (name, 0)
+
+
+def find_model(name: str) -> Path:
+    """Path (without suffix) of a model: a name (``photo-1``), a line (``photo``: its newest), or a file.
+
+    Or the folder of a diffusers model, see pretrained.py.
+    """
+    models = shipped_models()
+    if name in models:
+        return models[name]
+    line = [path for known, path in models.items() if line_and_number(known)[0] == name]
+    if line:
+        return line[-1]
+    path = Path(name).expanduser()
+    path = path.with_suffix("") if path.suffix in (".safetensors", ".json") else path
+    path = path if path.name else path.resolve()
+    if path.name and weights_of(path):
+        return path
+    if looks_like(path):
+        return path
+    if path.suffix in PICKLES and path.is_file():
+        refuse_pickle(path)
+    raise ModelError(f"no model {name!r}; known: {', '.join(models) or 'none'}")
+
+
+def read_card(path: Path) -> dict:
+    """The model card beside the weights, with ``fingerprint``: SHA-256 over all that decoding depends on."""
+    try:
+        card = json.loads(path.with_name(path.name + ".json").read_text())
+        weights = (weights_of(path) or path.with_name(path.name + ".safetensors")).read_bytes()
+        essence = json.dumps([card["config"], card.get("coding")], sort_keys=True, separators=(",", ":"))
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise ModelError(f"{path}: not a model: {e}") from None
+    card["fingerprint"] = hashlib.sha256(hashlib.sha256(essence.encode()).digest() + weights).hexdigest()
+    return card
+
+
+def looks_like(folder: Path) -> bool:
+    """Whether a folder is meant as such a model, whole or not."""
+    marks = ("model_index.json", "scheduler_config.json", "scheduler/scheduler_config.json", "unet/config.json")
+    return any((folder / mark).is_file() for mark in marks) or any(folder.glob(STEM + ".*"))
+
+
+def refuse_pickle(path: Path) -> None:
+    """ModelError that says how to make a safetensors file of it."""
+    raise ModelError(
+        f"{path}: pickled weights can run code and are not opened; if you trust them, convert them: diffusers."
+        "UNet2DModel.from_pretrained(FOLDER, use_safetensors=False).save_pretrained(FOLDER, safe_serialization=True)"
+    )

@@ -1,0 +1,72 @@
+"""Settings that stand in for other machines do what they say, or what runs under them shows nothing."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from bench import machines, portability
+from ddpm import machine
+
+SEEN = """
+import json, numpy, torch
+simd = numpy.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+print(json.dumps([torch.backends.cpu.get_cpu_capability(), simd, torch.get_num_threads()]))
+"""
+
+
+def seen(settings):
+    """What libraries say of the machine: torch's instructions, numpy's beyond its baseline, threads."""
+    done = subprocess.run([sys.executable, "-c", SEEN], env={**os.environ, **settings}, capture_output=True, check=True)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="instructions of x86-64")
+def test_less_than_there_is_is_used():
+    torch_has, numpy_has, _ = seen(machines.INSTRUCTIONS["SSE4.1"])
+    assert (torch_has, numpy_has) == ("DEFAULT", [])
+    torch_has, numpy_has, _ = seen(machines.INSTRUCTIONS["AVX2"])
+    assert not torch_has.startswith("AVX512")
+    assert not [name for name in numpy_has if name.startswith(("AVX512", "X86_V4"))]
+
+
+@pytest.mark.parametrize(("name", "threads"), [("one thread", 1), ("two threads", 2)])
+def test_threads_are_as_many(name, threads):
+    assert seen(machines.THREADS[name])[2] == threads
+
+
+def test_files_across_machines_are_of_the_same_list():
+    assert {name for name, settings in machines.INSTRUCTIONS.items() if settings} < set(portability.MACHINES)
+    assert set(machines.THREADS) < set(portability.MACHINES)
+
+
+def test_a_command_runs_under_each_and_failures_are_named(capfd):
+    code = "import os, sys; isa = os.environ.get('ONEDNN_MAX_CPU_ISA'); print('under', isa); sys.exit(isa == 'AVX2')"
+    asked = ["--on", "AVX2", "--on", "SSE4.1", "--threads", "one thread"]
+    done = CliRunner().invoke(machines.main, [*asked, sys.executable, "-c", code])
+    assert capfd.readouterr().out.splitlines() == ["under AVX2", "under SSE41"]
+    assert done.exit_code == 1
+    assert done.output.splitlines()[-1] == "failed on: AVX2, one thread"
+    done = CliRunner().invoke(machines.main, [*asked[2:], sys.executable, "-c", code])
+    assert done.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("told", "fast"),
+    [(None, True), ("ALL", True), ("DEFAULT", True), ("avx512_core_amx", True), ("AVX512_CORE_BF16", False)],
+)
+def test_matrix_units_that_libraries_may_not_use_are_none(monkeypatch, told, fast):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
+    if told:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", told)
+    assert machine.has_fast_bf16.__wrapped__(torch.device("cpu")) is fast
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert not machine.has_fast_bf16.__wrapped__(torch.device("cpu"))

@@ -1,0 +1,133 @@
+"""Mistakes are answered at once: in one line, with exit code 2, and before torch is imported."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codec.container import Header
+from codec.contents import CODE, Contents, seal
+from codec.plan import MEAN
+
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from codec.cli import main; main()"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mistakes")
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "a.png")
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "b.png")
+    (folder / "bad.png").write_bytes(b"not a picture")
+    (folder / "old.ddpm").write_bytes(Header(1, 8, 8, MEAN, 3).pack() + b"ab")
+    (folder / "alien").write_bytes(b"not a file of ours")
+    (folder / "a.json").write_text('{"diagrams": []}')
+    (folder / "pictures").mkdir()
+    (folder / "empty").mkdir()
+    table = Contents("m", bytes(32), CODE, "here", 1, 0, ["a.png"], [(8, 8)], [False], {}, [0], [1], 4)
+    (folder / "old.ddpma").write_bytes(seal(table, np.zeros(4, np.uint32)))
+    return folder
+
+
+def run(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *arguments], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("encode none.png", "none.png: No such file"),
+        ("encode bad.png", "bad.png"),
+        ("encode a.png --model none", "no model 'none'"),
+        ("encode a.png -o old.ddpm", "old.ddpm exists"),
+        ("encode a.png old.ddpm", "old.ddpm exists"),
+        ("encode a.png b.png -o new.ddpm", "new.ddpm: several files need a folder"),
+        ("encode a.png -q 101", "--quality"),
+        ("encode a.png -q nan", "quality is a number from 0 to 100"),
+        ("encode a.png -q 50 --rate 1", "at most one of --quality, --rate"),
+        ("encode a.png --rate 0.1 --bytes 90", "at most one of --quality, --rate"),
+        ("encode a.png --bytes 9apples", "'9apples' is not a size such as 9000, 9kB or 9KiB"),
+        ("encode a.png --bytes 0", "positive number"),
+        ("encode a.png --device gpu", "no device 'gpu'"),
+        ("encode a.png -o - --json", "cannot both go to standard output"),
+        ("encode a.png a.png", "given twice"),
+        ("encode empty", "no pictures in this folder"),
+        ("encode a.png --frobnicate", "No such option"),
+        ("encode", "Missing argument"),
+        ("decode none.ddpm", "none.ddpm: No such file"),
+        ("decode alien -o new.png", "alien: not a ddpm-codec file"),
+        ("decode old.ddpma -o new.png", "old.ddpma: an archive; ddpm-codec archive extract"),
+        ("decode old.ddpm -o new.gif", "a picture is written as .png, .jpg"),
+        ("decode old.ddpm a.png", "a.png exists"),
+        ("decode old.ddpm a.png -o new.png", "several files need a folder"),
+        ("decode old.ddpm --model none", "no model 'none'"),
+        ("decode old.ddpm -o new.png --recon best", "--recon"),
+        ("info none.ddpm", "none.ddpm: No such file"),
+        ("info alien", "alien: not a ddpm-codec file"),
+        ("info old.ddpm --model none", "no model 'none'"),
+        ("bpd none", "none: No such file"),
+        ("bpd a.png --model none", "no model 'none'"),
+        ("bpd a.png --plot a.svg", "give --terms too"),
+        ("bpd a.png --terms --steps 9 --plot b.png", "b.png exists"),
+        ("bpd a.png --ode --terms", "--ode"),
+        ("sample --model none", "no model 'none'"),
+        ("sample -o a.png", "a.png exists"),
+        ("sample -o a.gif", "a picture is written as"),
+        ("sample --figure interpolate", "takes two pictures"),
+        ("sample --figure interpolate --image none --image a.png", "none: No such file"),
+        ("sample --size 0x9", "not a size such as 96x64"),
+        ("train none -o new", "none: No such file"),
+        ("train a.png -o new --set batch=many", "not JSON"),
+        ("train a.png -o new --preset none", "--preset"),
+        ("calibrate photo none -o new", "none: No such file"),
+        ("calibrate photo a.png -o new --test none", "none: No such file"),
+        ("calibrate photo a.png -o new --images 0", "--images"),
+        ("calibrate photo a.png -o new --memory 99", "--memory"),
+        ("calibrate photo a.png -o new --surplus -1", "--surplus"),
+        ("calibrate photo a.png -o new --scale 0", "--scale"),
+        ("archive create new a.png --model none", "no model 'none'"),
+        ("archive create new none", "none: No such file"),
+        ("archive create new bad.png", "bad.png"),
+        ("archive create old.ddpma a.png", "old.ddpma exists"),
+        ("archive create - a.png --json", "cannot both go to standard output"),
+        ("archive extract none", "none: No such file"),
+        ("archive extract alien", "alien: not a ddpm-codec archive"),
+        ("archive extract old.ddpma -o a.png", "a.png is a file"),
+        ("archive extract old.ddpma -o .", "a.png exists"),
+        ("archive extract -", "say with -o"),
+        ("archive list old.ddpm", "not a ddpm-codec archive"),
+        ("archive verify old.ddpma", "which is not known here"),
+        ("plot a.json -o b.png", "b.png exists"),
+        ("plot a.json -o new.png", "no diagram"),
+    ],
+)
+def test_before_torch(folder, line, words):
+    before = {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    done = run(folder, *line.split())
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    [said] = done.stderr.splitlines()
+    assert said.startswith("error: ")
+    assert words in said
+    assert {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--version", "0.1.0"),
+        ("--help", "encode"),
+        ("encode --help", "--quality"),
+        ("models", "photo-"),
+        ("models --all --json", "photo-1"),
+        ("archive list old.ddpma", "1 picture,"),
+        ("info old.ddpma", "archive, lossless"),
+    ],
+)
+def test_what_needs_no_network_needs_no_torch(folder, line, words):
+    done = run(folder, *line.split())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert words in done.stdout
