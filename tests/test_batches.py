@@ -119,7 +119,7 @@ def test_what_nobody_expected_loses_one_batch_only(run, pictures, tmp_path, monk
 
         return call
 
-    monkeypatch.setattr(Codec, "encode", failing(encode, lambda items: np.asarray(items[0]).shape[0] == 16))
+    monkeypatch.setattr(Codec, "encode", failing(encode, lambda items: items[0].array.shape[0] == 16))
     _, lines = run("encode", *names, "-o", "out/", "--model", "tiny", "--rate", "0.5", code=2)
     check_all_named(lines, {"a.png": "", "z.png": ""})
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["other.ddpm"]
