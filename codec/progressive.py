@@ -14,7 +14,7 @@ sees colour images as it was trained to.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -147,9 +147,9 @@ class Stream:
         """The messages one after the other, uint8 of 0 and 1."""
         return np.concatenate([np.zeros(0, np.uint8), *self.messages])
 
-    def trim(self, budget: float) -> None:
-        """Drop the last steps until no more than ``budget`` bits are left."""
-        while sum(map(len, self.messages)) > budget:
+    def trim(self, fits: Callable[[int, int], bool]) -> None:
+        """Drop the last steps until ``fits`` of the number of steps and of their bits."""
+        while self.messages and not fits(len(self.messages), sum(map(len, self.messages))):
             for of_steps in (self.messages, self.kl, self.mse):
                 of_steps.pop()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -125,7 +126,8 @@ class Sender:
         )
         out = []
         for job, stream, by in zip(jobs, streams, spending):
-            stream.trim(job.budget - side_bits(self.plan, by.profile, len(stream.kl)))
+            side = partial(side_bits, self.plan, by.profile)
+            stream.trim(lambda steps, bits, job=job, side=side: bits + side(steps) <= job.budget)
             steps = len(stream.kl)
             corrections = by.corrections[: Allotment.count_long(self.plan, by.profile, steps)]
             out.append(Sent(stream, Allotment(self.plan, by.profile, steps, corrections)))
