@@ -173,7 +173,13 @@ def test_profiles_are_converted_to_srgb_and_srgb_stays():
     assert converted.converted
     assert converted.icc is None
     assert close(converted.array, to_srgb_exactly(PICTURE, PRIMARIES[12]))
-    for profile in (SRGB_PROFILE, make_profile(SRGB, SRGB_CURVE)):
+    rounded = make_profile((*SRGB[:2], *(v + 0.0001 for v in SRGB[2:])), SRGB_CURVE)
+    source, target = ImageCms.ImageCmsProfile(io.BytesIO(rounded)), ImageCms.createProfile("sRGB")
+    moved = np.asarray(ImageCms.profileToProfile(Image.fromarray(CUBE), source, target, outputMode="RGB"))
+    assert 0.001 < (moved != CUBE).mean() < 0.05  # what is not to happen
+    other = make_profile((*SRGB[:2], *(v + 0.005 for v in SRGB[2:])), SRGB_CURVE)
+    assert load_picture(rgb_png(iccp(other))).converted
+    for profile in (SRGB_PROFILE, make_profile(SRGB, SRGB_CURVE), rounded):
         for kind, exact in (("PNG", {}), ("WEBP", {"lossless": True, "exact": True}), ("TIFF", {})):
             same = load_picture(content(Image.fromarray(CUBE), kind, icc_profile=profile, **exact))
             assert np.array_equal(same.array, CUBE)
