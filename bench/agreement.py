@@ -73,9 +73,9 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
 @output_options
 def main(data, tile, images, batch, model, device, output, plot):
     """Measure the agreement on pictures of one size, drawn at random."""
-    codec = Codec(model, device)
+    pictures, codec = draw(data, tile, images), Codec(model, device)
     run = Run("agreement", codec.model, data=data, tile=tile)
-    result = run.result([measure(codec, draw(data, tile, images), batch)])
+    result = run.result([measure(codec, pictures, batch)])
     finish(result, output, plot)
 
 

@@ -186,11 +186,11 @@ def measure(
 @output_options
 def main(data, tile, images, model, steps, draws, samples, check, also_growth, device, keep, published, output, plot):
     """Measure archives."""
-    model = load_model(model, pick_device(device))
-    pictures = [np.ascontiguousarray(p) for p in draw(data, tile, images)]
     levels = CODE if steps == "codec" else steps
     if samples and levels == CODE:
         raise click.UsageError("of the codec's own steps the bound takes all terms; leave --samples out")
+    pictures = [np.ascontiguousarray(p) for p in draw(data, tile, images)]
+    model = load_model(model, pick_device(device))
     run = Run("lengths", model, data=data, tile=tile, images=images, published=published)
     if also_growth:
         rows = growth(model, pictures, levels)

@@ -93,8 +93,8 @@ def levels(context, parameter, value: str) -> list[int | None]:
 def main(data, tile, images, steps, samples, model, device, context, bf16, output, plot):
     """Measure the bound."""
     strict_fp32()
-    reverse = Reverse(load_model(model, pick_device(device)), bf16=bf16)
     pictures = list(chain.from_iterable(load(source, tile) for source in data))
+    reverse = Reverse(load_model(model, pick_device(device)), bf16=bf16)
     if images and images < len(pictures):
         pictures = [pictures[i] for i in np.sort(np.random.default_rng(0).permutation(len(pictures))[:images])]
     names = ", ".join(Path(source).name for source in data)

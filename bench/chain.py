@@ -158,7 +158,7 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
 @output_options
 def main(data, tile, images, crop, model, fine, batch, until, device, output, plot):
     """Measure the overhead of the coded chain over the ideal channel."""
-    codec, x = Codec(model, device), pick(data, tile, images, crop)
+    x, codec = pick(data, tile, images, crop), Codec(model, device)
     run = Run("chain", codec.model, data=data, tile=tile, crop=crop, until=until if math.isfinite(until) else None)
     result = run.result(measure(codec, x, fine, batch, until))
     finish(result, output, plot)

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from codec import Codec
 from codec.diagrams import OURS, Axis, Diagram, Series
 
+from .channels.best_of_n import MOST_BITS
 from .channels.cases import directions, walk
 from .channels.compare import at_equal_bits, in_equal_time
 from .channels.measure import limit, measure, settings
@@ -155,8 +156,10 @@ def over_kl(rows: list[dict]) -> Diagram:
     "--bits", default="32,64,128,256,512", show_default=True, callback=listed(float, 1), help="KL of a channel."
 )
 @click.option("--schemes", default=",".join(SCHEMES), show_default=True, callback=listed(str, among=SCHEMES))
-@click.option("--memory", default="10,14", show_default=True, callback=listed(int, 1), help="Of the trellis, bits.")
-@click.option("--chunk", default="8,12,16", show_default=True, callback=listed(int, 1), help="Of best-of-n, bits.")
+@click.option("--memory", default="10,14", show_default=True, callback=listed(int, 1, 20), help="Of the trellis, bits.")
+@click.option(
+    "--chunk", default="8,12,16", show_default=True, callback=listed(int, 1, MOST_BITS), help="Of best-of-n, bits."
+)
 @click.option(
     "--pfr-chunk",
     default="2,4",
@@ -165,7 +168,11 @@ def over_kl(rows: list[dict]) -> Diagram:
     help="Of pfr, bits of KL; time grows by 4 a bit or more.",
 )
 @click.option(
-    "--pfr-limit", type=COUNT, default=LIMIT, show_default=True, help="log2 of the candidates of a chunk of pfr."
+    "--pfr-limit",
+    type=click.IntRange(1, 30),
+    default=LIMIT,
+    show_default=True,
+    help="log2 of the candidates of a chunk of pfr.",
 )
 @click.option(
     "--draws", type=click.IntRange(2), default=60, show_default=True, help="Of a row; with --chain, of each step."
@@ -179,6 +186,8 @@ def over_kl(rows: list[dict]) -> Diagram:
 @output_options
 def main(dims, bits, schemes, memory, chunk, pfr_chunk, pfr_limit, draws, seconds, chain, model, threads, output, plot):
     """Efficiency of the trellis and its peers, by message length or over a chain."""
+    if not chain and max(bits) > dims:
+        raise click.BadParameter(f"a channel of {dims} dimensions has at most as many bits", param_hint="--bits")
     torch.set_num_threads(threads)
     chosen = [s for s in settings(memory, chunk, pfr_chunk, pfr_limit) if s.scheme in schemes]
     codec = Codec(model, "cpu") if chain else None

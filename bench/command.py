@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import tempfile
@@ -59,16 +60,16 @@ def command(**how):
     return click.command(cls=Command, **how)
 
 
-def listed(kind, least=None, among=()):
-    """An option's callback: values separated by commas, none of them below ``least``, all of them ``among`` these."""
+def listed(kind, least=-math.inf, most=math.inf, among=()):
+    """An option's callback: values separated by commas, numbers within limits, or all of them ``among`` some words."""
 
     def parse(context, parameter, value: str) -> list:
         try:
             found = [kind(part.strip()) for part in value.split(",")]
         except ValueError:
             raise click.BadParameter(f"{value!r} are not values separated by commas") from None
-        if least is not None and not all(v >= least for v in found):
-            raise click.BadParameter(f"{value!r}: values are at least {least}")
+        if kind is not str and not all(least <= v <= most for v in found):
+            raise click.BadParameter(f"{value!r}: values are {least:g} to {most:g}")
         if among and (unknown := set(found) - set(among)):
             raise click.BadParameter(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(among)}")
         return found

@@ -116,7 +116,7 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> Iterator[d
 @output_options
 def main(data, tile, images, skip, crop, model, check, device, published, output, plot):
     """Measure lossless files."""
-    codec, pictures = Codec(model, device), draw(data, tile, images, crop, skip)
+    pictures, codec = draw(data, tile, images, crop, skip), Codec(model, device)
     run = Run("lengths", codec.model, data=data, tile=tile, images=images, crop=crop, published=published)
     for row in measure(codec, pictures, check):
         save(run.result([row | {"skip": skip}]), output)

@@ -24,7 +24,6 @@ from tqdm import tqdm
 
 from codec.api import pick_device
 from codec.diagrams import Axis, Diagram, Series
-from codec.errors import CodecError
 from codec.pictures import read_picture
 from ddpm.model import load_model, mirror
 
@@ -57,7 +56,7 @@ def run(*args: str) -> tuple[float, float]:
     start = time.monotonic()
     process = subprocess.run([sys.executable, "-c", UNDER, *args], stdout=subprocess.PIPE, text=True)
     if process.returncode:
-        raise CodecError(f"{' '.join(args)}: status {process.returncode}")
+        raise click.ClickException(f"{' '.join(args)}: status {process.returncode}")
     return time.monotonic() - start, int(process.stdout.split()[-1]) / 1024
 
 

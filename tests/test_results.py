@@ -1,4 +1,5 @@
 import json
+import re
 import shlex
 from importlib import import_module
 
@@ -126,6 +127,33 @@ def test_no_page_is_stale(page):
     text = page.read_text()
     assert readme.renewed(text) == text, "run python -m bench.readme"
     assert readme.PLACE.search(text), "no table"
+
+
+def test_the_readme_says_of_vdm_what_the_result_says():
+    """Payload and whole files over VDM's ideal rate, least and most of 27 to 42 dB."""
+    rows = readme.table("rate_distortion.json", "statements").rows
+    over = [row[1:] for row in rows if "bits over VDM" in row[0] and any(f"at {q} dB" in row[0] for q in range(27, 43))]
+    whole, payload = ([int(cell.rstrip(" %")) for cell in column] for column in zip(*over))
+    text = " ".join(readme.PAGES[0].read_text().split())
+    said = re.search(r"its payload takes (\d+) to (\d+)% more bits than VDM's .*?, whole files (\d+) to (\d+)%", text)
+    assert list(map(int, said.groups())) == [min(payload), max(payload), min(whole), max(whole)]
+
+
+def test_archives_are_smaller_from_where_the_page_says():
+    rows = readme.table("growth.json", "growth").rows
+    smaller = [int(n) for n, archive, single in rows if int(archive.replace(",", "")) < int(single.replace(",", ""))]
+    words = {4: "four", 8: "eight", 16: "sixteen", 32: "thirty-two"}
+    text = " ".join(readme.PAGES[1].read_text().split())
+    assert f"An archive is smaller than files of their own from {words[min(smaller)]} of these pictures on" in text
+
+
+@pytest.mark.parametrize("page", readme.PAGES, ids=lambda page: page.name)
+def test_every_table_stands_under_a_command(page):
+    """Between a table and the one before a command is named, or the same run; but for what others published."""
+    for part in re.split(r"<!-- end -->", page.read_text())[:-1]:
+        words, name = re.split(r"<!-- [\w.-]+\.json: ", part)
+        if words.strip() and not name.startswith("published"):  # two tables may stand under one paragraph
+            assert re.search(r"bench\.\w+|make demo|`\.\.\. -|same runs?\b", words), words[-300:]
 
 
 def test_stored_results_show_what_they_measured():
