@@ -218,12 +218,12 @@ def contexts(model: DDPM, batches, coding: dict) -> dict:
     }
 
 
-def sample_pictures(sources, tile, images: int, crop: int, seed: int = 0) -> list[torch.Tensor]:
+def sample_pictures(sources, tile, images: int, crop: int, seed: int = 0, skip_bad=False) -> list[torch.Tensor]:
     """At most ``images`` pictures drawn at random, cropped about the centre to at most ``crop`` x ``crop``.
 
     Returned as tensors (B, 3, H, W) uint8, pictures of one size together, up to 2^16 pixels a batch.
     """
-    pictures = [p for source in sources for p in load_images(source, tile)]
+    pictures = load_images(sources, tile, skip_bad=skip_bad)
     groups: dict[tuple, list[np.ndarray]] = {}
     for i in np.random.default_rng(seed).permutation(len(pictures))[:images]:
         h, w = (min(n, crop) for n in pictures[i].shape[:2])
@@ -273,7 +273,7 @@ def levels_of(model: DDPM, steps: int) -> Sequence[float]:
 
 
 def release(
-    source, data, output, *, tile, images, crop, settings, test=None, device="cpu", quiet=False
+    source, data, output, *, tile, images, crop, settings, test=None, skip_bad=False, device="cpu", quiet=False
 ) -> tuple[str, int]:
     """Write OUTPUT.safetensors and .json: weights in fp16, coding tables measured on ``data``, the bound on ``test``.
     What was written, and the number of pictures that it was measured on.
@@ -296,7 +296,7 @@ def release(
     model.to(device, memory_format=torch.channels_last)
     strict_fp32()
     try:
-        batches = sample_pictures(data, tile, images, crop)
+        batches = sample_pictures(data, tile, images, crop, skip_bad=skip_bad)
         measured = {"pictures": sum(len(b) for b in batches), "crop": crop}
         if settings is None:
             if not model.coding:
@@ -307,13 +307,15 @@ def release(
             coding = coding_tables(model, batches, levels_of(model, settings.pop("steps")), **settings, quiet=quiet)
             card["calibration"] = measured
         if test:
-            pictures = sample_pictures([test], tile, 2048, crop, seed=1)
+            pictures = sample_pictures([test], tile, 2048, crop, 1, skip_bad)
             limit = bound(chain_for(Reverse(model), own_steps(model)), pictures, samples=2, quiet=quiet).to_json()
             card["bound"] = {k: v for k, v in limit.items() if v is not None}
             card["summary"] = {"bits_per_dim": round(card["bound"]["total"], 4)}
         if beside:
             pretrained.save_tables(source, {**card, "coding": coding})
             return str(Path(source) / pretrained.TABLES), measured["pictures"]
+    except CodecError:
+        raise
     except (FileNotFoundError, ValueError, ModelError) as e:
         raise CodecError(str(e)) from None
     save_model(model, output, {**card, "coding": coding})

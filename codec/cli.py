@@ -11,10 +11,11 @@ from itertools import count
 import click
 import numpy as np
 
-from ddpm.pictures import tell
+from ddpm.pictures import Picture, tell
 from ddpm.presets import PRESETS
 
 from .alpha import split
+from .batches import carried, in_one_line, skip_bad_option, skip_existing_option
 from .choices import SMALL, usual_model
 from .cli_archive import archive, figures
 from .cli_bpd import bpd
@@ -47,7 +48,7 @@ from .contents import MAGIC as ARCHIVE
 from .contents import contents
 from .errors import CodecError
 from .formats import FORMATS, format_of, picture_bytes
-from .pictures import read_picture
+from .pictures import ADVICE
 from .plan import MAX_STEPS
 from .streams import finish, prepare
 from .target import QUALITY, Target
@@ -86,6 +87,7 @@ cli.add_command(sample)
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of the shared randomness.")
 @click.option("--drop-alpha", is_flag=True, help="Go without the transparency of a picture.")
+@click.option("--keep-metadata", is_flag=True, help="Keep EXIF and XMP in the file.")
 @click.option(
     "--channel",
     type=click.Choice(["trellis", "ideal"]),
@@ -93,7 +95,7 @@ cli.add_command(sample)
     help="ideal: only say what true samples would cost, write nothing; by default all steps.",
 )
 @click.option("--fp32", is_flag=True, help="Never compute in bfloat16, which is faster on some machines.")
-@options(device_option, pixels_option, force_option, *common)
+@options(device_option, pixels_option, force_option, skip_existing_option, *common)
 def encode(
     images,
     output,
@@ -106,11 +108,13 @@ def encode(
     model,
     seed,
     drop_alpha,
+    keep_metadata,
     channel,
     fp32,
     device,
     max_pixels,
     force,
+    skip_existing,
     quiet,
     as_json,
 ):
@@ -132,7 +136,8 @@ def encode(
     if not ideal:
         images, output = output_among(images, output, {SUFFIX})
     images = with_folders(images, say=tell)
-    outputs = dict.fromkeys(images, "") if ideal else name_outputs(images, output, SUFFIX, force)
+    how = {"skip_existing": skip_existing, "quiet": quiet}
+    outputs = dict.fromkeys(images, "") if ideal else name_outputs(images, output, SUFFIX, force, **how)
     if as_json and "-" in outputs.values():
         raise CodecError("--json and a file cannot both go to standard output")
     workers = workers_on(device)
@@ -145,22 +150,24 @@ def encode(
 
         return Codec(name, workers.device)
 
-    waiting: dict[tuple, list[tuple[str, np.ndarray]]] = {}
+    waiting: dict[tuple, list[tuple[str, Picture]]] = {}
     batches = count()
+    rules = {"alpha": "drop" if drop_alpha else "keep" if lossless else "refuse", "metadata": keep_metadata, **ADVICE}
+    rules |= {"colours": "stored" if lossless else "srgb", "max_pixels": max_pixels}
 
     def flush(group):
         if next(batches) % workers.world != workers.rank:
             return None
-        names, arrays = zip(*group)
-        height, width = arrays[0].shape[:2]
+        names, pictures = zip(*group)
+        height, width = pictures[0].array.shape[:2]
         give_memory_back(height * width)
-        codec = codec_of(model or usual_model(height, width))
         try:
+            codec = codec_of(model or usual_model(height, width))
             with report.bar(0, names[0] if len(names) == 1 else counted(len(names), "picture")) as bar:
                 if given[0].psnr is None:  # then a picture goes through the chain several times
-                    bar.total = codec.plan(height, width, split(arrays[0])[0].ndim == 2).steps
+                    bar.total = codec.plan(height, width, split(pictures[0].array)[0].ndim == 2).steps
                 files = codec.encode(
-                    arrays,
+                    pictures,
                     given[0],
                     seed=seed,
                     channel=channel,
@@ -168,9 +175,9 @@ def encode(
                     max_pixels=max_pixels,
                     progress=bar.update,
                 )
-        except CodecError as e:
-            return [report.error(f"{name}: {e}") for name in names]
-        for name, file in zip(names, files):
+        except Exception as e:
+            return [report.error(f"{name}: {in_one_line(e)}") for name in names]
+        for name, picture, file in zip(names, pictures, files):
             quality = {
                 "psnr": file.psnr if np.isfinite(file.psnr) else None,
                 "mse": file.mse,
@@ -178,6 +185,7 @@ def encode(
                 "seconds": file.seconds,
             }
             shown = f"PSNR {file.psnr:.2f} dB" if np.isfinite(file.psnr) else "exact"
+            shown += " after conversion to sRGB" if picture.converted and shown == "exact" else ""
             if ideal:
                 report.row(
                     f"{name}: {quality['ideal_bits_per_dim']:.4f} bits/dim over an ideal channel, "
@@ -203,17 +211,20 @@ def encode(
             )
         return None
 
-    for name in images:
+    for name in outputs:
         try:
             source = read_input("-") if name == "-" else name
-            array = read_picture(source, drop_alpha=drop_alpha, keep_alpha=lossless, max_pixels=max_pixels)
         except CodecError as e:
             report.error(str(e))
             continue
-        group = waiting.setdefault(array.shape, [])
-        group.append((name, array))
-        if (len(group) + 1) * array.shape[0] * array.shape[1] > BATCH_PIXELS or psnr is not None:
-            flush(waiting.pop(array.shape))
+        picture = report.read(source, "standard input" if name == "-" else name, **rules)
+        if picture is None:
+            continue
+        shape = picture.array.shape
+        group = waiting.setdefault(shape, [])
+        group.append((name, picture))
+        if (len(group) + 1) * shape[0] * shape[1] > BATCH_PIXELS or psnr is not None:
+            flush(waiting.pop(shape))
     for group in waiting.values():
         flush(group)
     report.close(images if ideal else outputs.values())
@@ -237,8 +248,8 @@ def encode(
     help="mean: the best PSNR, smooth; flow: the ODE's; sample: sharp, its details are invented.",
 )
 @click.option("--model", type=Model(), help="Name or path; default: the known model that the file names.")
-@options(device_option, pixels_option, force_option, *common)
-def decode(files, output, rate, max_size, recon, model, device, max_pixels, force, quiet, as_json):
+@options(device_option, pixels_option, force_option, skip_existing_option, *common)
+def decode(files, output, rate, max_size, recon, model, device, max_pixels, force, skip_existing, quiet, as_json):
     """Decode files, prefixes of files, or folders of them, to PNG or to what the name of the output ends in.
 
     That is one of .png, .webp, .tif, .ppm, .pgm, .bmp, which keep every value, or .jpg (quality 95, 4:4:4). decode
@@ -246,7 +257,7 @@ def decode(files, output, rate, max_size, recon, model, device, max_pixels, forc
     """
     files, output = output_among(files, output, FORMATS)
     files = with_folders(files, SUFFIX)
-    outputs = name_outputs(files, output, ".png", force)
+    outputs = name_outputs(files, output, ".png", force, skip_existing=skip_existing, quiet=quiet)
     report = Reporter(quiet, as_json, "-" in outputs.values())
     if as_json and "-" in outputs.values():
         raise CodecError("--json and a picture cannot both go to standard output")
@@ -271,15 +282,15 @@ def decode(files, output, rate, max_size, recon, model, device, max_pixels, forc
                     max_pixels=max_pixels,
                     progress=bar.update,
                 )
-        except CodecError as e:
-            return [report.error(f"{name}: {e}") for name in names]
+        except Exception as e:
+            return [report.error(f"{name}: {in_one_line(e)}") for name in names]
         for name, info, picture in zip(names, infos, pictures):
             if not info.complete:
                 of = f" of {info.whole_bytes}" if info.whole_bytes else ""
                 report.warn(f"{name}: cut after {info.file_bytes}{of} bytes; shown unverified")
             try:
                 make_folder(outputs[name])
-                write_output(outputs[name], picture_bytes(picture.array, outputs[name]))
+                write_output(outputs[name], picture_bytes(picture.array, outputs[name], **carried(picture)))
             except CodecError as e:
                 report.error(str(e))
                 continue
@@ -297,7 +308,7 @@ def decode(files, output, rate, max_size, recon, model, device, max_pixels, forc
             )
         return None
 
-    for name in files:
+    for name in outputs:
         try:
             data = read_input(name)
             if data.startswith(ARCHIVE):
@@ -307,8 +318,8 @@ def decode(files, output, rate, max_size, recon, model, device, max_pixels, forc
 
             codec = codec_for(data, model, device)
             info = codec.open(data, max_pixels).info
-        except CodecError as e:
-            report.error(f"{name}: {e}" if name not in str(e) else str(e))
+        except Exception as e:
+            report.error(f"{name}: {in_one_line(e)}" if name not in str(e) else str(e))
             continue
         h = info.header
         key = (info.model, h.height, h.width, h.grey)
@@ -442,8 +453,8 @@ def in_words(row: dict) -> str:
 )
 @click.option("--minutes", type=float, default=60.0, show_default=True, help="Stop after so much wall time.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=JSON", help="Change a setting, e.g. batch=64.")
-@options(device_option, click.option("--quiet", is_flag=True, help="No progress."))
-def train(data, output, preset, minutes, settings, device, quiet):
+@options(skip_bad_option, device_option, click.option("--quiet", is_flag=True, help="No progress."))
+def train(data, output, preset, minutes, settings, skip_bad, device, quiet):
     """Train a model on folders, CIFAR-10 files or (with --set tile=32) contact sheets; resumable at any moment.
 
     Under torchrun every process takes its share of each batch.
@@ -462,7 +473,9 @@ def train(data, output, preset, minutes, settings, device, quiet):
     from .api import pick_device
 
     try:
-        run(preset_config(preset, list(data), changes), output, minutes, pick_device(device), quiet)
+        run(preset_config(preset, list(data), changes), output, minutes, pick_device(device), quiet, skip_bad)
+    except CodecError:
+        raise
     except OSError as e:
         raise CodecError(trouble(e)) from None
     except ValueError as e:
@@ -519,7 +532,7 @@ def train(data, output, preset, minutes, settings, device, quiet):
 )
 @click.option("--context-only", is_flag=True, help="Keep MODEL's tables; measure only those of lossless pixels.")
 @click.option("--test", type=File(), help="Pictures to evaluate the bound on, for the model card.")
-@options(device_option, click.option("--quiet", is_flag=True, help="No progress."))
+@options(skip_bad_option, device_option, click.option("--quiet", is_flag=True, help="No progress."))
 def calibrate(
     model,
     data,
@@ -536,6 +549,7 @@ def calibrate(
     scales,
     context_only,
     test,
+    skip_bad,
     device,
     quiet,
 ):
@@ -558,6 +572,7 @@ def calibrate(
         crop=crop,
         settings=None if context_only else settings,
         test=test,
+        skip_bad=skip_bad,
         device=pick_device(device),
         quiet=quiet,
     )

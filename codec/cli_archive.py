@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
+from collections import Counter
+from pathlib import Path, PurePosixPath
 
 import click
 import numpy as np
 
 from .alpha import split
 from .archive import create, extract, looks
+from .batches import only_one, say_left, skip_bad_option, skip_existing_option
 from .cli_types import File, Folder, Model, Steps
 from .console import (
     check_outputs,
@@ -25,13 +27,12 @@ from .console import (
     options,
     pixels_option,
     read_input,
-    trouble,
     write_output,
 )
 from .contents import Contents, contents, find_model
 from .errors import CodecError, UnknownModel
 from .patches import CODE, kinds
-from .pictures import png_bytes, read_picture
+from .pictures import ADVICE, load_picture, png_bytes
 
 known_option = click.option(
     "--model", "name", type=Model(), help="Name or path; default: the known model that the archive names."
@@ -54,14 +55,14 @@ def archive():
 @click.option("--steps", type=Steps("codec"), default="codec", show_default=True, help="Or T levels of the schedule.")
 @click.option("--tile", type=click.IntRange(1), help="DATA are contact sheets of squares of this side.")
 @click.option("--drop-alpha", is_flag=True, help="Go without the transparency of a picture.")
-@options(device_option, pixels_option, force_option, *common)
-def create_command(out, data, name, steps, tile, drop_alpha, device, max_pixels, force, quiet, as_json):
+@options(skip_bad_option, device_option, pixels_option, force_option, *common)
+def create_command(out, data, name, steps, tile, drop_alpha, skip_bad, device, max_pixels, force, quiet, as_json):
     """Write the archive OUT of DATA: pictures, folders of them, CIFAR-10 files or (with --tile) contact sheets."""
     if as_json and out == "-":
         raise CodecError("--json and an archive cannot both go to standard output")
     check_sources(data)
     check_outputs([out], [p for d in map(Path, data) for p in (d.rglob("*") if d.is_dir() else [d])], force)
-    pictures = [item for source in data for item in read_source(Path(source), tile, drop_alpha, max_pixels)]
+    pictures = read_sources([Path(d) for d in data], tile, drop_alpha, max_pixels, skip_bad)
     model, start = load(name, device), time.monotonic()
     steps = CODE if steps == "codec" else steps
     colours = [split(p)[0] for _, p in pictures]
@@ -79,9 +80,10 @@ def create_command(out, data, name, steps, tile, drop_alpha, device, max_pixels,
 @click.argument("file", type=File())
 @click.option("-o", "--output", type=Folder(), help="Folder. Default: FILE without its suffix.")
 @known_option
-@options(device_option, pixels_option, force_option, *common)
-def extract_command(file, output, name, device, max_pixels, force, quiet, as_json):
+@options(device_option, pixels_option, force_option, skip_existing_option, *common)
+def extract_command(file, output, name, device, max_pixels, force, skip_existing, quiet, as_json):
     """Write the pictures of an archive as PNG files, each checked."""
+    only_one(force, skip_existing)
     if file == "-" and not output:
         raise CodecError("say with -o into which folder the pictures go")
     data, c = read(file)
@@ -89,19 +91,23 @@ def extract_command(file, output, name, device, max_pixels, force, quiet, as_jso
     if folder.exists() and not folder.is_dir():
         raise CodecError(f"{folder} is a file, no folder; say -o")
     advice = "say -o to name another folder, or --force to replace it"
-    check_outputs((str(folder / n) for n in c.names), [file], force, advice)
+    existing = check_outputs((str(folder / n) for n in c.names), [file], force, advice, skip_existing)
     if any(not (folder / n).resolve().is_relative_to(folder.resolve()) for n in c.names):
         raise CodecError(f"{folder} has links that lead outside; say -o to name another folder")
     model = load(name or find_model(c), device)
     start, done = time.monotonic(), 0
     with bar(quiet, looks(model, c.kinds, c.steps)) as progress:
         try:
-            for picture, array in extract(data, model, max_pixels=max_pixels, progress=progress.update):
+            wanted = extract(data, model, max_pixels=max_pixels, progress=progress.update)
+            for picture, array in wanted if len(existing) < len(c.names) else ():
+                if str(folder / picture) in existing:
+                    continue
                 make_folder(str(folder / picture))
                 write_output(str(folder / picture), png_bytes(array))
                 done += 1
         except CodecError as e:
             raise CodecError(f"{file}: {e}" + (f" ({counted(done, 'picture')} written)" if done else "")) from None
+    say_left(len(existing), quiet)
     fields = figures(c) | {"archive": file, "folder": str(folder), "seconds": round(time.monotonic() - start, 1)}
     tell(f"{folder}: {counted(done, 'picture')}, {fields['seconds']} s", fields, quiet, as_json)
 
@@ -146,33 +152,75 @@ def verify_command(file, name, device, max_pixels, quiet, as_json):
     tell(f"{file}: {kept} went in, {fields['seconds']} s", fields, quiet, as_json)
 
 
-def read_source(source: Path, tile: int | None, drop_alpha: bool, max_pixels: int) -> list[tuple[str, np.ndarray]]:
-    """(name in the archive, picture) of one argument; below a folder names keep their path, the suffix is .png."""
+def read_sources(sources, tile, drop_alpha: bool, max_pixels: int, skip_bad=False) -> list[tuple[str, np.ndarray]]:
+    """(name in the archive, picture) of all arguments; CodecError names all that cannot be read, or they are left out.
+
+    Below a folder names keep their path. The suffix becomes .png; of pictures that differ in it alone, .jpg.png.
+    """
     from ddpm.data import load_images
+    from ddpm.errors import BadPictures
+    from ddpm.pictures import tell
+
+    entries, out, bad, converted = [], [], [], 0
+    for source in sources:
+        try:
+            entries += listed(source, tile)
+        except CodecError as e:
+            bad += e.lines
+    for path, name in zip([path for path, _ in entries], archive_names(entries)):
+        try:
+            if name is None:
+                many = load_images(path, tile, skip_bad=skip_bad)
+                out += [(f"{path.resolve().stem}/{i:05d}.png", np.ascontiguousarray(a)) for i, a in enumerate(many)]
+                continue
+            alpha = "drop" if drop_alpha else "keep"
+            picture = load_picture(path, alpha=alpha, max_pixels=max_pixels, **ADVICE)
+        except CodecError as e:
+            bad += e.lines
+            continue
+        for line in picture.warnings:
+            tell(line)
+        converted += picture.converted
+        out.append((name, picture.array))
+    if bad and (not skip_bad or not out):
+        raise BadPictures(bad)
+    for line in bad:
+        tell(f"left out: {line}")
+    if converted:
+        tell(f"the colours of {converted} picture{'s' if converted > 1 else ''} have been converted to sRGB")
+    return out
+
+
+def archive_names(entries: list[tuple[Path, str | None]]) -> list[str | None]:
+    """What pictures are called in the archive. CodecError for two of one name."""
+    plain = [name and PurePosixPath(name).with_suffix(".png").as_posix() for _, name in entries]
+    count = Counter(plain)
+    names = [
+        own if not name or count[own] == 1 or own == name else f"{name}.png" for own, (_, name) in zip(plain, entries)
+    ]
+    seen: dict[str, Path] = {}
+    for name, (path, _) in zip(names, entries):
+        if name and (other := seen.setdefault(name, path)) is not path:
+            raise CodecError(f"{other} and {path} would have the same name in the archive, {name}")
+    return names
+
+
+def listed(source: Path, tile: int | None) -> list[tuple[Path, str | None]]:
+    """Files of an argument, and their names below it; None for one that holds many pictures."""
     from ddpm.pictures import picture_files, suffixes, tell
 
-    if not source.exists():
-        raise CodecError(f"{source}: No such file or directory")
-    official = source.is_dir() and any(source.rglob("data_batch_*"))
-    if tile or official or (source.is_file() and source.suffix.lower() not in suffixes()):
-        try:
-            many = load_images(source, tile)
-        except (OSError, ValueError) as e:
-            text = trouble(e) if isinstance(e, OSError) else str(e)
-            raise CodecError(text if str(source) in text else f"{source}: {text}") from None
-        stem = source.resolve().stem
-        return [(f"{stem}/{i:05d}.png", np.ascontiguousarray(array)) for i, array in enumerate(many)]
-    base = source if source.is_dir() else source.parent
-    files = picture_files(source, tell) if source.is_dir() else [source]
+    try:
+        official = source.is_dir() and any(source.rglob("data_batch_*"))
+        source.stat()
+        if tile or official or (source.is_file() and source.suffix.lower() not in suffixes()):
+            return [(source, None)]
+        files = picture_files(source, tell) if source.is_dir() else [source]
+    except OSError as e:
+        raise CodecError(f"{source}: {e.strerror or e}") from None
     if not files:
         raise CodecError(f"no images in {source}")
-    return [
-        (
-            p.relative_to(base).with_suffix(".png").as_posix(),
-            read_picture(p, drop_alpha=drop_alpha, keep_alpha=True, max_pixels=max_pixels),
-        )
-        for p in files
-    ]
+    base = source if source.is_dir() else source.parent
+    return [(p, p.relative_to(base).as_posix()) for p in files]
 
 
 def load(name: str, device: str):

@@ -10,6 +10,7 @@ import click
 import numpy as np
 from tqdm import tqdm
 
+from .batches import skip_bad_option
 from .cli_types import File, Steps
 from .console import (
     check_outputs,
@@ -21,7 +22,6 @@ from .console import (
     make_folder,
     model_option,
     options,
-    trouble,
     workers_on,
     write_output,
 )
@@ -53,7 +53,7 @@ BATCH_PIXELS = 1 << 16
 @click.option("--bf16", is_flag=True, help="The network computes in bfloat16: faster, less exact.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of what is drawn.")
 @click.option("--plot", type=File(), help="PNG, SVG or WebP file for a picture of the terms.")
-@options(device_option, force_option, *common)
+@options(skip_bad_option, device_option, force_option, *common)
 def bpd(
     data,
     name,
@@ -71,6 +71,7 @@ def bpd(
     bf16,
     seed,
     plot,
+    skip_bad,
     device,
     force,
     quiet,
@@ -96,7 +97,7 @@ def bpd(
     quiet = quiet or workers.rank > 0
     start = time.monotonic()
     reverse = reverse_process(name, variance, clip, bf16, workers.device)
-    pictures = read_pictures(data, tile, images, seed)
+    pictures = read_pictures(data, tile, images, seed, skip_bad)
     groups = grouped(pictures, workers, by_grey=steps == "codec")
     if ode:
         figures = ode_figures(reverse.model, groups, workers, dequantize, trace, tolerance, seed, quiet)
@@ -147,15 +148,10 @@ def reverse_process(name: str, variance: str | None, clip: bool | None, bf16: bo
         raise CodecError(str(e)) from None
 
 
-def read_pictures(data, tile, images, seed) -> list[np.ndarray]:
+def read_pictures(data, tile, images, seed, skip_bad=False) -> list[np.ndarray]:
     from ddpm.data import load_images
 
-    try:
-        pictures = [picture for source in data for picture in load_images(source, tile)]
-    except OSError as e:
-        raise CodecError(trouble(e)) from None
-    except ValueError as e:
-        raise CodecError(str(e)) from None
+    pictures = load_images(data, tile, skip_bad=skip_bad)
     if images and images < len(pictures):
         chosen = np.random.default_rng(seed).permutation(len(pictures))[:images]
         pictures = [pictures[i] for i in np.sort(chosen)]

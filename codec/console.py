@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import click
 from tqdm import tqdm
 
-from ddpm.pictures import picture_files
+from ddpm.pictures import Picture, load_picture, picture_files
 
+from .batches import distinct, leave, only_one
 from .cli_types import Device, Model
 from .errors import CodecError
 from .formats import FORMATS, format_of
@@ -69,6 +70,20 @@ class Reporter:
         self.failed = True
         print(f"error: {text}", file=sys.stderr, flush=True)
 
+    def read(self, source, name: str, **rules) -> Picture | None:
+        """A picture; None for one that cannot be read, after saying so. Of many processes, which all read, one says."""
+        first = self.workers is None or self.workers.rank == 0
+        try:
+            picture = load_picture(source, name=name, **rules)
+        except CodecError as e:
+            self.failed = True
+            if first:
+                self.error(str(e))
+            return None
+        for line in picture.warnings if first else ():
+            self.warn(line)
+        return picture
+
     def bar(self, total: int, words: str) -> tqdm:
         return tqdm(total=total or None, desc=words, unit="step", leave=False, disable=True if self.quiet else None)
 
@@ -114,12 +129,20 @@ def output_among(
 
 
 def name_outputs(
-    inputs: tuple[str, ...], output: str | None, suffix: str, force: bool, sources: Sequence[str] | None = None
+    inputs: tuple[str, ...],
+    output: str | None,
+    suffix: str,
+    force: bool,
+    sources: Sequence[str] | None = None,
+    skip_existing: bool = False,
+    quiet: bool = False,
 ) -> dict[str, str]:
     """Input name -> output name. Without -o, beside the input; what exists is kept, see ``check_outputs``.
 
-    ``sources``: the files that are read, if they are not the inputs.
+    ``sources``: the files that are read, if they are not the inputs. skip_existing: inputs whose output exists are left
+    out.
     """
+    only_one(force, skip_existing)
     if len(set(inputs)) != len(inputs):
         raise CodecError("an input is given twice")
     if output == "":
@@ -138,19 +161,21 @@ def name_outputs(
         names = {inputs[0]: output}
         if suffix == ".png" and output != "-":
             format_of(output)
-    if len(set(names.values())) != len(names):
-        raise CodecError("two inputs would be written under the same name; encode them separately")
+    names = distinct(names, suffix)
     advice = "say -o to name the output, or --force to replace it" if output is None else "--force replaces it"
-    check_outputs(names.values(), inputs if sources is None else sources, force, advice)
-    return names
+    sources = inputs if sources is None else sources
+    existing = check_outputs(names.values(), sources, force, advice, skip_existing)
+    return leave(names, existing, quiet)
 
 
-def check_outputs(outputs: Iterable[str], sources: Iterable, force: bool, advice: str = "--force replaces it") -> None:
+def check_outputs(
+    outputs: Iterable[str], sources: Iterable, force: bool, advice: str = "--force replaces it", skip_existing=False
+) -> list[str]:
     """CodecError for an output that exists, unless ``force``, and for one that is the very file of a source.
 
-    Pipes and devices are written into, so they may exist.
+    With ``skip_existing`` those that exist are returned instead. Pipes and devices are written into, so they may exist.
     """
-    known = set()
+    known, existing = set(), []
     for source in sources:
         with suppress(OSError):  # what cannot be read is said when it is read
             known.add(_identity(os.stat(source)))
@@ -165,8 +190,11 @@ def check_outputs(outputs: Iterable[str], sources: Iterable, force: bool, advice
             continue
         if _identity(found) in known:
             raise CodecError(f"{name} is an input too; give the output another name")
-        if not force:
+        if skip_existing:
+            existing.append(name)
+        elif not force:
             raise CodecError(f"{name} exists; {advice}")
+    return existing
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

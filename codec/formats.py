@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ddpm.colour import is_rgb
+
 from .errors import CodecError
+from .pictures import png_bytes
 
 
 @dataclass(frozen=True)
@@ -20,17 +23,18 @@ class Format:
     settings: dict = field(default_factory=dict)
     exact: bool = True
     alpha: bool = False
+    metadata: bool = False  # whether a profile, EXIF and XMP have a place in it
+    profile: bool = False  # whether a profile has
 
 
-PNG = Format("PNG", alpha=True)
-JPEG = Format("JPEG", {"quality": 95, "subsampling": 0}, exact=False)
-WEBP = Format("WEBP", {"lossless": True, "exact": True}, alpha=True)  # exact: also colours that are not seen
-TIFF = Format("TIFF", {"compression": "tiff_adobe_deflate"}, alpha=True)
+PNG = Format("PNG", alpha=True, metadata=True)
+JPEG = Format("JPEG", {"quality": 95, "subsampling": 0}, exact=False, metadata=True)
+# exact: also colours that are not seen
+WEBP = Format("WEBP", {"lossless": True, "exact": True}, alpha=True, metadata=True)
+TIFF = Format("TIFF", {"compression": "tiff_adobe_deflate"}, alpha=True, profile=True)
 PPM, BMP = Format("PPM"), Format("BMP")
 FORMATS = {".png": PNG, ".jpg": JPEG, ".jpeg": JPEG, ".webp": WEBP, ".ppm": PPM, ".pgm": PPM, ".bmp": BMP}
 FORMATS |= {".tif": TIFF, ".tiff": TIFF}
-
-BESIDE = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
 
 
 def format_of(name: str) -> Format:
@@ -41,15 +45,26 @@ def format_of(name: str) -> Format:
     return FORMATS.get(suffix, PNG)
 
 
-def picture_bytes(array: np.ndarray, name: str, **beside: bytes | None) -> bytes:
+def picture_bytes(
+    array: np.ndarray, name: str, icc: bytes | None = None, exif: bytes | None = None, xmp: bytes | None = None
+) -> bytes:
     """uint8 (H, W, 3) or (H, W), one more channel if transparent -> the content of a file of that name.
 
-    beside: icc (a colour profile), exif and xmp, for formats that have a place for them. CodecError for what the format
-    cannot hold.
+    With a profile of its colours, EXIF and XMP, the latter two where the format has a place for them. CodecError for
+    what the format cannot hold.
     """
     kind, suffix = format_of(name), Path(name).suffix.lower()
-    beside = {BESIDE[what]: data for what, data in beside.items() if data is not None}
+    if kind is PNG:
+        return png_bytes(array, icc, exif, xmp)
+    if icc is not None and not (kind.metadata or kind.profile):
+        raise CodecError(f"{name}: the picture has a colour profile, which {suffix} cannot hold; .png and .webp can")
     image = Image.fromarray(array)
+    if icc is not None and is_rgb(icc) and image.mode in ("L", "LA"):
+        image = image.convert("RGB" if image.mode == "L" else "RGBA")
+    beside = {"icc_profile": icc}
+    if kind.metadata:
+        beside |= {"exif": exif and b"Exif\0\0" + exif, "xmp": xmp}
+    beside = {what: data for what, data in beside.items() if data is not None}
     if "A" in image.mode and not kind.alpha:
         raise CodecError(f"{name}: the picture has transparency, which {suffix} cannot hold; .png, .webp and .tif can")
     if suffix == ".pgm" and image.mode != "L":

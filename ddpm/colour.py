@@ -116,7 +116,7 @@ def to_srgb(array: np.ndarray, profile: bytes) -> tuple[np.ndarray, str | None]:
     """Levels (H, W, 3) or (H, W) of a profile -> of sRGB; and what is wrong with the profile, if anything.
 
     What cannot be applied is not: then the levels are taken for sRGB. So they are where the profile moves no colour of
-    a grid by more than one level, which is rounding.
+    a grid by more than one level, or has the primaries of sRGB but for rounding.
     """
     grey, rgb = array.ndim == 2, is_rgb(profile)
     try:
@@ -132,11 +132,21 @@ def to_srgb(array: np.ndarray, profile: bytes) -> tuple[np.ndarray, str | None]:
         return array, f"its ICC profile is damaged ({' '.join(str(e).split())}); its colours are taken as sRGB"
     mixed = "its ICC profile is of RGB, the picture is grey" if grey and rgb else None
     plain = np.repeat(probe[..., None], 3, 2) if grey else probe
-    if np.abs(moved.astype(int) - plain).max() <= 1:
+    change = np.abs(moved.astype(int) - plain)
+    rounding = change.max() <= 1 or (not grey and change.max() <= 4 and change[:, -256:].max() <= 1)
+    if rounding and (change.max() <= 1 or _has_srgb_primaries(source)):
         return array, mixed
     if grey:
         return np.rint(moved[0].mean(-1)).astype(np.uint8)[array], mixed
     return _applied(move, array), None
+
+
+def _has_srgb_primaries(source: ImageCms.ImageCmsProfile) -> bool:
+    """Whether they differ by rounding, of which the curve makes some levels in dark saturated colours."""
+    found = [getattr(source.profile, f"{colour}_colorant") for colour in ("red", "green", "blue")]
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).profile
+    known = [srgb.red_colorant, srgb.green_colorant, srgb.blue_colorant]
+    return None not in found and all(np.abs(np.subtract(a[0], b[0])).max() < 5e-4 for a, b in zip(found, known))
 
 
 def _applied(move, array: np.ndarray) -> np.ndarray:

@@ -47,7 +47,7 @@ def load_images(
             except PictureError as e:
                 bad.append(str(e))
     if bad and (not skip_bad or not images):
-        raise BadPictures(bad) if len(bad) > 1 else PictureError(bad[0])
+        raise BadPictures(bad)
     for line in bad:
         say(f"left out: {line}")
     if not images:

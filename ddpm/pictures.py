@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,7 +29,7 @@ MAX_FILE = 1 << 28  # bytes of a file, and 16 for each pixel that it may have
 FORMATS = (
     *("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "TGA", "ICO"),
     *("CUR", "ICNS", "DDS", "FTEX", "BLP", "SGI", "PCX", "DCX", "QOI", "PSD", "SUN", "PIXAR"),
-    *("MSP", "IM", "IMT", "XBM", "XPM", "XVTHUMB", "GBR", "FITS", "FLI", "PCD", "MCIDAS", "SPIDER"),
+    *("MSP", "IM", "IMT", "XBM", "XPM", "XVTHUMB", "GBR", "FITS", "FLI", "PCD", "MCIDAS"),
 )
 MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX")
 # Of these the first picture is the whole one: a photograph before its previews, what layers add up to.
@@ -113,10 +114,10 @@ def load_picture(
                 raise PictureError(f"more than 8 bits per channel ({found.bits}); convert it to 8 bits first")
             if found.size is not None:
                 limit.check(*found.size)
-            with _opened(found) as image:
+            with _opened(found) as image, _unheard(image.format == "TIFF"):
                 return _picture(image, found, name, limit, alpha, if_clear, colours, metadata)
     except PictureError as e:
-        raise PictureError(f"{name}: {e}") from None
+        raise PictureError(f"{name}: {_line(e)}") from None
     except UnidentifiedImageError:
         raise PictureError(f"{name}: not an image") from None
     except Image.DecompressionBombError:
@@ -124,9 +125,14 @@ def load_picture(
     except MemoryError:
         raise PictureError(f"{name}: not enough memory for this picture") from None
     except OSError as e:
-        raise PictureError(f"{name}: {' '.join(str(e.strerror or e).split())}") from None
+        raise PictureError(f"{name}: {_line(e.strerror or e)}") from None
     except Exception as e:  # whatever a library says of bytes that it did not expect
-        raise PictureError(f"{name}: damaged image: {' '.join(str(e).split()) or type(e).__name__}") from None
+        raise PictureError(f"{name}: damaged image: {_line(e) or type(e).__name__}") from None
+
+
+def _line(text) -> str:
+    """Fit to be shown: a library may quote what it read."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))[:200]
 
 
 @dataclass(frozen=True)
@@ -161,8 +167,6 @@ def _opened(found: Beside) -> Image.Image:
     try:
         try:
             image = Image.open(io.BytesIO(found.bare), formats=FORMATS)
-        except UnidentifiedImageError:
-            raise
         except Exception:
             # The library reads the EXIF of AVIF at once, and stumbles if it is odd: a name that it does not know.
             if found.bare[4:8] != b"ftyp" or b"Exif" not in found.bare:
@@ -178,13 +182,33 @@ def _opened(found: Beside) -> Image.Image:
     return image
 
 
+@contextmanager
+def _unheard(really: bool):
+    """Nothing is written to stderr: libtiff says there what it finds wrong, beside the error that it returns."""
+    try:
+        kept = os.dup(2) if really else None
+    except OSError:  # closed
+        kept = None
+    if kept is None:
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _said(image: Image.Image) -> Beside:
     """The same of a PIL image, of which there may be no file."""
     info, out = image.info, Beside(b"")
     transparent, raw = info.get("transparency"), [tile[3] for tile in getattr(image, "tile", ())]
     if image.mode in ("1", "L", "RGB") and transparent is not None:
-        scale = {"L;2": 85, "L;4": 17, "1": 255}.get(raw[0] if raw and isinstance(raw[0], str) else image.mode, 1)
-        out.transparent = transparent if isinstance(transparent, tuple) else (int(transparent) * scale,)
+        scale = {"L;2": 85, "L;4": 17}.get(raw[0], 1) if raw and isinstance(raw[0], str) else 1
+        alone = 255 * bool(transparent) if image.mode == "1" else transparent
+        out.transparent = alone if isinstance(alone, tuple) else (int(alone) * scale,)
     image.load()
     try:
         out.turn = image.getexif().get(0x0112, 1)
@@ -228,7 +252,7 @@ def _picture(image, found: Beside, name, limit: Limit, alpha, if_clear, colours,
     kept = {"icc": icc if colours == "stored" else None, "converted": converted}
     if metadata:
         kept |= {"exif": found.exif and upright(found.exif), "xmp": found.xmp and upright_xmp(found.xmp)}
-    return Picture(array, **kept, warnings=tuple(f"{name}: {text}" for text in dict.fromkeys(trouble)))
+    return Picture(array, **kept, warnings=tuple(f"{name}: {_line(text)}" for text in dict.fromkeys(trouble)))
 
 
 def _levels(image: Image.Image, found: Beside) -> tuple[np.ndarray, np.ndarray | None]:

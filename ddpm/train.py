@@ -264,9 +264,9 @@ def replace(path: Path, write) -> None:
     os.replace(temporary, path)
 
 
-def crops_for(config: TrainConfig, device) -> list[Crops]:
+def crops_for(config: TrainConfig, device, skip_bad=False) -> list[Crops]:
     """One for each size. The first must find pictures at all scales; for others, scales without any are left out."""
-    images = [im for source in config.data for im in load_images(source, config.tile, config.exclude)]
+    images = load_images(config.data, config.tile, config.exclude, skip_bad=skip_bad)
     largest = max(min(im.shape[:2]) for im in images)
     first, *others = (config.crop,) if isinstance(config.crop, int) else config.crop
     weights = dict(zip(config.scales, config.scale_weights or [1.0] * len(config.scales)))
@@ -277,9 +277,9 @@ def crops_for(config: TrainConfig, device) -> list[Crops]:
     return found
 
 
-def train(config: TrainConfig, folder, minutes: float, device="cpu", quiet=False) -> Run:
+def train(config: TrainConfig, folder, minutes: float, device="cpu", quiet=False, skip_bad=False) -> Run:
     """Start or resume the run in ``folder`` for ``minutes``; with ``torchrun``'s environment, one process of many."""
     workers = join(device)
     run = Run(config, folder, workers.device)
-    run.fit(crops_for(config, run.device), minutes, quiet)
+    run.fit(crops_for(config, run.device, skip_bad), minutes, quiet)
     return run
