@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from functools import cache
 from importlib.metadata import version
@@ -156,8 +157,10 @@ def encode(
     rules |= {"colours": "stored" if lossless else "srgb", "max_pixels": max_pixels}
 
     def flush(group):
-        if next(batches) % workers.world != workers.rank:
-            return None
+        if next(batches) % workers.world == workers.rank:
+            send(group)
+
+    def send(group):
         names, pictures = zip(*group)
         height, width = pictures[0].array.shape[:2]
         give_memory_back(height * width)
@@ -176,16 +179,21 @@ def encode(
                     progress=bar.update,
                 )
         except Exception as e:
-            return [report.error(f"{name}: {in_one_line(e)}") for name in names]
+            if len(group) > 1:  # the others shall not suffer from what is wrong with one
+                return [send([one]) for one in group]
+            return report.error(f"{names[0]}: {in_one_line(e)}")
         for name, picture, file in zip(names, pictures, files):
             quality = {
                 "psnr": file.psnr if np.isfinite(file.psnr) else None,
                 "mse": file.mse,
-                "ideal_bits_per_dim": file.ideal_bits / file.dims,
+                "ideal_bits_per_dim": None if file.mode == "stored" else file.ideal_bits / file.dims,
                 "seconds": file.seconds,
             }
             shown = f"PSNR {file.psnr:.2f} dB" if np.isfinite(file.psnr) else "exact"
             shown += " after conversion to sRGB" if picture.converted and shown == "exact" else ""
+            shown += (
+                f", {file.mode}" if file.mode == "stored" or (file.mode.startswith("lossless") and not lossless) else ""
+            )
             if ideal:
                 report.row(
                     f"{name}: {quality['ideal_bits_per_dim']:.4f} bits/dim over an ideal channel, "
@@ -207,6 +215,7 @@ def encode(
                 bytes=len(file.data),
                 bits_per_dim=file.bits_per_dim,
                 bits_per_pixel=8 * len(file.data) / file.pixels,
+                mode=file.mode,
                 **quality,
             )
         return None
@@ -294,11 +303,12 @@ def decode(files, output, rate, max_size, recon, model, device, max_pixels, forc
             except CodecError as e:
                 report.error(str(e))
                 continue
-            if info.complete and info.header.mode.startswith("lossless") and not format_of(outputs[name]).exact:
+            if info.complete and info.header.exact and not format_of(outputs[name]).exact:
                 report.warn(f"{outputs[name]}: the file is lossless, JPEG is not: these are not the very pixels")
             height, width = picture.array.shape[:2]
             report.row(
-                f"{outputs[name]}: {width}x{height}, {counted(picture.steps, 'step')} of {info.model}",
+                f"{outputs[name]}: {width}x{height}, "
+                + ("stored" if info.header.stored else f"{counted(picture.steps, 'step')} of {info.model}"),
                 file=outputs[name],
                 width=width,
                 height=height,
@@ -375,17 +385,18 @@ def about_file(name: str, data: bytes, model: str | None) -> dict:
     return {
         "file": name,
         "mode": h.mode,
-        "precision": "bf16" if h.bf16 else "fp32",
-        "model": i.model,
+        "beside": ", ".join(h.extras) or None,
+        "precision": None if h.stored else "bf16" if h.bf16 else "fp32",
+        "model": None if h.stored else i.model,
         "width": h.width,
         "height": h.height,
         "grey": h.grey,
         "seed": h.seed,
-        "factor": None if i.free else h.profile.scale / 256,
-        "tilt": None if i.free else h.profile.tilt,
+        "factor": None if i.free or h.stored else h.profile.scale / 256,
+        "tilt": None if i.free or h.stored else h.profile.tilt,
         "steps": h.steps,
         "steps_present": i.steps,
-        "gamma": i.gamma,
+        "gamma": i.gamma if math.isfinite(i.gamma) else None,
         "bytes": i.file_bytes,
         "whole_bytes": i.whole_bytes,
         "header_bytes": i.header_bytes,
