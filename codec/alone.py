@@ -7,6 +7,7 @@ is looked at by itself, small ones by one thread each, as many at a time as ther
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -32,24 +33,25 @@ class Alone:
         """z (B, C, H, W), gamma (B,) -> eps_hat, log m, as of ``DDPM.forward``."""
         if z.device.type != "cpu":
             return self.model(z, gamma, *bf16)
-
-        mode = torch.inference_mode if torch.is_inference_mode_enabled() else torch.no_grad  # threads have their own
-
-        def look(z, gamma):
-            with mode():
-                return self.model(z, gamma, *bf16)
-
-        one_each = zip(z.split(1), gamma.split(1))
+        ones = list(zip(z.split(1), gamma.split(1)))
         if z.shape[2] * z.shape[3] > SMALL:
-            answers = [look(*one) for one in one_each]
-        elif len(z) == 1:
-            with all_threads():
-                torch.set_num_threads(1)
-                answers = [look(z, gamma)]
+            answers = [self.model(*one, *bf16) for one in ones]
         else:
-            with (
-                all_threads(),
-                ThreadPoolExecutor(cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
-            ):
-                answers = list(pool.map(lambda one: look(*one), one_each))
+            answers = by_one_thread_each(lambda one: self.model(*one, *bf16), ones)
         return tuple(a[0] if len(a) == 1 else torch.cat(a) for a in zip(*answers))
+
+
+def by_one_thread_each(work: Callable, items: Sequence) -> list:
+    """What ``work`` makes of each item, by one thread whatever the number of threads is; the cores share the items."""
+    mode = torch.inference_mode if torch.is_inference_mode_enabled() else torch.no_grad  # threads have their own
+
+    def alone(item):
+        torch.set_num_threads(1)
+        with mode():
+            return work(item)
+
+    with all_threads():
+        if len(items) == 1:
+            return [alone(items[0])]
+        with ThreadPoolExecutor(min(cpu_count(), len(items))) as pool:
+            return list(pool.map(alone, items))

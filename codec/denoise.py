@@ -23,6 +23,8 @@ from ddpm.gaussian import Step
 from ddpm.model import DDPM, mirror
 from ddpm.schedule import alpha_sigma
 
+from .alone import by_one_thread_each
+
 
 def denoise(
     model: DDPM, level: int, gamma: float, z: torch.Tensor, bf16=False
@@ -88,5 +90,13 @@ def coarse(z: torch.Tensor, gamma: float, scale: int) -> tuple[torch.Tensor, flo
 
 def enlarge(values: torch.Tensor, scale: int, size) -> torch.Tensor:
     """The inverse of the averaging in ``coarse``, by linear interpolation, cut to ``size``."""
-    full = F.interpolate(values, scale_factor=scale, mode="bilinear", align_corners=False)
+
+    def interpolated(part):
+        return F.interpolate(part, scale_factor=scale, mode="bilinear", align_corners=False)
+
+    if values.device.type == "cpu":  # its last digits depend on the number of threads
+        planes = values.flatten(0, 1)[:, None, None].unbind()
+        full = torch.cat(by_one_thread_each(interpolated, planes)).unflatten(0, values.shape[:2]).squeeze(2)
+    else:
+        full = interpolated(values)
     return full[..., : size[0], : size[1]]
