@@ -301,7 +301,7 @@ def check_options(recon: str, max_size: int | None) -> None:
 
 def as_files(given) -> list[bytes]:
     """The contents of one file or several, which are bytes or paths."""
-    given = [given] if isinstance(given, (bytes, bytearray, memoryview, str, Path)) else given
+    given = given if isinstance(given, (list, tuple)) or hasattr(given, "__next__") else [given]
     out = []
     for file in given:
         if isinstance(file, (str, Path)):

@@ -23,7 +23,7 @@ from .target import Target
 SIMPLE = 256  # bytes, at most, in which a simple picture can be stored
 RUNGS = 25  # sizes of its files are so many bytes and more one by one, then ever ...
 RUNG = 1.06  # ... so many times the one before
-PIXELS = 1.2, 2.2  # bits/dim that the pixels take, given the chain's end, at the least and at the most
+PIXELS = 1.2  # bits/dim that the pixels take, given the chain's end, at the least
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Encoder:
             job = self.job(j, i, target)
             if target.mse is not None:
                 out[j] = self.reaching(i, j, sender, target.mse)
-            elif math.isfinite(job.budget) and job.budget > self.lossless_bits(sender, j, PIXELS[0]):
+            elif math.isfinite(job.budget) and job.budget > self.lossless_bits(sender, j, PIXELS):
                 exact = self.exact([i])[0]
                 out[j] = exact if 8 * (len(exact.data) - self.least(i)) <= job.budget else None
             elif math.isfinite(job.budget) and (rungs := self.rungs(i, job.budget)):
@@ -119,17 +119,17 @@ class Encoder:
     def reaching(self, i: int, j: int, sender: Sender, mse: float) -> Encoded:
         """The smallest file that is as close as ``mse``; a lossless one if no other that is smaller is."""
         if rungs := self.rungs(i, math.inf):
-            close = (s for s in sender.best_of_rungs(j, rungs) if s.mse <= mse)
-        else:
-            limit = self.lossless_bits(sender, j, PIXELS[1])
-            if self.store and stored.about(self.array(i)) < limit / 8:
-                limit = min(limit, 8 * len(self.kept(i).data))
-            close = filter(None, [sender.smallest(j, mse, limit)])
-        sent = next(close, None)
-        if sent is not None and sent.bits < self.lossless_bits(sender, j, PIXELS[0]):
-            return self.file(i, sent)
-        found = [self.file(i, sent)] if sent is not None else []
-        return min(found + self.exact([i]), key=lambda file: len(file.data))
+            sent = next((s for s in sender.best_of_rungs(j, rungs) if s.mse <= mse), None)
+            return self.exact([i])[0] if sent is None else self.file(i, sent)
+        exact: list[Encoded] = []
+
+        def limit():
+            exact.extend(self.exact([i]))
+            return 8 * (len(exact[0].data) - self.least(i))
+
+        sent = sender.smallest(j, mse, limit)
+        found = exact + ([] if sent is None else [self.file(i, sent)])
+        return min(found, key=lambda file: len(file.data))
 
     def lossless_bits(self, sender: Sender, j: int, pixels: float) -> float:
         """Bits of the lossless payload, if the pixels take so many bits/dim beside the chain."""

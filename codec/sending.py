@@ -150,23 +150,25 @@ class Sender:
             best.append(min([*best[-1:], *tried], key=lambda s: (s.mse, s.bits)))
         return best
 
-    def smallest(self, picture: int, mse: float, limit: float) -> Sent | None:
-        """A file that just reaches ``mse``; None if that takes more than ``limit`` bits of payload."""
+    def smallest(self, picture: int, mse: float, limit: Callable[[], float]) -> Sent | None:
+        """A file that just reaches ``mse``; None if that takes more than ``limit()`` bits of payload.
+
+        That is asked only if all steps, with the bits that they need, do not reach it: then they get more.
+        """
         [sent] = self.fed([Job(picture, mse=mse)])
         before = len(sent.stream.kl) - 1
         below = (0.0, math.inf)  # bits and error of a file that does not reach it
         if sent.mse <= mse and before >= 1:
             below = sum(map(len, sent.stream.messages[:before])), sent.stream.mse[before]
+        budget = most = math.inf
         while sent.mse > mse:
-            below, budget = (sent.bits, sent.mse), max(sent.bits, 1) * MORE
-            if budget > limit:
+            if math.isinf(most):
+                budget, most = sent.bits, limit()
+            if budget >= most:
                 return None
+            below, budget = (sent.bits, sent.mse), min(max(budget, 1) * MORE, most)
             [sent] = self.fed([Job(picture, budget)])
-            if sent.bits <= below[0]:
-                return None
-        if self.how.channel == "trellis":
-            sent = self.closer(picture, mse, sent, below)
-        return sent if sent.bits <= limit else None
+        return self.closer(picture, mse, sent, below) if self.how.channel == "trellis" else sent
 
     def closer(self, picture: int, mse: float, best: Sent, below: tuple[float, float]) -> Sent:
         """From a file that reaches ``mse`` and one that does not, bits and error, to the smallest that does.

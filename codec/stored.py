@@ -17,7 +17,7 @@ from .errors import CodecError, DamagedFile
 from .pictures import load_picture
 
 WEBP_SIDE = 16383  # pixels, at most
-SIGNATURE = b"\x2f"  # of the content of a lossless WebP
+SIGNATURE, PNG = b"\x2f", b"\x89PNG"  # of the content of a lossless WebP, and of a PNG
 
 
 def colour_of(array: np.ndarray) -> bytes:
@@ -61,6 +61,8 @@ def unpack(part: bytes, colour: bytes, size: tuple[int, int]) -> np.ndarray:
             padded = part + b"\0" * (len(part) % 2)
             content = b"WEBPVP8L" + len(part).to_bytes(4, "little") + padded
             part = b"RIFF" + len(content).to_bytes(4, "little") + content
+        elif not part.startswith(PNG):
+            raise DamagedFile("the stored picture is of no format that can be")
         array = load_picture(part, alpha="keep", colours="stored", max_pixels=size[0] * size[1]).array
     except DamagedFile:
         raise

@@ -48,7 +48,7 @@ def shown_psnr(data, picture):
 @pytest.mark.parametrize("name", SIMPLE)
 def test_more_bytes_never_show_a_worse_picture(photo, name):
     best = 0.0
-    for n_bytes in (*range(14, 30, 3), 34, 40, 52, 66, 80):
+    for n_bytes in (14, 18, 23, 29, 38, 52, 80):
         file = photo.encode(SIMPLE[name], Target(bytes=n_bytes))
         assert len(file.data) <= n_bytes
         found = shown_psnr(file.data, SIMPLE[name])
@@ -60,7 +60,7 @@ def test_more_bytes_never_show_a_worse_picture(photo, name):
 
 def test_of_one_colour_the_colour_is_the_file(photo):
     for name in ("white", "black", "mid-grey", "red"):
-        for target in (Target(bytes=200), Target(psnr=30), Target(lossless=True), Target(bits_per_dim=0.1)):
+        for target in (Target(bytes=200), Target(psnr=30), Target(lossless=True), Target(bits_per_dim=0.2)):
             file = photo.encode(SIMPLE[name], target)
             assert len(file.data) <= 13
             assert file.mode == inspect(file.data).header.mode == "stored"
