@@ -154,7 +154,7 @@ def test_others_are_measured_anew_beside_ours(tmp_path, monkeypatch):
     assert ways >= {
         ("JPEG", "4:2:0"),
         ("JPEG", "4:4:4"),
-        ("AVIF", "4:4:4, speed 2, tune psnr"),
+        ("AVIF", "4:4:4, speed 4, tune psnr"),
         ("JPEG XL", "effort 9"),
     }
     assert ("JPEG", "old") not in ways
