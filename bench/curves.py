@@ -186,7 +186,7 @@ def by_range(found: dict, printed: dict) -> list[Table]:
     """BD-rate of ours against all others, over the PSNR in common and over parts of it."""
     both = found | printed
     heads = [f"{low} to {high} dB" for low, high in RANGES]
-    table = Table("by range", ["bits of ours against", "PSNR in common", "there", *heads], [])
+    table = Table("by range", ["bits of ours against", "PSNR in common", "in all of it", *heads], [])
     for name, gain in advantages(both).items():
         mine, theirs = (pairs(both[n]) for n in (OURS, name))
         reach, cells = in_common(log_rate(mine), log_rate(theirs)), []

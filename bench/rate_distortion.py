@@ -97,7 +97,7 @@ def decoded_errors(codec: Codec, pictures, coded, recon: str, batch: int) -> lis
 
 def peers(pictures: Sequence[np.ndarray]) -> Iterator[dict]:
     """Rows of other codecs by PSNR; their payload is what a file has beyond that of a single pixel."""
-    chosen = [p for p in contenders() if p.best_for in (None, "psnr")]
+    chosen = [p for p in contenders(speed=2) if p.best_for in (None, "psnr")]
     chosen += [Peer(name, "", encode) for name, encode in wavelet().items()]
     with tqdm(total=len(chosen) * len(QUALITIES), desc="peers", disable=None) as bar:
         for peer in chosen:

@@ -58,10 +58,11 @@ def coded(files: Sequence[Path], model: str, rate: float, device: str, stages: P
 def main(results, pictures, model, rate, device, stages, output):
     """Make one page of RESULTS and pictures."""
     found = [read_result(path) for path in results]
+    new = stages if stages and not stages.exists() else None
     found.append(coded(files_in(pictures), model, rate, device, stages))
     output.parent.mkdir(parents=True, exist_ok=True)
     write_whole(output, page(found).encode(errors="replace"))
-    wrote(output, stages)
+    wrote(output, new)
 
 
 if __name__ == "__main__":
