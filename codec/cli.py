@@ -11,13 +11,12 @@ from itertools import count
 import click
 import numpy as np
 
-from ddpm.presets import PRESETS
-
 from .alpha import split
 from .cli_archive import archive
 from .cli_bpd import bpd
 from .cli_plot import plot
 from .cli_sample import sample
+from .cli_train import calibrate, train
 from .console import (
     BATCH_PIXELS,
     Reporter,
@@ -67,8 +66,10 @@ def cli():
 
 cli.add_command(archive)
 cli.add_command(bpd)
+cli.add_command(calibrate)
 cli.add_command(plot)
 cli.add_command(sample)
+cli.add_command(train)
 
 
 @cli.command(short_help="Encode pictures, or folders of them.")
@@ -379,99 +380,6 @@ def in_words(row: dict) -> str:
         of = ", ".join(w for w in (pictures, row.get("of")) if w)
         words.append(f"{row['bits_per_dim']} bits/dim" + (f" of {of}" if of else ""))
     return "; ".join(words)
-
-
-@cli.command(short_help="Train a model; resumable at any moment.")
-@click.argument("data", nargs=-1, required=True)
-@click.option("-o", "--output", required=True, help="Folder of the run; an existing one is resumed.")
-@click.option(
-    "--preset", type=click.Choice(list(PRESETS)), default="cifar10", show_default=True, help="Network and settings."
-)
-@click.option("--minutes", type=float, default=60.0, show_default=True, help="Stop after so much wall time.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=JSON", help="Change a setting, e.g. batch=64.")
-@options(device_option, click.option("--quiet", is_flag=True, help="No progress."))
-def train(data, output, preset, minutes, settings, device, quiet):
-    """Train a model on folders, CIFAR-10 files or (with --set tile=32) contact sheets; resumable at any moment.
-
-    Under torchrun every process takes its share of each batch.
-    """
-    from ddpm.presets import preset_config
-    from ddpm.train import train as run
-
-    from .api import pick_device
-
-    changes = {}
-    for item in settings:
-        name, _, value = item.partition("=")
-        try:
-            changes[name] = json.loads(value)
-        except ValueError:
-            raise CodecError(f"--set {item}: the value is not JSON") from None
-    try:
-        run(preset_config(preset, list(data), changes), output, minutes, pick_device(device), quiet)
-    except OSError as e:
-        raise CodecError(trouble(e)) from None
-    except ValueError as e:
-        raise CodecError(str(e)) from None
-
-
-@cli.command(short_help="Measure the coding tables of a model.")
-@click.argument("model")
-@click.argument("data", nargs=-1, required=True)
-@click.option("-o", "--output", help="Path of the model to write (without suffix); not for a diffusers model.")
-@click.option("--tile", type=int, help="DATA are contact sheets of squares of this side.")
-@click.option("--images", default=96, show_default=True, help="How many pictures to measure on.")
-@click.option("--crop", default=256, show_default=True, help="Larger pictures are cropped to this square.")
-@click.option("--steps", default=60, show_default=True, help="Levels of the chain; short messages are merged.")
-@click.option("--surplus", default=1.05, show_default=True, help="Bits sent per bit of KL.")
-@click.option("--memory", default=14, show_default=True, help="Register of the trellis, bits.")
-@click.option("--min-bits", default=30, show_default=True, help="Least bits of a step.")
-@click.option("--thin", type=int, help="Least bits of a step at the size of DATA. Default: as --min-bits.")
-@click.option("--block", default=8, show_default=True, help="Side of the blocks of the cosine basis, pixels.")
-@click.option("--scale", "scales", type=int, multiple=True, help="Let noisy levels run 1/SCALE size; repeatable.")
-@click.option("--context-only", is_flag=True, help="Keep MODEL's tables; measure only those of lossless pixels.")
-@click.option("--test", help="Pictures to evaluate the bound on, for the model card.")
-@options(device_option, click.option("--quiet", is_flag=True, help="No progress."))
-def calibrate(
-    model,
-    data,
-    output,
-    tile,
-    images,
-    crop,
-    steps,
-    surplus,
-    memory,
-    min_bits,
-    thin,
-    block,
-    scales,
-    context_only,
-    test,
-    device,
-    quiet,
-):
-    """Measure the coding tables of MODEL (a training run's folder or a model) on DATA and write a model that codes.
-
-    The tables of a model that the diffusers project saved are stored in its own folder.
-    """
-    from .api import pick_device
-    from .calibrate import release
-
-    settings = {"steps": steps, "surplus": surplus, "memory": memory, "min_bits": min_bits, "thin": thin}
-    settings |= {"block": block, "scales": (1, *scales)}
-    release(
-        model,
-        data,
-        output,
-        tile=tile,
-        images=images,
-        crop=crop,
-        settings=None if context_only else settings,
-        test=test,
-        device=pick_device(device),
-        quiet=quiet,
-    )
 
 
 def main() -> None:

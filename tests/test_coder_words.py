@@ -1,4 +1,4 @@
-"""The words that constriction's coders make of fixed symbols: a version that changes them would not read files made here.
+"""The words that constriction makes of fixed symbols: a version that changes them would not read files made here.
 
 Models as the codec uses them: Categorical from counts, Uniform, and Gaussians as tables.
 """
