@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -43,8 +42,8 @@ LAST = 5  # rows of the log that the last words take their mean over
 def train(data, output, preset, minutes, total_minutes, settings, note, device, quiet):
     """Train a model on folders, CIFAR-10 files or (with --set tile=32) contact sheets; resumable at any moment.
 
-    A run goes on with its own settings, without DATA with its own pictures. The clock starts after the first step. On
-    SIGINT or SIGTERM the step at hand is finished and saved. Under torchrun every process takes its share of each batch.
+    A run goes on with its own settings, without DATA on its own pictures. The clock starts after the first step. On
+    SIGINT or SIGTERM the step at hand is finished and saved. Under torchrun every process takes its share of a batch.
     """
     changes = {}
     for item in settings:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from .files import replace
 from .local import LocalConfig, LocalNet
 from .schedule import schedule_from_config
 from .unet import UNet, UNetConfig
@@ -117,9 +118,7 @@ def save_model(model: DDPM, path: str | Path, card: dict) -> None:
     if "weights" in card:
         del writers[".safetensors"]
     for suffix, write in writers.items():
-        temporary = path.with_suffix(path.suffix + suffix + ".tmp")
-        write(temporary)
-        os.replace(temporary, path.with_name(path.name + suffix))
+        replace(path.with_name(path.name + suffix), write)
 
 
 def shipped_models() -> dict[str, Path]:
