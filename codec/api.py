@@ -38,7 +38,7 @@ from .container import (
     unpack_corrections,
     unpack_part,
 )
-from .errors import CodecError, DamagedFile, UnknownModel
+from .errors import CodecError, DamagedFile, Uncalibrated, UnknownModel
 from .pictures import MAX_PIXELS, to_array
 from .plan import MEAN, Allotment, Plan, plan_for
 from .sending import Sender
@@ -168,7 +168,7 @@ class Codec:
         except ModelError as e:
             raise UnknownModel(str(e)) from None
         if not self.model.coding:
-            raise UnknownModel(f"model {self.model.name} has no coding tables; calibrate it first")
+            raise Uncalibrated(self.model)
         self.native = self.model.config.get("native")
 
     def plan(self, height: int, width: int, grey: bool) -> Plan:

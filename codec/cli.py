@@ -14,6 +14,7 @@ import numpy as np
 from .alpha import split
 from .cli_archive import archive
 from .cli_bpd import bpd
+from .cli_card import card
 from .cli_plot import plot
 from .cli_sample import sample
 from .cli_train import calibrate, train
@@ -67,6 +68,7 @@ def cli():
 cli.add_command(archive)
 cli.add_command(bpd)
 cli.add_command(calibrate)
+cli.add_command(card)
 cli.add_command(plot)
 cli.add_command(sample)
 cli.add_command(train)

@@ -14,10 +14,12 @@ from ddpm.signals import Stop, Stopped
 
 from .console import device_option, options, trouble
 from .errors import CodecError
+from .plan import MAX_STEPS
 
 if TYPE_CHECKING:
     from ddpm.train import Run
 
+AT_LEAST_1 = click.IntRange(1)
 LAST = 5  # rows of the log that the last words take their mean over
 
 
@@ -116,16 +118,40 @@ def standing(run: Run) -> str:
 @click.argument("model")
 @click.argument("data", nargs=-1, required=True)
 @click.option("-o", "--output", help="Path of the model to write (without suffix); not for a diffusers model.")
-@click.option("--tile", type=int, help="DATA are contact sheets of squares of this side.")
-@click.option("--images", default=96, show_default=True, help="How many pictures to measure on.")
-@click.option("--crop", default=256, show_default=True, help="Larger pictures are cropped to this square.")
-@click.option("--steps", default=60, show_default=True, help="Levels of the chain; short messages are merged.")
-@click.option("--surplus", default=1.05, show_default=True, help="Bits sent per bit of KL.")
-@click.option("--memory", default=14, show_default=True, help="Register of the trellis, bits.")
-@click.option("--min-bits", default=30, show_default=True, help="Least bits of a step.")
-@click.option("--thin", type=int, help="Least bits of a step at the size of DATA. Default: as --min-bits.")
-@click.option("--block", default=8, show_default=True, help="Side of the blocks of the cosine basis, pixels.")
-@click.option("--scale", "scales", type=int, multiple=True, help="Let noisy levels run 1/SCALE size; repeatable.")
+@click.option("--tile", type=AT_LEAST_1, help="DATA are contact sheets of squares of this side.")
+@click.option("--images", type=AT_LEAST_1, default=96, show_default=True, help="How many pictures to measure on.")
+@click.option(
+    "--crop", type=AT_LEAST_1, default=256, show_default=True, help="Larger pictures are cropped to this square."
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(1, MAX_STEPS - 1),
+    default=60,
+    show_default=True,
+    help="Levels of the chain; short messages are merged.",
+)
+@click.option(
+    "--surplus",
+    type=click.FloatRange(0, min_open=True),
+    default=1.05,
+    show_default=True,
+    help="Bits sent per bit of KL.",
+)
+@click.option(
+    "--memory", type=click.IntRange(1, 14), default=14, show_default=True, help="Register of the trellis, bits."
+)
+@click.option("--min-bits", type=AT_LEAST_1, default=30, show_default=True, help="Least bits of a step.")
+@click.option("--thin", type=AT_LEAST_1, help="Least bits of a step at the size of DATA. Default: as --min-bits.")
+@click.option(
+    "--block",
+    type=click.IntRange(1, 64),
+    default=8,
+    show_default=True,
+    help="Side of the blocks of the cosine basis, pixels.",
+)
+@click.option(
+    "--scale", "scales", type=AT_LEAST_1, multiple=True, help="Let noisy levels run 1/SCALE size; repeatable."
+)
 @click.option("--context-only", is_flag=True, help="Keep MODEL's tables; measure only those of lossless pixels.")
 @click.option("--test", help="Pictures to evaluate the bound on, for the model card.")
 @click.option("--note", help="What the card shall say besides, e.g. the licence of the pictures.")
@@ -146,6 +172,7 @@ def calibrate(
     scales,
     context_only,
     test,
+    note,
     device,
     quiet,
 ):
@@ -158,7 +185,7 @@ def calibrate(
 
     settings = {"steps": steps, "surplus": surplus, "memory": memory, "min_bits": min_bits, "thin": thin}
     settings |= {"block": block, "scales": (1, *scales)}
-    release(
+    made = release(
         model,
         data,
         output,
@@ -167,6 +194,11 @@ def calibrate(
         crop=crop,
         settings=None if context_only else settings,
         test=test,
+        note=note,
         device=pick_device(device),
         quiet=quiet,
     )
+    if not quiet:
+        name = output or model
+        steps = len(made.coding["levels"])
+        print(f"{name}: coding tables of {steps} levels; next: {command('encode')} PICTURE --model {shlex.quote(name)}")

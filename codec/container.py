@@ -9,7 +9,7 @@ from __future__ import annotations
 from binascii import crc_hqx
 from dataclasses import dataclass
 
-from .errors import DamagedFile, NotOurFile
+from .errors import DamagedFile, NotOurFile, UnknownModel
 from .plan import Profile
 
 MAGIC = 0xDC
@@ -84,7 +84,10 @@ class Header:
         if form == 0:
             side = native(data[2]) if native else None
             if side is None:
-                raise DamagedFile("the header gives no size and its model has none of its own")
+                raise UnknownModel(
+                    f"the file leaves its size to a model whose fingerprint begins with {data[2]:02x}, and none here "
+                    "does; give it with --model"
+                )
             height = width = side
         else:
             height, width = int.from_bytes(size[:form], "big"), int.from_bytes(size[form:], "big")

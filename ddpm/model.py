@@ -155,9 +155,9 @@ def _line_and_number(name: str) -> tuple[str, int]:
 def find_model(name: str) -> Path:
     """Path (without suffix) of a model: a name (``photo-1``), a line (``photo``: its newest), or a file.
 
-    Or the folder of a diffusers model, see pretrained.py.
+    Or the folder of a diffusers model, see pretrained.py, or of a training run, see runs.py.
     """
-    from . import pretrained
+    from . import pretrained, runs
 
     models = shipped_models()
     if name in models:
@@ -170,7 +170,7 @@ def find_model(name: str) -> Path:
     path = path if path.name else path.resolve()
     if path.name and weights_of(path):
         return path
-    if pretrained.looks_like(path):
+    if pretrained.looks_like(path) or runs.looks_like(path):
         return path
     if path.suffix in pretrained.PICKLES and path.is_file():
         pretrained.refuse_pickle(path)
@@ -193,9 +193,9 @@ def load_model(name: str, device="cpu") -> DDPM:
     """The model in float32, ready to evaluate, with attributes ``card``, ``name``, ``coding``, ``fingerprint``."""
     path = find_model(name)
     if (file := weights_of(path)) is None:
-        from .pretrained import load_folder
+        from . import pretrained, runs
 
-        return load_folder(path, device)
+        return (pretrained.load_folder if pretrained.looks_like(path) else runs.load)(path, device)
     card = read_card(path)
     try:
         model = DDPM(card["config"])

@@ -114,7 +114,7 @@ class Run:
         torch.manual_seed(config.seed)
         try:
             self.model = DDPM(config.model).to(self.device, memory_format=torch.channels_last)
-        except (KeyError, TypeError, RuntimeError) as e:
+        except (KeyError, TypeError, ValueError, RuntimeError) as e:
             raise ValueError(f"model: no network can be made of these settings: {e}") from None
         if config.init:
             self.start_from(config.init)
@@ -157,11 +157,14 @@ class Run:
         tensors |= {f"optimizer.{k}": v for k, v in self.optimizer.moments().items()}
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         clock = {"steps": self.steps, "images": self.images, "seconds": self.seconds, "span": self.span}
-        average = {k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")}
         replace(self.folder / runs.SETTINGS, lambda p: p.write_text(to_json(self.config)))
         replace(self.folder / runs.STATE, lambda p: save_file(tensors, p, {"clock": json.dumps(clock)}))
-        replace(self.folder / runs.AVERAGE, lambda p: save_file(average, p))
+        self.save_average()
         (self.folder / runs.CLOCK).unlink(missing_ok=True)
+
+    def save_average(self) -> None:
+        tensors = {k: v.cpu().contiguous().clone() for k, v in self.average.items()}
+        replace(self.folder / runs.AVERAGE, lambda p: save_file(tensors, p))
 
     def load(self, clock: dict) -> None:
         try:
@@ -205,6 +208,8 @@ class Run:
         """
         limit, stop = self.plan(minutes), stop or Stop()
         if self.progress() >= 1:
+            if self.rank == 0:  # the last save may have been killed before it came to this
+                self.save_average()
             return
         with new_folder(self.folder):
             self._fit(crops, limit, quiet, every, stop)

@@ -105,7 +105,7 @@ def test_a_signal_while_all_is_still_being_loaded_leaves_nothing(pictures, tmp_p
         job = start("train", pictures, "-o", folder, "--preset", "tiny", *SET, "--minutes", 1)
         time.sleep(wait)
         job.terminate()
-        out, err = job.communicate(timeout=60)
+        _, err = job.communicate(timeout=60)
         assert job.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM), err
         assert "Traceback" not in err
         assert not folder.exists() or runs.clock(folder)
