@@ -9,7 +9,7 @@ import click
 from .console import trouble
 from .errors import CodecError, UnknownModel
 
-ROLES = ("training", "excluded", "calibration", "context", "test")
+ROLES = ("training", "source", "excluded", "calibration", "context", "test")
 
 
 class Slice(click.ParamType):
@@ -47,7 +47,8 @@ def card(model, data, tile, exclude, part, as_json):
         raise UnknownModel(str(e)) from None
     rows = [{"list": role, **entry} for role in ROLES for entry in said.get("data", {}).get(role, ())]
     if not data:
-        tell(rows, as_json)
+        own = (said.get("training") or {}).get("notes") or {}
+        tell(rows, [said.get("data", {}).get("licence"), own.get("note"), said.get("notes")], as_json)
         return
     found = listed(data, tile, exclude, part)
     matches = [row for row in rows if row["sha256"] == found["sha256"]]
@@ -61,13 +62,15 @@ def card(model, data, tile, exclude, part, as_json):
         raise SystemExit(1)
 
 
-def tell(rows: list[dict], as_json: bool) -> None:
+def tell(rows: list[dict], notes: list[str | None], as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=1))
         return
     for row in rows:
         more = f"; {row['note']}" if row.get("note") else ""
         print(f"{row['list']:12} {row['pictures']:7,} pictures  {row['sha256']}  {row['source']}{more}")
+    for note in filter(None, notes):
+        print(note)
     if not rows:
         print("its card names no lists of pictures")
 
