@@ -117,10 +117,9 @@ def test_training_and_calibration_name_their_pictures(pictures, folder, tmp_path
 
 @pytest.mark.parametrize("name", ["photo-5", "photo-6", "cifar10-4", "cifar10-5"])
 def test_shipped_cards_name_their_pictures_and_no_place(name):
-    text = (WEIGHTS / f"{name}.json").read_text()
-    card = json.loads(text)
+    card = json.loads((WEIGHTS / f"{name}.json").read_text())
     assert {"source", "excluded", "calibration", "licence"} <= set(card["data"])
-    assert "/work" not in text
+    assert not any(Path(source).is_absolute() for source in card["training"]["data"])
     for entries in (v for v in card["data"].values() if isinstance(v, list)):
         for entry in entries:
             assert len(bytes.fromhex(entry["sha256"])) == 32
@@ -145,7 +144,6 @@ def test_a_training_run_is_a_model_without_tables(pictures, folder, command):
 
 def test_the_run_and_the_model_made_of_it_have_the_same_weights(pictures, folder):
     run = load_model(str(folder))
-    assert all(np.isfinite(v).all() for v in run.state_dict().values())
     average = runs.average(folder)
     for name, value in run.state_dict().items():
         assert np.array_equal(value, average[name].half().float())
