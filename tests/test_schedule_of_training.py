@@ -43,6 +43,7 @@ def clock(monkeypatch):
         return {}
 
     monkeypatch.setattr(train, "time", clock)
+    monkeypatch.setattr(train, "SAVE_EVERY", 1800.0)
     monkeypatch.setattr(Stepper, "__call__", step)
     return clock
 
