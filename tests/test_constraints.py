@@ -1,4 +1,4 @@
-"""constraints.txt pins all that ``make`` installs: what the package and its tests need, what that needs, what builds."""
+"""constraints.txt pins all that ``make`` installs: what the package and its tests need, what that needs, the build."""
 
 import re
 from importlib.metadata import PackageNotFoundError, distribution

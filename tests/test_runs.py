@@ -73,7 +73,7 @@ def stopped(folder, pictures, number) -> int:
     while not (folder / runs.STATE).exists() and job.poll() is None:
         time.sleep(0.01)
     job.send_signal(number)
-    out, err = job.communicate(timeout=120)
+    out, err = job.communicate(timeout=300)
     assert job.returncode == 128 + number, err
     assert out == ""
     said = err.splitlines()[-1]
@@ -111,7 +111,7 @@ def test_a_signal_while_all_is_still_being_loaded_leaves_nothing(pictures, tmp_p
         job = start("train", pictures, "-o", folder, "--preset", "tiny", *SET, "--minutes", 1)
         time.sleep(wait)
         job.terminate()
-        _, err = job.communicate(timeout=60)
+        _, err = job.communicate(timeout=300)
         assert job.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM), err
         assert "Traceback" not in err
         assert not folder.exists() or runs.clock(folder)
