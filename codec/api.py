@@ -31,7 +31,7 @@ from .alpha import split
 from .choices import check_device
 from .container import Header, model_bytes
 from .encoder import Encoded, Encoder, psnr
-from .errors import CodecError, DamagedFile, UnknownModel
+from .errors import CodecError, DamagedFile, Uncalibrated, UnknownModel
 from .inputs import as_pictures, is_one
 from .opening import Info, Opened, check_pixels, metadata_of, open_stored, opened, stored_picture
 from .pictures import MAX_PIXELS
@@ -105,7 +105,7 @@ class Codec:
         except ModelError as e:
             raise UnknownModel(str(e)) from None
         if not self.model.coding:
-            raise UnknownModel(f"model {self.model.name} has no coding tables; calibrate it first")
+            raise Uncalibrated(self.model)
         self.native = self.model.config.get("native")
 
     def plan(self, height: int, width: int, grey: bool) -> Plan:

@@ -22,7 +22,7 @@ import numpy as np
 
 from . import alpha, stored
 from .contents import MAX_STEPS, Contents, check_names, contents, is_closed, seal
-from .errors import CodecError, DamagedFile, UnknownModel
+from .errors import CodecError, DamagedFile, Uncalibrated, UnknownModel
 from .patches import CODE, Kind, batches, check_count, cuts, kinds, largest, layout, patch
 from .pictures import MAX_PIXELS, is_grey, png_bytes, read_picture
 
@@ -210,7 +210,7 @@ def chains_of(model: DDPM, steps: int) -> Callable[[Kind], BitsBack]:
 
     if steps == CODE:
         if not model.coding:
-            raise CodecError(f"model {model.name} has no coding tables; say --steps T, or calibrate it first")
+            raise Uncalibrated(model, "say --steps T, or ")
         return lru_cache(maxsize=None)(lambda kind: BitsBack(OfCode(model, kind[:2], kind[2] == 1)))
     if not 2 <= steps <= MAX_STEPS:
         raise CodecError(f"an archive has 2 to {MAX_STEPS} steps, not {steps}")

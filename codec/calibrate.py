@@ -6,30 +6,28 @@ draw z_t from q, ask the network, and average.
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from tqdm import tqdm
 
-from ddpm import pretrained
+from ddpm import lists, pretrained, runs
 from ddpm.bound import bound, chain_for, own_steps
-from ddpm.data import load_images
 from ddpm.gaussian import Step, kl_nats
 from ddpm.likelihood import LN2, to_unit
 from ddpm.model import DDPM, ModelError, find_model, load_model, save_model, strict_fp32, weights_of
 from ddpm.reverse import Reverse
 from ddpm.schedule import Levels
-from ddpm.store import looks_like
+from ddpm.store import is_run, looks_like
 
 from . import fit_context, progressive
 from .basis import RINGS, basis_for, gain
+from .console import trouble
 from .denoise import denoise
 from .errors import CodecError
 from .plan import MAX_STEPS, MEAN, TILTS, UNIT, Plan
@@ -37,6 +35,7 @@ from .ratecontrol import Oracle
 
 LONG = 512  # bits of a message that are worth a byte of correction
 POWERS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # of m, from which each band has the best
+TRAINING = {"used": "training"}  # what a card calls the lists of a run
 PATIENCE = 0.002  # of the bits spent so far: what a level may cost more for the network to work at a smaller size
 
 
@@ -218,12 +217,15 @@ def contexts(model: DDPM, batches, coding: dict) -> dict:
     }
 
 
-def sample_pictures(sources, tile, images: int, crop: int, seed: int = 0, skip_bad=False) -> list[torch.Tensor]:
+def sample_pictures(
+    sources, tile, images: int, crop: int, seed: int = 0, skip_bad=False
+) -> tuple[list[torch.Tensor], list[dict]]:
     """At most ``images`` pictures drawn at random, cropped about the centre to at most ``crop`` x ``crop``.
 
-    Returned as tensors (B, 3, H, W) uint8, pictures of one size together, up to 2^16 pixels a batch.
+    Returned as tensors (B, 3, H, W) uint8, pictures of one size together, up to 2^16 pixels a batch; and the lists that
+    they were drawn from, see ddpm/lists.py.
     """
-    pictures = load_images(sources, tile, skip_bad=skip_bad)
+    pictures, found = lists.read(sources, tile, skip_bad=skip_bad)
     groups: dict[tuple, list[np.ndarray]] = {}
     for i in np.random.default_rng(seed).permutation(len(pictures))[:images]:
         h, w = (min(n, crop) for n in pictures[i].shape[:2])
@@ -233,7 +235,7 @@ def sample_pictures(sources, tile, images: int, crop: int, seed: int = 0, skip_b
     for (h, w), members in groups.items():
         stacked = torch.from_numpy(np.stack(members)).permute(0, 3, 1, 2)
         batches += stacked.split(max(1, (1 << 16) // (h * w)))
-    return batches
+    return batches, found["used"]
 
 
 def trained(source: str) -> tuple[DDPM, dict]:
@@ -246,21 +248,18 @@ def trained(source: str) -> tuple[DDPM, dict]:
     try:
         if looks_like(folder):
             return pretrained.load_folder(folder, tables=False), {}
-        if (folder / "config.json").is_file():
-            settings = json.loads((folder / "config.json").read_text())
-            log = (folder / "log.jsonl").read_text() if (folder / "log.jsonl").exists() else ""
-            log = [json.loads(line) for line in log.splitlines()]
-            model = DDPM(settings["model"])
-            weights = load_file(folder / "model.safetensors")
-            model.load_state_dict({k: v.half().float() for k, v in weights.items()})
+        if is_run(folder):
+            model, settings, log = runs.load(folder), runs.settings(folder), runs.log(folder)
             thin = log[:: max(1, len(log) // 40)] + log[-1:]
-            return model.eval(), {"training": {k: v for k, v in settings.items() if k != "model"}, "log": thin}
+            used = settings.pop("lists", {})
+            card = {"training": {k: v for k, v in settings.items() if k != "model"} | runs.clock(folder), "log": thin}
+            return model, card | {"data": {TRAINING.get(k, k): v for k, v in used.items()}}
         model = load_model(source)
         card = {k: v for k, v in model.card.items() if k not in ("config", "coding", "fingerprint")}
         return model, {**card, "weights": weights_of(find_model(source)).resolve()}
     except ModelError as e:
         raise CodecError(str(e)) from None
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as e:
+    except (OSError, ValueError, KeyError, TypeError) as e:
         raise CodecError(f"{source}: neither a training run nor a model: {str(e).splitlines()[0]}") from None
 
 
@@ -273,14 +272,26 @@ def levels_of(model: DDPM, steps: int) -> Sequence[float]:
 
 
 def release(
-    source, data, output, *, tile, images, crop, settings, test=None, skip_bad=False, device="cpu", quiet=False
-) -> tuple[str, int]:
+    source,
+    data,
+    output,
+    *,
+    tile,
+    images,
+    crop,
+    settings,
+    test=None,
+    note=None,
+    skip_bad=False,
+    device="cpu",
+    quiet=False,
+) -> tuple[DDPM, int]:
     """Write OUTPUT.safetensors and .json: weights in fp16, coding tables measured on ``data``, the bound on ``test``.
-    What was written, and the number of pictures that it was measured on.
 
     A model beside the one it is made from shares its weights. The tables of a diffusers model go into its folder
     instead. settings: steps, surplus, memory, min_bits, thin (see ``coding_tables``); None: the model's own tables
-    stay, only what they have for lossless files is measured.
+    stay, only what they have for lossless files is measured. The card names all pictures by lists' hashes. Returns the
+    model, and the number of pictures that it was measured on.
     """
     beside = looks_like(Path(source))
     if beside != (output is None):
@@ -289,6 +300,8 @@ def release(
             if beside
             else "say with -o where to write the model"
         )
+    if not beside:
+        check_place(output)
     model, card = trained(source)
     weights = card.pop("weights", None)
     if weights and weights.parent == Path(output).resolve().parent:
@@ -296,27 +309,44 @@ def release(
     model.to(device, memory_format=torch.channels_last)
     strict_fp32()
     try:
-        batches = sample_pictures(data, tile, images, crop, skip_bad=skip_bad)
+        batches, found = sample_pictures(data, tile, images, crop, skip_bad=skip_bad)
+        seen = dict(card.get("data", {}))
         measured = {"pictures": sum(len(b) for b in batches), "crop": crop}
         if settings is None:
             if not model.coding:
                 raise CodecError(f"{source} has no coding tables to which the context could be added")
             coding = {**model.coding, **contexts(model, batches, model.coding)}
             card["calibration"] = {**card.get("calibration", {}), "context": measured}
+            seen["context"] = found
         else:
             coding = coding_tables(model, batches, levels_of(model, settings.pop("steps")), **settings, quiet=quiet)
             card["calibration"] = measured
+            seen["calibration"] = found
         if test:
-            pictures = sample_pictures([test], tile, 2048, crop, 1, skip_bad)
+            pictures, seen["test"] = sample_pictures([test], tile, 2048, crop, 1, skip_bad)
             limit = bound(chain_for(Reverse(model), own_steps(model)), pictures, samples=2, quiet=quiet).to_json()
             card["bound"] = {k: v for k, v in limit.items() if v is not None}
             card["summary"] = {"bits_per_dim": round(card["bound"]["total"], 4)}
+        card |= {"data": seen, "coding": coding} | ({} if note is None else {"notes": note})
+        model.coding = coding
         if beside:
-            pretrained.save_tables(source, {**card, "coding": coding})
-            return str(Path(source) / pretrained.TABLES), measured["pictures"]
+            pretrained.save_tables(source, card)
+        else:
+            save_model(model, output, card)
     except CodecError:
         raise
-    except (FileNotFoundError, ValueError, ModelError) as e:
-        raise CodecError(str(e)) from None
-    save_model(model, output, {**card, "coding": coding})
-    return output, measured["pictures"]
+    except (OSError, ValueError) as e:
+        raise CodecError(trouble(e) if isinstance(e, OSError) else str(e)) from None
+    return model, measured["pictures"]
+
+
+def check_place(output: str) -> None:
+    """CodecError now where a model could not be written in the end."""
+    path = Path(output)
+    if not path.name or path.is_dir():
+        raise CodecError(f"{output}: name the model, not a folder, with -o")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise CodecError(f"{above}: Not a directory")
+    if not os.access(above, os.W_OK):
+        raise CodecError(f"{above}: Permission denied")

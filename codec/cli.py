@@ -13,20 +13,20 @@ import click
 import numpy as np
 
 from ddpm.pictures import Picture, tell
-from ddpm.presets import PRESETS
 
 from .alpha import split
-from .batches import carried, in_one_line, skip_bad_option, skip_existing_option
+from .batches import carried, in_one_line, skip_existing_option
 from .choices import SMALL, usual_model
 from .cli_archive import archive, figures
 from .cli_bpd import bpd
+from .cli_card import card
 from .cli_plot import plot
 from .cli_sample import sample
-from .cli_types import Bytes, File, Folder, Model, Rate
+from .cli_train import calibrate, train
+from .cli_types import Bytes, File, Model, Rate
 from .console import (
     BATCH_PIXELS,
     Reporter,
-    check_sources,
     common,
     counted,
     device_option,
@@ -65,8 +65,11 @@ def cli():
 
 cli.add_command(archive)
 cli.add_command(bpd)
+cli.add_command(calibrate)
+cli.add_command(card)
 cli.add_command(plot)
 cli.add_command(sample)
+cli.add_command(train)
 
 
 @cli.command(short_help="Encode pictures, or folders of them.")
@@ -454,141 +457,6 @@ def in_words(row: dict) -> str:
         of = ", ".join(w for w in (pictures, row.get("of")) if w)
         words.append(f"{row['bits_per_dim']} bits/dim" + (f" of {of}" if of else ""))
     return "; ".join(words)
-
-
-@cli.command(short_help="Train a model; resumable at any moment.")
-@click.argument("data", nargs=-1, required=True, type=File())
-@click.option("-o", "--output", required=True, type=Folder(), help="Folder of the run; an existing one is resumed.")
-@click.option(
-    "--preset", type=click.Choice(list(PRESETS)), default="cifar10", show_default=True, help="Network and settings."
-)
-@click.option("--minutes", type=float, default=60.0, show_default=True, help="Stop after so much wall time.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=JSON", help="Change a setting, e.g. batch=64.")
-@options(skip_bad_option, device_option, click.option("--quiet", is_flag=True, help="No progress."))
-def train(data, output, preset, minutes, settings, skip_bad, device, quiet):
-    """Train a model on folders, CIFAR-10 files or (with --set tile=32) contact sheets; resumable at any moment.
-
-    Under torchrun every process takes its share of each batch.
-    """
-    changes = {}
-    for item in settings:
-        name, _, value = item.partition("=")
-        try:
-            changes[name] = json.loads(value)
-        except ValueError:
-            raise CodecError(f"--set {item}: the value is not JSON") from None
-    check_sources(data)
-    from ddpm.presets import preset_config
-    from ddpm.train import train as run
-
-    from .api import pick_device
-
-    try:
-        run(preset_config(preset, list(data), changes), output, minutes, pick_device(device), quiet, skip_bad)
-    except CodecError:
-        raise
-    except OSError as e:
-        raise CodecError(trouble(e)) from None
-    except ValueError as e:
-        raise CodecError(str(e)) from None
-
-
-@cli.command(short_help="Measure the coding tables of a model.")
-@click.argument("model", type=Model(runs=True))
-@click.argument("data", nargs=-1, required=True, type=File())
-@click.option(
-    "-o", "--output", type=File(), help="Path of the model to write (without suffix); not for a diffusers model."
-)
-@click.option("--tile", type=click.IntRange(1), help="DATA are contact sheets of squares of this side.")
-@click.option(
-    "--images", type=click.IntRange(1), default=96, show_default=True, help="How many pictures to measure on."
-)
-@click.option(
-    "--crop", type=click.IntRange(1), default=256, show_default=True, help="Larger pictures are cropped to this square."
-)
-@click.option(
-    "--steps",
-    type=click.IntRange(1, MAX_STEPS - 1),
-    default=60,
-    show_default=True,
-    help="Levels of the chain; short messages are merged.",
-)
-@click.option(
-    "--surplus",
-    type=click.FloatRange(0, 8, min_open=True),
-    default=1.05,
-    show_default=True,
-    help="Bits sent per bit of KL.",
-)
-@click.option(
-    "--memory", type=click.IntRange(1, 18), default=14, show_default=True, help="Register of the trellis, bits."
-)
-@click.option("--min-bits", type=click.IntRange(1), default=30, show_default=True, help="Least bits of a step.")
-@click.option(
-    "--thin", type=click.IntRange(1), help="Least bits of a step at the size of DATA. Default: as --min-bits."
-)
-@click.option(
-    "--block",
-    type=click.IntRange(1, 64),
-    default=8,
-    show_default=True,
-    help="Side of the blocks of the cosine basis, pixels.",
-)
-@click.option(
-    "--scale",
-    "scales",
-    type=click.IntRange(2, 64),
-    multiple=True,
-    help="Let noisy levels run 1/SCALE size; repeatable.",
-)
-@click.option("--context-only", is_flag=True, help="Keep MODEL's tables; measure only those of lossless pixels.")
-@click.option("--test", type=File(), help="Pictures to evaluate the bound on, for the model card.")
-@options(skip_bad_option, device_option, click.option("--quiet", is_flag=True, help="No progress."))
-def calibrate(
-    model,
-    data,
-    output,
-    tile,
-    images,
-    crop,
-    steps,
-    surplus,
-    memory,
-    min_bits,
-    thin,
-    block,
-    scales,
-    context_only,
-    test,
-    skip_bad,
-    device,
-    quiet,
-):
-    """Measure the coding tables of MODEL (a training run's folder or a model) on DATA and write a model that codes.
-
-    The tables of a model that the diffusers project saved are stored in its own folder.
-    """
-    check_sources([*data, test] if test else data)
-    from .api import pick_device
-    from .calibrate import release
-
-    settings = {"steps": steps, "surplus": surplus, "memory": memory, "min_bits": min_bits, "thin": thin}
-    settings |= {"block": block, "scales": (1, *scales)}
-    written, pictures = release(
-        model,
-        data,
-        output,
-        tile=tile,
-        images=images,
-        crop=crop,
-        settings=None if context_only else settings,
-        test=test,
-        skip_bad=skip_bad,
-        device=pick_device(device),
-        quiet=quiet,
-    )
-    if not quiet:
-        print(f"{written}: tables of {counted(pictures, 'picture')}")
 
 
 def main() -> None:

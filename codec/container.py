@@ -138,8 +138,8 @@ class Header:
             side = native(model) if native else None
             if side is None:
                 raise UnknownModel(
-                    f"the header gives no size, only the first byte of a model's fingerprint, {model.hex()}, and no "
-                    "known model that has this byte has a size of its own; give --model"
+                    f"the file leaves its size to a model whose fingerprint begins with {model.hex()}, and none here "
+                    "does; give it with --model"
                 )
             height = width = side
         else:

@@ -1,5 +1,7 @@
 """The package's one family of errors, which ``ddpm`` shares: a mistake of the user's or of a file, told in one line."""
 
+import shlex
+
 from ddpm.errors import CodecError
 
 __all__ = ["CodecError", "DamagedFile", "NotOurFile", "UnknownModel"]
@@ -15,3 +17,15 @@ class DamagedFile(CodecError):
 
 class UnknownModel(CodecError):
     """No such model, or none with the fingerprint that the file names."""
+
+
+class Uncalibrated(UnknownModel):
+    """The model has no coding tables yet; says how to get them, or what else would do."""
+
+    def __init__(self, model, instead: str = ""):
+        if run := getattr(model, "run", None):
+            calibration = shlex.join(["ddpm-codec", "calibrate", run])
+            words = f"{run} is a training run, without coding tables yet; {instead}measure them: {calibration}"
+            super().__init__(f"{words} PICTURES -o NAME")
+        else:
+            super().__init__(f"model {model.name} has no coding tables; {instead}calibrate it first")

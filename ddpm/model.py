@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -11,9 +10,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from .files import replace
 from .local import LocalConfig, LocalNet
 from .schedule import schedule_from_config
-from .store import ModelError, find_model, read_card, shipped_models, weights_of
+from .store import ModelError, find_model, looks_like, read_card, shipped_models, weights_of
 from .unet import UNet, UNetConfig
 
 __all__ = [
@@ -127,18 +127,16 @@ def save_model(model: DDPM, path: str | Path, card: dict) -> None:
     if "weights" in card:
         del writers[".safetensors"]
     for suffix, write in writers.items():
-        temporary = path.with_suffix(path.suffix + suffix + ".tmp")
-        write(temporary)
-        os.replace(temporary, path.with_name(path.name + suffix))
+        replace(path.with_name(path.name + suffix), write)
 
 
 def load_model(name: str, device="cpu") -> DDPM:
     """The model in float32, ready to evaluate, with attributes ``card``, ``name``, ``coding``, ``fingerprint``."""
     path = find_model(name)
     if (file := weights_of(path)) is None:
-        from .pretrained import load_folder
+        from . import pretrained, runs
 
-        return load_folder(path, device)
+        return (pretrained.load_folder if looks_like(path) else runs.load)(path, device)
     card = read_card(path)
     try:
         model = DDPM(card["config"])

@@ -1,7 +1,8 @@
 """Muon (Jordan et al. 2024) for many matrices: those of one shape are made orthogonal together.
 
-The algorithm and its settings are torch's. A network has tens of matrices of few shapes; one after the other, their
-products are too small to keep a GPU busy. A CPU is faster with one at a time.
+The algorithm and its settings are those of ``torch.optim.Muon``, which older versions of torch do not have. A network
+has tens of matrices of few shapes; one after the other, their products are too small to keep a GPU busy. A CPU is
+faster with one at a time.
 """
 
 from __future__ import annotations
@@ -10,24 +11,31 @@ import math
 
 import torch
 
+COEFFICIENTS = (3.4445, -4.775, 2.0315)  # of the quintic whose iteration takes singular values to about 1
+ITERATIONS, EPS = 5, 1e-7
 
-class Muon(torch.optim.Muon):
-    """torch's ``Muon``, scaled as by Liu et al. 2025 (eq. 4), of parameters that have gradients in every step."""
+
+class Muon(torch.optim.Optimizer):
+    """Of matrices that have gradients in every step; steps are scaled as by Liu et al. 2025 (eq. 4)."""
+
+    def __init__(self, matrices, lr: float, weight_decay: float, momentum: float = 0.95):
+        super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure=None):
         for group in self.param_groups:
-            alike: dict[torch.Size, list[torch.nn.Parameter]] = {}
-            for p in group["params"]:
-                alike.setdefault(p.shape, []).append(p)
-            for shape, matrices in alike.items():
+            alike: dict[tuple, list[torch.nn.Parameter]] = {}
+            for i, p in enumerate(group["params"]):
+                alike.setdefault((p.shape, p.device if p.is_cuda else i), []).append(p)
+            for (shape, _), matrices in alike.items():
                 gradients = [p.grad for p in matrices]
                 momenta = [self._momentum(p) for p in matrices]
                 torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-                ahead = torch.stack(torch._foreach_lerp(gradients, momenta, group["momentum"]))  # Nesterov
-                update = orthogonal(ahead, group["ns_coefficients"], group["ns_steps"], group["eps"]).to(ahead.dtype)
+                ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov
+                update = [orthogonal(ahead[0])] if len(ahead) == 1 else orthogonal(torch.stack(ahead)).unbind()
                 torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(matrices, update.unbind(), alpha=-0.2 * math.sqrt(max(shape)) * group["lr"])
+                for p, u in zip(matrices, update):
+                    p.add_(u, alpha=-0.2 * math.sqrt(max(shape)) * group["lr"])
 
     def _momentum(self, p: torch.nn.Parameter) -> torch.Tensor:
         state = self.state[p]
@@ -36,14 +44,15 @@ class Muon(torch.optim.Muon):
         return state["momentum_buffer"]
 
 
-def orthogonal(matrices: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float):
-    """(n, rows, columns) -> U V^T of each matrix U S V^T, nearly, in bfloat16: Newton-Schulz iterations."""
-    a, b, c = coefficients
-    tall = matrices.shape[1] > matrices.shape[2]
+def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+    """(..., rows, columns), one or n -> U V^T of each matrix U S V^T, nearly, in bfloat16: Newton-Schulz iterations."""
+    a, b, c = COEFFICIENTS
+    add_product = torch.addmm if matrices.dim() == 2 else torch.baddbmm
+    tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.bfloat16()
     x = x.mT if tall else x
-    x = x / x.flatten(1).norm(dim=1).clamp(min=eps)[:, None, None]
-    for _ in range(steps):
+    x = x / x.flatten(-2).norm(dim=-1).clamp(min=EPS)[..., None, None]
+    for _ in range(ITERATIONS):
         gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        x = add_product(x, add_product(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from .muon import Muon
+
 ENDS = ("first", "last", "embed", "emb")  # layers between the hidden ones and pixels, or gamma
 
 
@@ -38,10 +40,7 @@ class Optimizer:
         ]
         self.matrices = [nn.Parameter(as_matrix(p.detach())) for p in self.hidden]
         if self.matrices:
-            from .muon import Muon  # not in every torch
-
-            muon = Muon if self.matrices[0].is_cuda else torch.optim.Muon
-            self.parts.append(muon(self.matrices, lr, weight_decay, adjust_lr_fn="match_rms_adamw"))
+            self.parts.append(Muon(self.matrices, lr, weight_decay))
 
     def step(self, lr: float) -> None:
         """One step along the gradients, which are then dropped."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from .files import replace
 from .model import DATA_STD, DDPM
 from .schedule import schedule_from_config
 from .store import PICKLES, STEM, ModelError, refuse_pickle
@@ -117,10 +117,8 @@ def load_folder(folder: str | Path, device="cpu", tables: bool = True) -> Diffus
 def save_tables(folder: str | Path, card: dict) -> None:
     """Store coding tables (``card["coding"]``, and what to say of them) in a model's folder, whole or not at all."""
     path = Path(folder) / TABLES
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        temporary.write_text(json.dumps(card, indent=1) + "\n")
-        os.replace(temporary, path)
+        replace(path, lambda p: p.write_text(json.dumps(card, indent=1) + "\n"))
     except OSError as e:
         raise ModelError(f"{path}: {e.strerror or e}") from None
 

@@ -7,12 +7,15 @@ import json
 import os
 from pathlib import Path
 
+from .errors import CodecError
+
 STEM = "diffusion_pytorch_model"  # of the weights of a diffusers model, see pretrained.py
+SETTINGS = "config.json"  # of a training run
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
-class ModelError(Exception):
-    """No such model, or a file that does not hold one; the message is one line fit for a user."""
+class ModelError(CodecError):
+    """No such model, or a file that does not hold one."""
 
 
 def shipped_models() -> dict[str, Path]:
@@ -50,7 +53,7 @@ def line_and_number(name: str) -> tuple[str, int]:
 def find_model(name: str) -> Path:
     """Path (without suffix) of a model: a name (``photo-1``), a line (``photo``: its newest), or a file.
 
-    Or the folder of a diffusers model, see pretrained.py.
+    Or the folder of a diffusers model, see pretrained.py, or of a training run, see runs.py.
     """
     models = shipped_models()
     if name in models:
@@ -63,7 +66,7 @@ def find_model(name: str) -> Path:
     path = path if path.name else path.resolve()
     if path.name and weights_of(path):
         return path
-    if looks_like(path):
+    if looks_like(path) or is_run(path):
         return path
     if path.suffix in PICKLES and path.is_file():
         refuse_pickle(path)
@@ -86,6 +89,14 @@ def looks_like(folder: Path) -> bool:
     """Whether a folder is meant as such a model, whole or not."""
     marks = ("model_index.json", "scheduler_config.json", "scheduler/scheduler_config.json", "unet/config.json")
     return any((folder / mark).is_file() for mark in marks) or any(folder.glob(STEM + ".*"))
+
+
+def is_run(folder: str | Path) -> bool:
+    """Whether a folder is a training run's, at least begun."""
+    try:
+        return "schedule" in json.loads((Path(folder) / SETTINGS).read_text())["model"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def refuse_pickle(path: Path) -> None:

@@ -14,6 +14,7 @@ from codec.cli import cli
 from codec.cli_archive import archive
 from codec.pictures import png_bytes
 from ddpm.model import find_model
+from ddpm.runs import clock
 
 from .conftest import smooth_picture
 
@@ -285,10 +286,10 @@ def test_train_calibrate_encode(run, picture, tmp_path):
         (tmp_path / f"pictures/{i}.png").write_bytes(png_bytes(smooth_picture(24, 24, i)))
     small = ["--preset", "tiny", "--quiet", "--set", "compile=false", "--set", "bf16=false"]
     run("train", "pictures", "-o", "run", "--minutes", "0.03", *small)
-    steps = json.loads((tmp_path / "run/state.json").read_text())["steps"]
+    steps = clock(tmp_path / "run")["steps"]
     assert steps > 0
     run("train", "pictures", "-o", "run", "--minutes", "0.02", *small)
-    assert json.loads((tmp_path / "run/state.json").read_text())["steps"] > steps
+    assert clock(tmp_path / "run")["steps"] > steps
     run("calibrate", "run", "pictures", "-o", "own-1", "--images", "4", "--crop", "16", "--quiet")
     run("encode", "a.png", "--bytes", "120", "--model", "own-1", "-o", "own.ddpm")
     run("decode", "own.ddpm", "--model", "own-1.safetensors", "-o", "own.png")
