@@ -1,0 +1,182 @@
+"""Which small changes of a module does no test notice? Needs cosmic-ray, which makes them.
+
+    python -m tests.mutants [MODULE ...] [--sample N] [--seed 0] [--line LINE]
+
+MODULE is a path of ``TESTS``, all of them without. Each mutant is tried in a fork of a process that has the libraries
+already, and the module is replaced on its way into that fork alone: no file changes. Survivors are printed as they are
+found, with their line before and after. Annotations and docstrings are left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib.abc
+import importlib.util
+import os
+import random
+import resource
+import sys
+from pathlib import Path
+
+TESTS = {
+    "ddpm/bound.py": ["tests/test_bound.py", "-knot more_steps and not limit_is and not 300"],
+    "ddpm/gaussian.py": [
+        "tests/test_gaussian.py",
+        "tests/test_bound.py",
+        "-kgaussian.py or one_by_one or scipy and 12",
+    ],
+    "ddpm/likelihood.py": ["tests/test_likelihood.py", "--noconftest"],
+    "ddpm/reverse.py": ["tests/test_bound.py", "-kscipy and 12 or impossible"],
+    "codec/container.py": ["tests/test_container.py", "--noconftest"],
+    "codec/plan.py": ["tests/test_plan.py", "tests/test_spending.py", "--noconftest"],
+    "codec/trellis.py": ["tests/test_trellis.py", "--noconftest"],
+    "codec/entropy.py": ["tests/test_coder_words.py", "tests/test_lossless.py", "-kwords or range or length or probab"],
+}
+LIBRARIES = (
+    "pytest",
+    "numpy",
+    "scipy.stats",
+    "scipy.signal",
+    "torch",
+    "PIL.Image",
+    "constriction",
+    "hypothesis.extra.numpy",
+    "tqdm",
+)
+LEAST_SECONDS, FACTOR = 20, 5  # of a processor, that a mutant has: FACTOR times what the module itself takes
+ROOM = 16 << 30  # bytes of addresses
+
+
+class Replaced(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
+    """One module of other source."""
+
+    def __init__(self, name: str, path: Path, source: str):
+        self.name, self.path, self.source = name, path, source
+
+    def find_spec(self, name, path=None, target=None):
+        return importlib.util.spec_from_file_location(name, self.path, loader=self) if name == self.name else None
+
+    def get_filename(self, name):
+        return str(self.path)
+
+    def get_data(self, path):
+        return self.source.encode()
+
+    def path_stats(self, path):
+        raise OSError  # so nothing is taken from a cache of the module's code, nor put there
+
+
+def without_words(source: str) -> str:
+    """What runs: no annotations, no docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        elif isinstance(node, ast.FunctionDef):
+            node.returns = None
+        elif isinstance(node, ast.AnnAssign):
+            node.annotation = ast.Name("A")
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and ast.get_docstring(node) is not None:
+            node.body[0] = ast.Pass()
+    return ast.unparse(tree)
+
+
+def mutants(source: str, seed: int) -> list[tuple[str, str]]:
+    """Names of operators, and what they make of the source; of all that may stand in the place of one, one is drawn."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator, operator_names
+
+    seen, found, draw = {without_words(source)}, {}, random.Random(seed)
+    for name in draw.sample(names := sorted(operator_names()), len(names)):
+        kind, occurrence = get_operator(name), 0
+        if kind.arguments():
+            continue
+        while (changed := mutate_code(source, kind(), occurrence)) is not None:
+            place = name.removeprefix("core/").rsplit("_", 1)[0], occurrence
+            occurrence += 1
+            try:
+                runs = without_words(changed)
+            except SyntaxError:
+                continue
+            if runs not in seen:
+                seen.add(runs)
+                found.setdefault(place, (place[0], changed))
+    return list(found.values())
+
+
+def changed_line(source: str, changed: str) -> tuple[int, str, str]:
+    """Number of the first line that differs, and it before and after."""
+    before, after = source.splitlines(), changed.splitlines()
+    at = next(i for i, (a, b) in enumerate(zip([*before, ""], [*after, ""])) if a != b)
+    return at + 1, before[at].strip(), after[at].strip() if len(after) == len(before) else "(gone)"
+
+
+def survives(path: str, source: str, seconds: float) -> tuple[bool, float]:
+    """Whether the tests of a module pass with this source; and the seconds of a processor that they took."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            quiet = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(quiet, 1)
+            os.dup2(quiet, 2)
+            resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1,) * 2)
+            resource.setrlimit(resource.RLIMIT_AS, (ROOM, ROOM))
+            sys.meta_path.insert(0, Replaced(path.removesuffix(".py").replace("/", "."), Path(path).resolve(), source))
+            status = tests(TESTS[path])
+        finally:
+            os._exit(status)
+    _, status, used = os.wait4(child, 0)
+    return status == 0, used.ru_utime + used.ru_stime
+
+
+def tests(chosen: list[str]) -> int:
+    """Hypothesis has the same examples each time, and makes a failing one no smaller."""
+    import pytest
+    from hypothesis import Phase, settings
+
+    settings.register_profile(
+        "mutants",
+        derandomize=True,
+        max_examples=30,
+        database=None,
+        deadline=None,
+        phases=[Phase.explicit, Phase.generate],
+    )
+    settings.load_profile("mutants")
+    return int(pytest.main([*chosen, "-x", "-q", "-p", "no:cacheprovider", "--no-header"]))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("modules", nargs="*", metavar="MODULE")
+    parser.add_argument("--sample", type=int, help="so many mutants of each module, drawn at random")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--line", type=int, action="append", help="only mutants of this line")
+    asked = parser.parse_args()
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    for path in asked.modules or TESTS:
+        source = Path(path).read_text()
+        alive, spent = survives(path, source, 600)
+        if not alive:
+            sys.exit(f"{path}: its tests fail as it is")
+        every = mutants(source, asked.seed)
+        if asked.line:
+            every = [m for m in every if changed_line(source, m[1])[0] in asked.line]
+        drawn = (
+            every if asked.sample is None else random.Random(asked.seed).sample(every, min(asked.sample, len(every)))
+        )
+        print(f"{path}: {len(drawn)} of {len(every)} mutants, tests take {spent:.1f} s", flush=True)
+        survivors = 0
+        for operator, changed in drawn:
+            if survives(path, changed, max(LEAST_SECONDS, FACTOR * spent))[0]:
+                survivors += 1
+                line, before, after = changed_line(source, changed)
+                print(f"{path}:{line}: {operator}\n  - {before}\n  + {after}", flush=True)
+        print(f"{path}: {len(drawn) - survivors} killed, {survivors} survived", flush=True)
+
+
+if __name__ == "__main__":
+    main()
