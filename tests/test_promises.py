@@ -1,20 +1,24 @@
 """Small factors that much depends on, each against a closed form, scipy, or a computation of its own."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
+from bench import archive
 from bench.channels.cases import Case
 from bench.channels.measure import Setting, measure
 from bench.peers import overhead
 from codec import cli_bpd, likelihood, lossless
+from codec.contents import contents
 from codec.context import Context, Sight
 from codec.entropy import HALF, OCTAVE
 from codec.errors import DamagedFile
 from codec.plan import MEAN, TILTS, UNIT, Allotment, Plan
+from codec.sending import STARVED, How, Job, Sender, Sent
 from codec.trellis import Trellis
 from ddpm import ode
 from ddpm.bound import Bound
@@ -72,7 +76,7 @@ def test_the_standard_error_is_scipys(images, monkeypatch):
 
 
 def test_the_training_loss_of_gaussian_data_is_their_information():
-    """Its diffusion term is I(x; z_0) - I(x; z_T) = ln((1 + s^2 snr_0) / (1 + s^2 snr_T)) / 2, and trained on as such."""
+    """The diffusion term is I(x; z_0) - I(x; z_T) = ln((1 + s^2 snr_0) / (1 + s^2 snr_T)) / 2."""
     model = Normal()
     config = preset_config("tiny", ["-"], {"focus": 0.0})
     x = model.mu + model.s * torch.randn(256, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -215,3 +219,48 @@ def test_efficiency_is_the_square_of_what_is_reached_over_the_bits():
     left = np.array([efficiency(np.delete(np.arange(n), i)) for i in range(n)])
     assert row["efficiency_stderr"] == pytest.approx(math.sqrt((n - 1) * np.var(left)), rel=0.02)
     assert row["std_along"] == pytest.approx(np.std(reached, ddof=1))
+
+
+def sent(starved, mse, bits=100):
+    """What a pass through the chain gave one picture."""
+    stream = SimpleNamespace(kl=[starved * bits], bits=np.zeros(bits, np.uint8), mse=[mse])
+    return Sent(stream, SimpleNamespace(corrections=b""))
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_starved_pictures_are_coded_again_and_the_better_file_is_kept(free):
+    """Free of the tables, which have the cost that was found; of two files the closer, or the shorter that does."""
+    sender = object.__new__(Sender)
+    sender.plan, sender.how, sender.cost = SimpleNamespace(free=free), How(), np.ones((5, 3))
+    jobs = [Job(0), Job(1), Job(2, 900.0), Job(3, mse=10.0), Job(4, mse=10.0)]
+    first = [sent(f, m) for f, m in zip((STARVED - 0.1, 2.0, 4.0, 2.0, 3.0), (50, 50, 50, 12, 9))]
+    again = [sent(1.0, 40), sent(1.0, 60), sent(1.0, 9.5, 300), sent(1.0, 9.9, 80)]
+    asked, answers = [], [first, again]
+    sender.once = lambda jobs: asked.append(jobs) or answers.pop(0)
+    found = sender.fed(jobs)
+    assert [[(job.picture, job.budget, job.mse, job.free) for job in once] for once in asked] == [
+        [(job.picture, job.budget, job.mse, False) for job in jobs],
+        [(job.picture, job.budget, job.mse, True) for job in jobs[1:]],
+    ]
+    assert found == [first[0], again[0], first[2], again[2], again[3]]
+    assert sender.cost[:, 0].tolist() == ([1] * 5 if free else [1, 2, 4, 2, 3])
+
+    sender.how, asked[:], answers[:] = How(channel="ideal"), [], [first, []]
+    assert sender.fed(jobs) == first
+    assert not any(asked[1:])
+
+
+def test_the_net_of_an_archive_is_without_files_and_stored_pictures(model):
+    """What is left of its words after them is what its patches add, about their bound."""
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    pictures = [*(smooth_picture(16, 16, s) for s in range(12)), noise]
+    row = archive.measure(model, pictures, 6, 1, False)
+    c = contents(archive.create(archive.named_pictures(pictures), model, 6))
+    files, kept = [-n for n in c.plan if n < 0], [n for n, _ in c.kept.values()]
+    assert files
+    assert kept
+    assert row["stored"] == len(files) + len(kept)
+    values = 768 * (len(pictures) - row["stored"])
+    assert row["net"] * values == pytest.approx(8 * (4 * c.count - sum(files) - sum(kept)))
+    assert row["stored_bits"] * 768 * row["stored"] == pytest.approx(8 * (sum(files) + sum(kept)))
+    assert row["net"] == pytest.approx(row["bound"], abs=0.3)
