@@ -76,7 +76,7 @@ class Encode(Job):
 
     def __call__(self):
         fp32 = self.dtype == torch.float32
-        self.files = [file.data for file in self.codec.encode(self.pictures, self.target, fp32=fp32)]
+        self.files = [file.data for file in self.codec.encode(self.pictures, self.target, fp32=fp32, store=False)]
 
     def watch(self, watch, look):
         super().watch(watch, look)

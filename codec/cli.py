@@ -167,8 +167,8 @@ def encode(
         names, pictures = zip(*group)
         height, width = pictures[0].array.shape[:2]
         give_memory_back(height * width)
+        codec = codec_of(model or usual_model(height, width))  # what is wrong with a model is wrong with all
         try:
-            codec = codec_of(model or usual_model(height, width))
             with report.bar(0, names[0] if len(names) == 1 else counted(len(names), "picture")) as bar:
                 if given[0].psnr is None:  # then a picture goes through the chain several times
                     bar.total = codec.plan(height, width, split(pictures[0].array)[0].ndim == 2).steps
@@ -242,7 +242,7 @@ def encode(
     report.close(images if ideal else outputs.values())
 
 
-@cli.command()
+@cli.command(short_help="Decode files, or folders of them.")
 @click.argument("files", nargs=-1, required=True, type=File())
 @click.option(
     "-o",
@@ -345,7 +345,7 @@ def decode(files, output, rate, max_size, recon, model, device, max_pixels, forc
     report.close(outputs.values())
 
 
-@cli.command()
+@cli.command(short_help="Say what files and archives hold.")
 @click.argument("files", nargs=-1, required=True, type=File())
 @click.option("--model", type=Model(), help="Name or path; default: the known model that the file names.")
 @click.option(

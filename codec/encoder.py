@@ -15,6 +15,7 @@ from ddpm.model import DDPM
 
 from . import alpha, lossless, stored
 from .container import METADATA, TRAILER, Header, checksum, pack_corrections, pack_part
+from .errors import CodecError
 from .pictures import Picture
 from .plan import MEAN, Plan
 from .sending import How, Job, Sender, Sent
@@ -67,10 +68,12 @@ class Encoder:
         self.fast = fast and model.knows_bf16 and has_fast_bf16(model.device)
         self.how, self.grey, self._kept = how, how.grey, {}
         self.metadata = [
-            {name: data for name in ("icc", "exif", "xmp") if (data := getattr(p, name)) and len(data) < METADATA}
-            for p in pictures
+            {name: data for name in ("icc", "exif", "xmp") if (data := getattr(p, name))} for p in pictures
         ]
         for metadata in self.metadata:
+            for name, data in metadata.items():
+                if len(data) > METADATA:
+                    raise CodecError(f"its {name} has {len(data)} bytes; at most {METADATA} have a place")
             if "icc" in metadata:
                 metadata["icc"] = zlib.compress(metadata["icc"], 9)
 
@@ -129,7 +132,10 @@ class Encoder:
 
         sent = sender.smallest(j, mse, limit)
         found = exact + ([] if sent is None else [self.file(i, sent)])
-        return min(found, key=lambda file: len(file.data))
+        smallest = min(found, key=lambda file: len(file.data))
+        if self.store and stored.about(self.array(i)) < 2 * len(smallest.data):
+            smallest = min(smallest, self.kept(i), key=lambda file: len(file.data))
+        return smallest
 
     def lossless_bits(self, sender: Sender, j: int, pixels: float) -> float:
         """Bits of the lossless payload, if the pixels take so many bits/dim beside the chain."""
