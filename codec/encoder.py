@@ -21,6 +21,7 @@ from .plan import MEAN, Plan
 from .sending import How, Job, Sender, Sent
 from .target import Target
 
+TINY = 32  # bytes, at most, of a file that no coded one beats
 SIMPLE = 256  # bytes, at most, in which a simple picture can be stored
 RUNGS = 25  # sizes of its files are so many bytes and more one by one, then ever ...
 RUNG = 1.06  # ... so many times the one before
@@ -84,7 +85,7 @@ class Encoder:
             return [self.walked(s) for s in self.sender(every).fed([self.job(i, i, target) for i in every])]
         fits = [target.lossless or self.fits(i, target) for i in every]
         exact, others = ([i for i in every if fits[i] == wanted] for wanted in (True, False))
-        found = dict(zip(exact, self.exact(exact))) | dict(zip(others, self.lossy(others, target)))
+        found = dict(zip(exact, self.exact(exact) if exact else [])) | dict(zip(others, self.lossy(others, target)))
         return [found[i] for i in every]
 
     def fits(self, i: int, target: Target) -> bool:
@@ -154,12 +155,11 @@ class Encoder:
 
     def exact(self, those: Sequence[int]) -> list[Encoded]:
         """Lossless files, each the shorter of the model's and the one that stores the picture."""
-        if not those:
-            return []
-        sender, found, jobs = self.sender(those), {}, []
-        for j, i in enumerate(those):
-            if self.store:
-                found[j] = self.kept(i)
+        found = {j: self.kept(i) for j, i in enumerate(those)} if self.store else {}
+        if found and all(len(file.data) <= TINY for file in found.values()):
+            return list(found.values())
+        sender, jobs = self.sender(those), []
+        for j in range(len(those)):
             if not self.store or 8 * len(found[j].data) > self.lossless_bits(sender, j, 0) / 2:  # else never shorter
                 jobs.append(Job(j))
         if jobs:
