@@ -111,7 +111,7 @@ def test_missing_data(capsys, monkeypatch, models, tmp_path):
     code, _, err = run(capsys, monkeypatch, "bpd", tmp_path / "whole.png", "--model", "tiny-1", "--quiet", "--terms")
     assert (code, err.count("\n")) == (2, 1)
     assert "--steps T" in err
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr("ddpm.data.MAX_PIXELS", 100)
     code, _, err = run(capsys, monkeypatch, "bpd", tmp_path / "whole.png", "--model", "tiny-1", "--quiet")
     assert (code, err.count("\n")) == (2, 1)
 
