@@ -94,7 +94,7 @@ def test_the_whole_run(fast, tmp_path, monkeypatch):
     assert settings == sorted(settings, reverse=True)
     assert settings[-1] == found["ddpm-codec, flow"][-1]["setting"] <= 4
     for name, points in found.items():
-        if name not in ("JPEG", "ddpm-codec", "ddpm-codec, flow"):
+        if name in ("WebP", "AVIF"):  # of one setting by PSNR
             assert len(points) == 4
         assert all(a["psnr"] < b["psnr"] and a["bits_per_dim"] < b["bits_per_dim"] for a, b in pairwise(points))
     assert Image.open(tmp_path / "c.png").width > 1000
