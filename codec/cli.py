@@ -39,7 +39,6 @@ from .console import (
     pixels_option,
     read_input,
     share_cores,
-    trouble,
     with_folders,
     workers_on,
     write_output,
@@ -49,6 +48,7 @@ from .contents import MAGIC as ARCHIVE
 from .contents import contents
 from .errors import CodecError
 from .formats import FORMATS, format_of, picture_bytes
+from .mistakes import fail, told_in_lines
 from .pictures import ADVICE
 from .plan import MAX_STEPS
 from .streams import finish, prepare
@@ -472,28 +472,5 @@ def main() -> None:
 def run() -> None:
     give_memory_back()
     share_cores()
-    try:
+    with told_in_lines():
         cli.main(standalone_mode=False)
-    except CodecError as e:
-        fail(*e.lines)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except getattr(click.exceptions, "NoArgsIsHelpError", ()) as e:
-        e.show()
-        sys.exit(e.exit_code)
-    except click.ClickException as e:
-        fail(e.format_message())
-    except click.exceptions.Exit as e:
-        sys.exit(e.exit_code)
-    except OSError as e:
-        fail(trouble(e))
-    except (MemoryError, RuntimeError) as e:
-        if isinstance(e, RuntimeError) and "alloc" not in str(e) and "out of memory" not in str(e):
-            raise
-        fail("not enough memory for this picture")
-
-
-def fail(*lines: str) -> None:
-    for text in lines:
-        print("error: " + " ".join(text.split()), file=sys.stderr)
-    sys.exit(2)

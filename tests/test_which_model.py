@@ -1,4 +1,4 @@
-"""A file has one byte of its model's fingerprint, or two: where several models share them, nothing is left to chance."""
+"""A file has one or two bytes of its model's fingerprint: where models share them, nothing is left to chance."""
 
 import json
 import shutil
