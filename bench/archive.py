@@ -28,7 +28,7 @@ from codec.archive import chains_of, create, extract, gaussians_for, looks
 from codec.cli_types import Steps
 from codec.contents import contents
 from codec.likelihood import Coded, InContext
-from codec.patches import CODE, batches, kinds
+from codec.patches import CODE, kinds
 from codec.pictures import MAX_PIXELS, is_grey
 from codec.plan import plan_for
 from ddpm.bound import bound, chain_for
@@ -149,10 +149,10 @@ def measure(
         )
     extract_s = parts("extract", lambda: extraction(data, model, named, work)) if check else None
     c = contents(data)
-    together = [(kind, where) for entry, kind, where in batches(c.kinds, c.plan) if entry > 0]
+    together = [(kind, where) for entry, kind, where in c.batches if entry > 0]
     values = sum(p.size for p in pictures)
     coded = sum(3 * kind[0] * kind[1] * len(where) for kind, where in together)
-    files = -sum(n for n in c.plan if n < 0)
+    files = sum(n for n, _ in c.kept.values()) - sum(n for n in c.plan if n < 0)
     row = {"code": ARCHIVE, "steps": steps or "codec", "images": len(pictures)}
     row |= {"looks": work // len(pictures), "bits_per_dim": 8 * len(data) / values, "stored": c.stored}
     if coded:

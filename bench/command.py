@@ -10,11 +10,10 @@ from pathlib import Path
 
 import click
 
-from codec.console import trouble
 from codec.diagrams import kind_of
 from codec.errors import CodecError
+from codec.mistakes import told_in_lines
 from codec.pictures import is_special
-from ddpm.model import ModelError
 
 COUNT, FROM_ZERO = click.IntRange(1), click.IntRange(0)
 POSITIVE = click.FloatRange(0, min_open=True)
@@ -26,33 +25,9 @@ class Command(click.Command):
     def main(self, *args, standalone_mode=True, **kwargs):
         if not standalone_mode:
             return super().main(*args, standalone_mode=False, **kwargs)
-        try:
+        with told_in_lines():
             super().main(*args, standalone_mode=False, **kwargs)
-        except click.exceptions.Abort:
-            sys.exit(130)
-        except getattr(click.exceptions, "NoArgsIsHelpError", ()) as e:
-            e.show()
-            sys.exit(e.exit_code)
-        except click.ClickException as e:
-            fail(e.format_message())
-        except click.exceptions.Exit as e:
-            sys.exit(e.exit_code)
-        except (CodecError, ModelError) as e:
-            fail(str(e))
-        except BrokenPipeError:
-            sys.exit(2)
-        except OSError as e:
-            fail(trouble(e))
-        except (MemoryError, RuntimeError) as e:
-            if isinstance(e, RuntimeError) and "alloc" not in str(e) and "out of memory" not in str(e):
-                raise
-            fail("not enough memory")
         sys.exit(0)
-
-
-def fail(text: str) -> None:
-    print("error: " + " ".join(text.split()), file=sys.stderr)
-    sys.exit(2)
 
 
 def command(**how):

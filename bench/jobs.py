@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from codec import Codec, Target, lossless, progressive, trellis
+from codec.alone import Alone
 from codec.pictures import read_picture
 from ddpm.bound import bound, chain_for, own_steps
 from ddpm.data import cut_sheet
@@ -76,10 +77,11 @@ class Encode(Job):
 
     def __call__(self):
         fp32 = self.dtype == torch.float32
-        self.files = [file.data for file in self.codec.encode(self.pictures, self.target, fp32=fp32)]
+        self.files = [file.data for file in self.codec.encode(self.pictures, self.target, fp32=fp32, store=False)]
 
     def watch(self, watch, look):
         super().watch(watch, look)
+        watch.over(Alone, "__call__", "network")  # which may wait for other threads
         watch.within(trellis, "all_threads", "channel")
         for name in ("decode_step", "scramble", "filling"):
             watch.over(progressive, name, "channel")

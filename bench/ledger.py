@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 
-import numpy as np
-
-from codec.bitsback import Stack
+from codec.bitsback import Stack, bits_of
 from codec.likelihood import pixel_nats
 
 
@@ -18,18 +15,18 @@ class Ledger(Stack):
     ideal = 0.0
 
     def push(self, k, mean, std, tails=True):
-        self.ideal += bits(k, mean, std)
+        self.ideal += float(bits_of(k, mean, std).sum())
         super().push(k, mean, std, tails)
 
     def borrow(self, mean, std):
         k = super().borrow(mean, std)
-        self.ideal -= bits(k, mean, std)
+        self.ideal -= float(bits_of(k, mean, std).sum())
         return k
 
     def push_pixels(self, x, sight):
-        again = copy.deepcopy(sight)
-        self.ideal += sum(float(pixel_nats(*group).sum()) for group in again.foreseen(x)) / math.log(2)
-        super().push_pixels(x, sight)
+        groups = super().push_pixels(x, sight)
+        self.ideal += sum(float(pixel_nats(*group).sum()) for group in groups) / math.log(2)
+        return groups
 
 
 class Clock(Stack):
@@ -57,8 +54,3 @@ class Clock(Stack):
         out = method(*args, **how)
         self.seconds += time.perf_counter() - start
         return out
-
-
-def bits(k: np.ndarray, mean: np.ndarray, std: np.ndarray | float) -> float:
-    """Of integers k (n,) under the densities of Gaussians, summed."""
-    return float(np.sum(((k - mean) / std) ** 2 / 2 + np.log(std) + math.log(2 * math.pi) / 2) / math.log(2))

@@ -76,7 +76,7 @@ def contenders(speed: int = 4) -> list[Peer]:
         )
         found.append(Peer("AVIF", "4:4:4, speed 4, tune iq", _saver("AVIF", speed=4, **AVIF), "ms_ssim"))
     if "JPEG XL" in known:
-        found.append(Peer("JPEG XL", "effort 9", _saver("JXL", effort=9)))
+        found += [Peer("JPEG XL", f"effort {effort}", _saver("JXL", effort=effort)) for effort in (7, 9)]
     return found
 
 

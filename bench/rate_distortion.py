@@ -184,12 +184,13 @@ def main(
     """Measure rate and distortion of real files, of the ideal channel and of other codecs."""
     if ideal == 1:
         raise click.BadParameter("a chain has 2 levels or more", param_hint="--ideal")
-    every = load(data, tile)[skip:]
+    every = load(data, tile)
     if stored:
         return finish(again(stored, data, every), output, plot)
     strict_fp32()
     model = load_model(model, pick_device(device))
     fast = model.device.type == "cuda"
+    every = every[skip:]
     pictures = every[: images or (len(every) if fast else 500)]
     if len({p.shape for p in pictures}) != 1:
         raise CodecError(f"{data}: no pictures, or not of one size")
@@ -212,7 +213,7 @@ def again(stored: Path, data: str, every: Sequence[np.ndarray]) -> dict:
     """A stored result with other codecs measured anew; CodecError if it is of other pictures."""
     result, run = read_result(stored), Run("rate_distortion", data=data)
     asked = result.get("settings", {})
-    pictures = every[: asked.get("images", 0)]
+    pictures = every[asked.get("skip", 0) :][: asked.get("images", 0)]
     fit = result.get("bench") == "rate_distortion" and len(pictures) == asked.get("images")
     if not fit or {p.shape[:2] for p in pictures} != {tuple(asked["size"])} or asked["data"] != last_name(data):
         raise CodecError(f"{stored} is not a result of bench.rate_distortion for these pictures")

@@ -34,11 +34,18 @@ if TYPE_CHECKING:
 
 
 def create(
-    pictures: Iterable[tuple[str, np.ndarray]], model: DDPM, steps: int = CODE, *, max_pixels=MAX_PIXELS, progress=None
+    pictures: Iterable[tuple[str, np.ndarray]],
+    model: DDPM,
+    steps: int = CODE,
+    *,
+    store=True,
+    max_pixels=MAX_PIXELS,
+    progress=None,
 ) -> bytes:
     """The archive of (name, uint8 (H, W, 3) or grey (H, W)), with one more channel if transparent.
 
-    ``progress`` counts looks of the network at one patch.
+    ``store``: pictures that turn out to cost more bits than a lossless image format takes are stored as they are, and
+    the others are coded anew. ``progress`` counts looks of the network at one patch.
     """
     import torch
 
@@ -64,7 +71,7 @@ def create(
             for part in parts.values():
                 stack.push_bytes(part)
             stack, plan, costs = _push(arrays, found, chains, stack, model, parts, progress)
-            dear = _shorter([array for _, array in pictures], costs, parts)
+            dear = _shorter([array for _, array in pictures], costs, parts) if store else {}
             if not dear:
                 break
             parts |= dear

@@ -39,7 +39,6 @@ from .console import (
     pixels_option,
     read_input,
     share_cores,
-    trouble,
     with_folders,
     workers_on,
     write_output,
@@ -49,6 +48,7 @@ from .contents import MAGIC as ARCHIVE
 from .contents import contents
 from .errors import CodecError
 from .formats import FORMATS, format_of, picture_bytes
+from .mistakes import fail, told_in_lines
 from .pictures import ADVICE
 from .plan import MAX_STEPS
 from .streams import finish, prepare
@@ -167,8 +167,8 @@ def encode(
         names, pictures = zip(*group)
         height, width = pictures[0].array.shape[:2]
         give_memory_back(height * width)
+        codec = codec_of(model or usual_model(height, width))  # what is wrong with a model is wrong with all
         try:
-            codec = codec_of(model or usual_model(height, width))
             with report.bar(0, names[0] if len(names) == 1 else counted(len(names), "picture")) as bar:
                 if given[0].psnr is None:  # then a picture goes through the chain several times
                     bar.total = codec.plan(height, width, split(pictures[0].array)[0].ndim == 2).steps
@@ -242,7 +242,7 @@ def encode(
     report.close(images if ideal else outputs.values())
 
 
-@cli.command()
+@cli.command(short_help="Decode files, or folders of them.")
 @click.argument("files", nargs=-1, required=True, type=File())
 @click.option(
     "-o",
@@ -345,7 +345,7 @@ def decode(files, output, rate, max_size, recon, model, device, max_pixels, forc
     report.close(outputs.values())
 
 
-@cli.command()
+@cli.command(short_help="Say what files and archives hold.")
 @click.argument("files", nargs=-1, required=True, type=File())
 @click.option("--model", type=Model(), help="Name or path; default: the known model that the file names.")
 @click.option(
@@ -472,28 +472,5 @@ def main() -> None:
 def run() -> None:
     give_memory_back()
     share_cores()
-    try:
+    with told_in_lines():
         cli.main(standalone_mode=False)
-    except CodecError as e:
-        fail(*e.lines)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except getattr(click.exceptions, "NoArgsIsHelpError", ()) as e:
-        e.show()
-        sys.exit(e.exit_code)
-    except click.ClickException as e:
-        fail(e.format_message())
-    except click.exceptions.Exit as e:
-        sys.exit(e.exit_code)
-    except OSError as e:
-        fail(trouble(e))
-    except (MemoryError, RuntimeError) as e:
-        if isinstance(e, RuntimeError) and "alloc" not in str(e) and "out of memory" not in str(e):
-            raise
-        fail("not enough memory for this picture")
-
-
-def fail(*lines: str) -> None:
-    for text in lines:
-        print("error: " + " ".join(text.split()), file=sys.stderr)
-    sys.exit(2)

@@ -95,8 +95,7 @@ def enlarge(values: torch.Tensor, scale: int, size) -> torch.Tensor:
         return F.interpolate(part, scale_factor=scale, mode="bilinear", align_corners=False)
 
     if values.device.type == "cpu":  # its last digits depend on the number of threads
-        planes = values.flatten(0, 1)[:, None, None].unbind()
-        full = torch.cat(by_one_thread_each(interpolated, planes)).unflatten(0, values.shape[:2]).squeeze(2)
+        full = torch.cat(by_one_thread_each(interpolated, values.split(1)))
     else:
         full = interpolated(values)
     return full[..., : size[0], : size[1]]

@@ -15,11 +15,13 @@ from ddpm.model import DDPM
 
 from . import alpha, lossless, stored
 from .container import METADATA, TRAILER, Header, checksum, pack_corrections, pack_part
+from .errors import CodecError
 from .pictures import Picture
 from .plan import MEAN, Plan
 from .sending import How, Job, Sender, Sent
 from .target import Target
 
+TINY = 32  # bytes, at most, of a file that no coded one beats
 SIMPLE = 256  # bytes, at most, in which a simple picture can be stored
 RUNGS = 25  # sizes of its files are so many bytes and more one by one, then ever ...
 RUNG = 1.06  # ... so many times the one before
@@ -67,10 +69,12 @@ class Encoder:
         self.fast = fast and model.knows_bf16 and has_fast_bf16(model.device)
         self.how, self.grey, self._kept = how, how.grey, {}
         self.metadata = [
-            {name: data for name in ("icc", "exif", "xmp") if (data := getattr(p, name)) and len(data) < METADATA}
-            for p in pictures
+            {name: data for name in ("icc", "exif", "xmp") if (data := getattr(p, name))} for p in pictures
         ]
         for metadata in self.metadata:
+            for name, data in metadata.items():
+                if len(data) > METADATA:
+                    raise CodecError(f"its {name} has {len(data)} bytes; at most {METADATA} have a place")
             if "icc" in metadata:
                 metadata["icc"] = zlib.compress(metadata["icc"], 9)
 
@@ -81,7 +85,7 @@ class Encoder:
             return [self.walked(s) for s in self.sender(every).fed([self.job(i, i, target) for i in every])]
         fits = [target.lossless or self.fits(i, target) for i in every]
         exact, others = ([i for i in every if fits[i] == wanted] for wanted in (True, False))
-        found = dict(zip(exact, self.exact(exact))) | dict(zip(others, self.lossy(others, target)))
+        found = dict(zip(exact, self.exact(exact) if exact else [])) | dict(zip(others, self.lossy(others, target)))
         return [found[i] for i in every]
 
     def fits(self, i: int, target: Target) -> bool:
@@ -129,7 +133,10 @@ class Encoder:
 
         sent = sender.smallest(j, mse, limit)
         found = exact + ([] if sent is None else [self.file(i, sent)])
-        return min(found, key=lambda file: len(file.data))
+        smallest = min(found, key=lambda file: len(file.data))
+        if self.store and stored.about(self.array(i)) < 2 * len(smallest.data):
+            smallest = min(smallest, self.kept(i), key=lambda file: len(file.data))
+        return smallest
 
     def lossless_bits(self, sender: Sender, j: int, pixels: float) -> float:
         """Bits of the lossless payload, if the pixels take so many bits/dim beside the chain."""
@@ -148,12 +155,11 @@ class Encoder:
 
     def exact(self, those: Sequence[int]) -> list[Encoded]:
         """Lossless files, each the shorter of the model's and the one that stores the picture."""
-        if not those:
-            return []
-        sender, found, jobs = self.sender(those), {}, []
-        for j, i in enumerate(those):
-            if self.store:
-                found[j] = self.kept(i)
+        found = {j: self.kept(i) for j, i in enumerate(those)} if self.store else {}
+        if found and all(len(file.data) <= TINY for file in found.values()):
+            return list(found.values())
+        sender, jobs = self.sender(those), []
+        for j in range(len(those)):
             if not self.store or 8 * len(found[j].data) > self.lossless_bits(sender, j, 0) / 2:  # else never shorter
                 jobs.append(Job(j))
         if jobs:

@@ -13,11 +13,11 @@ from PIL import Image
 
 from .alpha import split
 from .container import METADATA
-from .errors import CodecError, DamagedFile
-from .pictures import load_picture
+from .errors import DamagedFile
+from .pictures import is_grey
 
 WEBP_SIDE = 16383  # pixels, at most
-SIGNATURE, PNG = b"\x2f", b"\x89PNG"  # of the content of a lossless WebP, and of a PNG
+SIGNATURE = b"\x2f"  # of the content of a lossless WebP
 
 
 def colour_of(array: np.ndarray) -> bytes:
@@ -34,14 +34,16 @@ def of_colour(colour: bytes, size: tuple[int, int]) -> np.ndarray:
 
 
 def pack(array: np.ndarray) -> bytes:
-    """uint8 (H, W, 3), (H, W), (H, W, 4) or (H, W, 2) -> the part, the shortest there is."""
-    if split(array)[1] is None and np.array_equal(array, of_colour(colour_of(array), array.shape[:2])):
+    """uint8 (H, W, 3), (H, W), (H, W, 4) or (H, W, 2) -> the part, the shortest there is that gives it back."""
+    colour, size = colour_of(array), array.shape[:2]
+    if split(array)[1] is None and np.array_equal(array, of_colour(colour, size)):
         return b""
     files = [_saved(array, "PNG", optimize=True)]
-    if max(array.shape[:2]) <= WEBP_SIDE:
+    if max(size) <= WEBP_SIDE:
         webp = _webp(array, quality=100, method=6)
         files += [webp[20 : 20 + int.from_bytes(webp[16:20], "little")]] if webp[12:16] == b"VP8L" else []
-    return min(files, key=len)
+    # A WebP forgets transparency that hides nothing.
+    return next(file for file in sorted(files, key=len) if np.array_equal(unpack(file, colour, size), array))
 
 
 def about(array: np.ndarray) -> int:
@@ -53,26 +55,28 @@ def unpack(part: bytes, colour: bytes, size: tuple[int, int]) -> np.ndarray:
     """The inverse of ``pack``; DamagedFile if the part has no picture of that size, grey if ``colour`` is one level."""
     if not part:
         return of_colour(colour, size)
+    kind = "PNG"
+    if part[:1] == SIGNATURE:
+        content = b"WEBPVP8L" + len(part).to_bytes(4, "little") + part + b"\0" * (len(part) % 2)
+        kind, part = "WEBP", b"RIFF" + len(content).to_bytes(4, "little") + content
     try:
-        if part[:1] == SIGNATURE:
-            bits = int.from_bytes(part[1:5].ljust(4, b"\0"), "little")
-            if ((bits >> 14 & 16383) + 1, (bits & 16383) + 1) != size:
-                raise DamagedFile("the stored picture is not of the size that the header gives")
-            padded = part + b"\0" * (len(part) % 2)
-            content = b"WEBPVP8L" + len(part).to_bytes(4, "little") + padded
-            part = b"RIFF" + len(content).to_bytes(4, "little") + content
-        elif not part.startswith(PNG):
-            raise DamagedFile("the stored picture is of no format that can be")
-        array = load_picture(part, alpha="keep", colours="stored", max_pixels=size[0] * size[1]).array
+        image = Image.open(io.BytesIO(part), formats=[kind])
+        if image.size != size[::-1] or image.mode not in ("L", "LA", "RGB", "RGBA"):
+            raise DamagedFile("the stored picture is not the one that the header gives")
+        array = np.array(image)
     except DamagedFile:
         raise
-    except CodecError:
+    except Exception:  # whatever a library says of bytes that it did not expect
         raise DamagedFile("the stored picture is damaged") from None
-    if array.shape[:2] != size:
-        raise DamagedFile("the stored picture is not of the size that the header gives")
-    if (array.ndim == 2 or array.shape[2] == 2) != (len(colour) == 1):
+    if len(colour) == 3:
+        if array.ndim == 2 or array.shape[2] == 2:
+            raise DamagedFile("the stored picture is not of the colours that the header gives")
+        return array
+    if array.ndim == 2 or array.shape[2] == 2:
+        return array
+    if not is_grey(array[..., :3]):
         raise DamagedFile("the stored picture is not of the colours that the header gives")
-    return array
+    return np.ascontiguousarray(array[..., 0] if array.shape[2] == 3 else array[..., [0, 3]])
 
 
 def longest(size: tuple[int, int]) -> int:

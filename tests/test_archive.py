@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from bench.ledger import Ledger
-from codec import Codec, archive, bitsback
+from codec import Codec, archive, bitsback, stored
 from codec.archive import create, extract
 from codec.bitsback import Stack
 from codec.cli import main
@@ -150,7 +150,7 @@ def test_any_pictures_come_back(model, arrays, steps):
     """With noise before them, so that there is something to borrow from."""
     rng = np.random.default_rng(0)
     arrays = [*rng.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8), *arrays]
-    data = create([(str(i), a) for i, a in enumerate(arrays)], model, steps)
+    data = create([(str(i), a) for i, a in enumerate(arrays)], model, steps, store=False)
     back = dict(extract(data, model))
     assert all(np.array_equal(back[str(i)], a) for i, a in enumerate(arrays))
 
@@ -162,7 +162,7 @@ def steps(request):
 
 @pytest.fixture(scope="module")
 def made(model, steps):
-    return create(some_pictures(), model, steps)
+    return create(some_pictures(), model, steps, store=False)
 
 
 def test_round_trip(made, model, steps):
@@ -184,18 +184,18 @@ def test_no_level_is_skipped_for_small_pictures(model, monkeypatch):
     rng = np.random.default_rng(0)
     pictures = [(str(i), rng.integers(0, 256, (1, 3 + i, 3), dtype=np.uint8)) for i in range(30)]
     pictures += [(f"dot{i}", rng.integers(0, 256, (1, 1, 3), dtype=np.uint8)) for i in range(9)]
-    back = dict(extract(create(pictures, model), model))
+    back = dict(extract(create(pictures, model, store=False), model))
     assert all(np.array_equal(back[name], array) for name, array in pictures)
 
 
 def test_the_same_pictures_give_the_same_archive(made, model, steps):
-    assert create(some_pictures(), model, steps) == made
+    assert create(some_pictures(), model, steps, store=False) == made
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_few_pictures_are_files_of_their_own(model, count):
     few = [(f"{i}.png", smooth_picture(16, 16, i)) for i in range(count)]
-    data = create(few, model, T)
+    data = create(few, model, T, store=False)
     assert contents(data).stored == count
     assert {n: a.tobytes() for n, a in extract(data, model)} == {n: a.tobytes() for n, a in few}
 
@@ -258,7 +258,7 @@ def test_names_that_lead_elsewhere_are_refused(made, model, name):
         contents(rewritten(made, names=[name, *c.names[1:]]))
     if isinstance(name, str):
         with pytest.raises(CodecError, match="name"):
-            create([(name, smooth_picture(4, 4))], model, T)
+            create([(name, smooth_picture(4, 4))], model, T, store=False)
 
 
 @pytest.mark.parametrize(
@@ -416,3 +416,52 @@ def test_links_do_not_lead_out_of_the_folder(capsys, monkeypatch, folder, made):
     (folder / "out" / "small").symlink_to(folder / "elsewhere")
     assert "outside" in run(capsys, monkeypatch, "extract", folder / "a", "-o", folder / "out", code=2)
     assert not list((folder / "elsewhere").iterdir())
+
+
+def test_pictures_that_cost_more_than_they_take_are_stored(model, steps):
+    """Of each the shorter: none takes more than a lossless WebP of it, and those that the model likes are coded."""
+    rng = np.random.default_rng(3)
+    pictures = {
+        "checkers.png": (np.add.outer(np.arange(70), np.arange(90)) % 2 * 255).astype(np.uint8),
+        "noise.png": rng.integers(0, 256, (20, 24, 3), dtype=np.uint8),
+        "colour.png": np.broadcast_to(np.array([3, 200, 7], np.uint8), (16, 16, 3)).copy(),
+        "clear.png": np.dstack([np.full((9, 9, 3), (1, 2, 3), np.uint8), rng.integers(0, 2, (9, 9), dtype=np.uint8)]),
+    }
+    data = create(pictures.items(), model, steps)
+    c = contents(data)
+    assert data[7] == 3
+    assert set(c.kept) == set(range(len(pictures)))
+    assert len(data) < sum(len(stored.pack(array)) for array in pictures.values()) + 500
+    out = dict(extract(data, model))
+    assert all(np.array_equal(out[name], array) for name, array in pictures.items())
+    for flip in range(0, len(data), 7):
+        bad = bytearray(data)
+        bad[flip] ^= 4
+        with pytest.raises(CodecError):
+            list(extract(bytes(bad), model))
+
+
+def test_what_pictures_cost_adds_up_to_the_stack(model):
+    """So that a picture's share of a batch says whether it should have been stored."""
+    for chain in (chains(model, T), chains(model, archive.CODE)):
+        x = np.stack([smooth_picture(16, 16, seed=i) for i in range(6)]).transpose(0, 3, 1, 2)
+        stack = filled(60_000)
+        before = stack.bits
+        costs = chain.push(stack, x)
+        assert costs.shape == (6,)
+        assert costs.sum() == pytest.approx(stack.bits - before, rel=0.01)
+        alone = filled(60_000)
+        chain.push(alone, x[:1])
+        assert costs[0] == pytest.approx(alone.bits - before, rel=0.05)
+
+
+def chains(model, steps):
+    return archive.chains_of(model, steps)((16, 16, 3))
+
+
+@pytest.mark.parametrize(
+    "kept", [[[0, -1, "00"]], [[99, 1, "00"]], [[0, 1 << 40, "00"]], [[0, 1, "0"]], [[0, 1, "000000000000"]], 7, [[0]]]
+)
+def test_stored_pictures_that_cannot_be_are_refused(made, model, kept):
+    with pytest.raises(CodecError):
+        list(extract(rewritten(made, kept=kept), model))

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -55,6 +56,7 @@ def test_a_long_measurement_goes_on_where_it_stopped(model, tmp_path, monkeypatc
     from bench import archive
 
     pictures = [smooth_picture(16, 16, s) for s in range(40)]
+    monkeypatch.setattr(archive, "create", partial(archive.create, store=False))
     asked = (model, pictures, 6, 2, True)
     whole = archive.measure(*asked)
     with monkeypatch.context() as m:

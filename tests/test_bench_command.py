@@ -19,6 +19,7 @@ from ddpm.model import ModelError
 
 HERE = Path(bench.__file__).parent
 MODULES = [p.stem for p in sorted(HERE.glob("*.py")) if '__name__ == "__main__"' in p.read_text()]
+MODULES.remove("machines")  # which measures nothing, but runs other commands
 OF_PICTURES = ("agreement", "archive", "bounds", "chain", "lossless", "perceptual", "portability", "rate_distortion")
 SOURCES = {
     **{name: ["nowhere"] for name in (*OF_PICTURES, "boundaries", "curves", "demo", "report", "results", "scale")},

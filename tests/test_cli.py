@@ -70,7 +70,7 @@ def test_lossless(run, picture, tmp_path):
     [row] = json.loads(run("encode", "a.png", "--lossless", "--model", "tiny", "--json").stdout)
     assert row["psnr"] is None
     assert row["bytes"] == (tmp_path / "a.ddpm").stat().st_size
-    assert json.loads(run("info", "a.ddpm", "--json").stdout)["mode"] == "lossless"
+    assert json.loads(run("info", "a.ddpm", "--json").stdout)["mode"] in ("lossless", "stored")
     run("decode", "a.ddpm", "-o", "b.png", "--quiet")
     assert np.array_equal(np.asarray(Image.open(tmp_path / "b.png")), np.asarray(Image.open(picture)))
     (tmp_path / "cut.ddpm").write_bytes((tmp_path / "a.ddpm").read_bytes()[:-1])
@@ -194,7 +194,7 @@ def test_a_folder_of_files_is_decoded(run, picture, tmp_path):
         (["calibrate", "tiny", "none", "-o", "x"], "error: none: No such file"),
         (["archive", "create", "n" * 256, "a.png", "--model", "tiny"], "File name too long"),
         (["archive", "create", "x", "n" * 256, "--model", "tiny"], "File name too long"),
-        (["archive", "create", "x", "alien.ddpm", "--model", "tiny"], "error: alien.ddpm: neither"),
+        (["archive", "create", "x", "alien.ddpm", "--model", "tiny"], "error: alien.ddpm: not an image"),
         (["encode", "a.png", "--channel", "ideal", "-o", "b.ddpm", "--model", "tiny"], "--channel ideal"),
         (["encode", "a.png", "--channel", "ideal", "--lossless", "--model", "tiny"], "--channel ideal"),
         (["frobnicate"], "No such command"),

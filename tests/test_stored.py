@@ -64,12 +64,7 @@ shapes = shapes.flatmap(lambda size: st.sampled_from([size, (*size, 2), (*size, 
 @settings(max_examples=60, deadline=None)
 @given(hnp.arrays(np.uint8, shapes, elements=st.sampled_from([0, 1, 128, 255])))
 def test_what_is_packed_comes_back(array):
-    if array.ndim == 3 and array.shape[2] == 3 and (array == array[..., :1]).all():
-        array = array[..., 0]
-    if array.ndim == 3 and array.shape[2] in (2, 4) and array[..., -1].min() == 255:
-        array[0, 0, -1] = 7
-    if array.ndim == 3 and array.shape[2] == 4 and (array[..., :3] == array[..., :1]).all():
-        array = np.ascontiguousarray(array[..., [0, 3]])
+    """Also what looks grey but has three channels, and transparency that hides nothing, as archives may have it."""
     again = stored.unpack(stored.pack(array), stored.colour_of(array), array.shape[:2])
     assert again.dtype == np.uint8
     assert np.array_equal(again, array)
@@ -98,10 +93,8 @@ def test_cut_files_show_the_mean_colour_and_damaged_ones_nothing(photo):
 
 def test_the_part_is_checked_before_it_is_decoded():
     small, large = np.zeros((3, 4, 3), np.uint8), rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
-    grey = PICTURES["checkers"]
     for part, size, colour in (
         (stored.pack(large), (3, 4), b"abc"),
-        (stored.pack(grey), grey.shape, b"abc"),
         (stored.pack(large), (30, 40), b"a"),
         (stored.pack(large)[:-9], (30, 40), b"abc"),
         (b"\x2f", (1, 1), b"abc"),

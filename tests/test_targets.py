@@ -60,19 +60,21 @@ def test_more_bytes_never_show_a_worse_picture(photo, name):
 
 def test_of_one_colour_the_colour_is_the_file(photo):
     for name in ("white", "black", "mid-grey", "red"):
-        for target in (Target(bytes=200), Target(psnr=30), Target(lossless=True), Target(bits_per_dim=0.2)):
+        for target in (Target(bytes=200), Target(psnr=30), Target(lossless=True)):
             file = photo.encode(SIMPLE[name], target)
             assert len(file.data) <= 13
             assert file.mode == inspect(file.data).header.mode == "stored"
             assert shown_psnr(file.data, SIMPLE[name]) == math.inf
 
 
-@pytest.mark.parametrize(("decibels", "limit"), [(30, 0.97), (38, 0.97), (48.5, 0.97)])
-def test_the_smallest_file_that_reaches_a_psnr(cifar10, decibels, limit):
-    picture = smooth_picture(32, 32)
+@pytest.mark.parametrize(("decibels", "size"), [(30, 24), (38, 16), (49, 12)])
+def test_the_smallest_file_that_reaches_a_psnr(cifar10, decibels, size):
+    """Also one that takes more bits than all steps need: there is a rate that reaches it."""
+    picture = smooth_picture(size, size)
     file = cifar10.encode(picture, Target(psnr=decibels))
+    assert file.mode.startswith("lossy")
     assert shown_psnr(file.data, picture) >= decibels - 1e-3
-    for share in (limit, 0.95, 0.9):
+    for share in (0.97, 0.92):
         assert cifar10.encode(picture, Target(bytes=int(share * len(file.data)))).psnr < decibels
 
 
@@ -87,7 +89,7 @@ def test_a_psnr_that_only_the_pixels_reach_is_lossless(cifar10):
 
 def test_bytes_beyond_need_become_lossless(cifar10):
     """A size in which the pixels themselves have room gives them, and no more bytes than they take."""
-    picture = smooth_picture(32, 32)
+    picture = smooth_picture(20, 20)
     exact = cifar10.encode(picture, Target(lossless=True))
     file = cifar10.encode(picture, Target(bytes=17_474))
     assert file.data == exact.data
@@ -97,13 +99,21 @@ def test_bytes_beyond_need_become_lossless(cifar10):
     assert len(closer.data) < len(exact.data)
 
 
-@pytest.mark.parametrize("target", [{"bits_per_dim": 0.7}, {"psnr": 33}, {"steps": 9}, {"lossless": True}])
+@pytest.mark.parametrize("target", [{"bits_per_dim": 0.7}, {"steps": 9}, {"lossless": True}])
 def test_the_same_picture_gives_the_same_file_in_any_company(cifar10, target):
-    target = Target(**target)
-    pictures = [smooth_picture(32, 32, seed=i) for i in range(3)]
-    alone = [cifar10.encode(p, target).data for p in pictures]
-    assert [f.data for f in cifar10.encode([*pictures, pictures[0]], target)] == [*alone, alone[0]]
-    assert [f.data for f in cifar10.encode(pictures[::-1], target)] == alone[::-1]
+    same_in_any_company(cifar10, Target(**target), 24)
+
+
+def test_nor_does_the_search_for_a_psnr_depend_on_it(codec):
+    same_in_any_company(codec, Target(psnr=24), 16)
+
+
+def same_in_any_company(codec, target, size):
+    pictures = [smooth_picture(size, size, seed=i) for i in range(3)]
+    alone = codec.encode(pictures[0], target).data
+    first, *others = (f.data for f in codec.encode([*pictures, pictures[0]], target))
+    assert first == others[2] == alone
+    assert [f.data for f in codec.encode(pictures[:0:-1], target)] == others[1::-1]
 
 
 def test_mistakes_say_what_is_wanted(photo):
