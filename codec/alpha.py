@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from .errors import CodecError, DamagedFile
-from .pictures import read_picture
+from .pictures import is_grey, read_picture
 
 
 def split(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -22,6 +22,14 @@ def split(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 def joined(colour: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
     """The inverse of ``split``."""
     return colour if alpha is None else np.dstack([colour, alpha])
+
+
+def plain(array: np.ndarray) -> np.ndarray:
+    """The same without channels that say nothing: colours that are all equal, transparency where there is none."""
+    colour, alpha = split(array)
+    if colour.ndim == 3 and is_grey(colour):
+        colour = np.ascontiguousarray(colour[..., 0])
+    return joined(colour, None if alpha is None or alpha.min() == 255 else alpha)
 
 
 def pack(alpha: np.ndarray) -> bytes:

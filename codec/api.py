@@ -138,6 +138,8 @@ class Codec:
             raise CodecError(f"a target is a Target, such as Target(bits_per_dim=0.1), not {type(target).__name__}")
         if channel not in ("trellis", "ideal"):
             raise CodecError(f"a channel is trellis or ideal, not {channel!r}")
+        if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 63:
+            raise CodecError(f"a seed is a whole number from 0 to 2^63 - 1, not {seed!r}")
         start = time.monotonic()
         pictures = as_pictures(images, target.lossless, metadata, max_pixels)
         shapes: dict[tuple, list[int]] = {}
@@ -184,19 +186,19 @@ class Codec:
         ``rate``: only so many bits/dim of each are used, header included. ``max_size``: pictures of at most so many
         pixels a side, smaller by a whole factor, without transparency; no more of the file is decoded than they need.
         """
-        check_options(recon, max_size)
+        check_options(recon, rate, max_size)
         one, files = isinstance(files, (bytes, bytearray, memoryview, str, Path)), as_files(files)
         found = [self.open(data, max_pixels) for data in files]
-        limits = [math.inf if rate is None else math.floor(rate * file.info.dims / 8) for file in found]
+        limits = [limit(rate, file.info.dims) for file in found]
         out: list[Decoded | None] = [None] * len(files)
-        for i, (data, file, limit) in enumerate(zip(files, found, limits)):
+        for i, (data, file, most) in enumerate(zip(files, found, limits)):
             if file.info.header.stored:
-                out[i] = decoded_stored(data, file, limit, max_size)
+                out[i] = decoded_stored(data, file, most, max_size)
         groups: dict[tuple, list[int]] = {}
         payloads = []
         for i, (file, asked) in enumerate(zip(found, limits)):
             messages, h = file.messages, file.info.header
-            if rate is not None:
+            if math.isfinite(asked):
                 messages = messages[: max(0, asked - file.info.side_bytes)]
             bits = np.unpackbits(np.frombuffer(messages, np.uint8))[: file.allotment.total]
             payloads.append(bits)
@@ -273,26 +275,35 @@ class Storage:
         self, files: Sequence[bytes], *, recon="mean", rate=None, max_size=None, max_pixels=MAX_PIXELS, progress=None
     ) -> list[Decoded]:
         """As ``Codec.decode``."""
-        check_options(recon, max_size)
+        check_options(recon, rate, max_size)
         out = []
         for data in files:
             file = self.open(data, max_pixels)
-            limit = math.inf if rate is None else math.floor(rate * file.info.dims / 8)
-            out.append(decoded_stored(data, file, limit, max_size))
+            out.append(decoded_stored(data, file, limit(rate, file.info.dims), max_size))
         return out
 
 
-def decoded_stored(data: bytes, file: Opened, limit: float, max_size: int | None) -> Decoded:
-    """The stored picture, its mean colour if it is cut or more than ``limit`` bytes."""
+def decoded_stored(data: bytes, file: Opened, most: float, max_size: int | None) -> Decoded:
+    """The stored picture, its mean colour if it is cut or of more than ``most`` bytes."""
     h, info = file.info.header, file.info
-    array = stored_picture(data, file, whole=limit >= info.file_bytes, scale=reduction(h.height, h.width, max_size))
+    array = stored_picture(data, file, whole=most >= info.file_bytes, scale=reduction(h.height, h.width, max_size))
     return Decoded(array, h, info.complete, 0, **metadata_of(data, file))
 
 
-def check_options(recon: str, max_size: int | None) -> None:
+def limit(rate: float | None, dims: int) -> float:
+    """Bytes of a picture of so many dims at so many bits/dim; of any rate that is infinite."""
+    most = math.inf if rate is None else rate * dims / 8
+    return math.floor(most) if math.isfinite(most) else most
+
+
+def check_options(recon: str, rate: float | None, max_size: int | None) -> None:
     """CodecError for what ``Codec.decode`` does not know."""
     if recon not in RECONSTRUCTIONS:
         raise CodecError(f"a reconstruction is one of {', '.join(RECONSTRUCTIONS)}, not {recon!r}")
+    if rate is not None and (not isinstance(rate, (int, float, np.integer, np.floating)) or not rate >= 0):
+        raise CodecError(f"a rate is a number of bits/dim, not {rate!r}")
+    if max_size is not None and not isinstance(max_size, (int, np.integer)):
+        raise CodecError(f"a size is a whole number of pixels, not {max_size!r}")
     if max_size is not None and max_size < 1:
         raise CodecError("a picture has at least one pixel a side")
     if max_size is not None and recon != "mean":

@@ -295,7 +295,9 @@ def decode(files, output, rate, max_size, recon, model, device, max_pixels, forc
                     progress=bar.update,
                 )
         except Exception as e:
-            return [report.error(f"{name}: {in_one_line(e)}") for name in names]
+            if len(group) > 1:  # the others shall not suffer from what is wrong with one
+                return [flush([one]) for one in group]
+            return report.error(f"{names[0]}: {in_one_line(e)}")
         for name, info, picture in zip(names, infos, pictures):
             if not info.complete:
                 of = f" of {info.whole_bytes}" if info.whole_bytes else ""

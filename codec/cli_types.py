@@ -8,7 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from .errors import UnknownModel
-from .target import Target
+from .target import ENOUGH, Target
 
 SIZE = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*(|k|m|g|ki|mi|gi)b?", re.IGNORECASE)
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
@@ -104,7 +104,7 @@ class Bytes(click.ParamType):
             return value
         if not (found := SIZE.fullmatch(value.strip())):
             self.fail(f"{value!r} is not a size such as 9000, 9kB or 9KiB")
-        return int(float(found[1]) * UNITS[found[2].lower()])
+        return int(min(float(found[1]) * UNITS[found[2].lower()], ENOUGH))
 
 
 class Size(click.ParamType):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from .alpha import plain
 from .errors import CodecError
 from .pictures import ADVICE, MAX_PIXELS, Picture, load_picture
 
@@ -35,18 +37,19 @@ def _as_picture(given, lossless: bool, metadata: bool, max_pixels: int) -> Pictu
     how = {"max_pixels": max_pixels, "alpha": "keep" if lossless else "refuse", **ADVICE}
     if isinstance(given, (str, Path, Image.Image)):
         return load_picture(given, colours="stored" if lossless else "srgb", metadata=metadata, **how)
-    if isinstance(given, np.ndarray):
-        fits = given.dtype == np.uint8 and given.ndim in (2, 3) and given.shape[2:] in ((), (2,), (3,), (4,))
-        if not fits:
-            raise CodecError(f"pictures are {KINDS}, not an array of {given.dtype} {given.shape}")
-        if not given.size:
-            raise CodecError(f"an empty picture, {given.shape}")
-        return load_picture(Image.fromarray(np.ascontiguousarray(given)), **how)
-    if not isinstance(given, Picture):
-        raise CodecError(f"pictures are {KINDS}, not {type(given).__name__}")
-    height, width = given.array.shape[:2]
+    array = given.array if isinstance(given, Picture) else given
+    if not isinstance(array, np.ndarray):
+        raise CodecError(f"pictures are {KINDS}, not {type(array).__name__}")
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (2,), (3,), (4,)):
+        raise CodecError(f"pictures are {KINDS}, not an array of {array.dtype} {array.shape}")
+    if not array.size:
+        raise CodecError(f"an empty picture, {array.shape}")
+    if array is given:
+        return load_picture(Image.fromarray(np.ascontiguousarray(array)), **how)
+    height, width = array.shape[:2]
     if height * width > max_pixels:
         raise CodecError(f"{width}x{height} pixels; at most {max_pixels} (see --max-pixels)")
-    if given.array.ndim == 3 and given.array.shape[2] != 3 and not lossless:
+    array = plain(array)
+    if array.ndim == 3 and array.shape[2] != 3 and not lossless:
         raise CodecError(f"it has transparency, {ADVICE['if_clear']}")
-    return given
+    return replace(given, array=array)

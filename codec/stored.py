@@ -11,6 +11,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from ddpm.pictures import open_unlimited
+
 from .alpha import split
 from .container import METADATA
 from .errors import DamagedFile
@@ -60,7 +62,7 @@ def unpack(part: bytes, colour: bytes, size: tuple[int, int]) -> np.ndarray:
         content = b"WEBPVP8L" + len(part).to_bytes(4, "little") + part + b"\0" * (len(part) % 2)
         kind, part = "WEBP", b"RIFF" + len(content).to_bytes(4, "little") + content
     try:
-        image = Image.open(io.BytesIO(part), formats=[kind])
+        image = open_unlimited(part, kind)
         if image.size != size[::-1] or image.mode not in ("L", "LA", "RGB", "RGBA"):
             raise DamagedFile("the stored picture is not the one that the header gives")
         array = np.array(image)

@@ -10,6 +10,7 @@ import numpy as np
 
 from .errors import CodecError
 
+ENOUGH = 1 << 60  # bytes, more than any file has
 QUALITY = 50  # where nothing is asked for
 COARSEST, FINEST = 2.0, -9.2  # gamma where quality 0 and 100 end: a picture can be made out, and the lossy code's end
 
@@ -43,6 +44,8 @@ class Target:
             )
         if not isinstance(given[0], (int, float, np.integer, np.floating)):
             raise CodecError(f"a target is a number, not {given[0]!r}")
+        if self.steps is not None and not isinstance(self.steps, (int, np.integer)):
+            raise CodecError(f"a number of steps is a whole number, not {self.steps!r}")
         if self.quality is not None and not 0 <= self.quality <= 100:
             raise CodecError("a quality is a number from 0 to 100")
         if self.quality is None and not (math.isfinite(given[0]) and given[0] > 0):
@@ -75,7 +78,7 @@ class Target:
         name, asked = next(
             (n, v) for n, v in zip(unit, (self.bits_per_dim, self.bits_per_pixel, self.bytes)) if v is not None
         )
-        budget = math.floor(asked / unit[name] * (1 + 1e-12))
+        budget = math.floor(min(asked / unit[name] * (1 + 1e-12), ENOUGH))
         if budget < overhead:
             least = math.ceil(overhead * unit[name] * 1e4) / 1e4
             as_asked = "" if name == "bytes" else f", {least:g} {name}"

@@ -163,8 +163,7 @@ def _content(path: Path, limit: Limit) -> bytes:
 
 def _opened(found: Beside) -> Image.Image:
     """The image, of any size; pixels are read later."""
-    kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
+    with _unlimited():
         try:
             image = Image.open(io.BytesIO(found.bare), formats=FORMATS)
         except Exception:
@@ -173,13 +172,27 @@ def _opened(found: Beside) -> Image.Image:
                 raise
             image = Image.open(io.BytesIO(found.bare.replace(b"Exif", b"skip")), formats=FORMATS)
             found.trouble.append("its EXIF is damaged and has been left out")
-    finally:
-        Image.MAX_IMAGE_PIXELS = kept
     if image.format == "AVIF":  # it knows which EXIF is the picture's, and has put its turn into it
         found.exif, found.xmp = image.info.get("exif"), image.info.get("xmp")
     elif found.icc is None and image.format not in ("PNG", "TIFF"):
         found.icc = image.info.get("icc_profile")
     return image
+
+
+@contextmanager
+def _unlimited():
+    """The library opens what is larger than its own limit; ``_library`` is held."""
+    kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = kept
+
+
+def open_unlimited(data: bytes, kind: str) -> Image.Image:
+    """An image of a kind of file, of any size; its pixels are not read yet, so that the caller can look at the size."""
+    with _library, _unlimited():
+        return Image.open(io.BytesIO(data), formats=[kind])
 
 
 @contextmanager

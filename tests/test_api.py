@@ -10,6 +10,7 @@ from PIL import Image
 
 from codec import Codec, CodecError, Target, decode, inspect, sending
 from codec.api import pick_device
+from codec.pictures import Picture
 
 from .conftest import smooth_picture
 
@@ -243,3 +244,52 @@ def test_devices(monkeypatch):
         for name in (here | wrong) - known:
             with pytest.raises(CodecError, match="device"):
                 pick_device(name)
+
+
+CHECKERS = (np.add.outer(np.arange(12), np.arange(16)) % 2 * 255).astype(np.uint8)
+SAYS_NOTHING = {
+    "equal colours": np.dstack([CHECKERS] * 3),
+    "full alpha": np.dstack([CHECKERS, 255 - CHECKERS, CHECKERS, np.full_like(CHECKERS, 255)]),
+    "full alpha of grey": np.dstack([CHECKERS, np.full_like(CHECKERS, 255)]),
+    "equal colours and alpha": np.dstack([CHECKERS] * 4),
+}
+
+
+@pytest.mark.parametrize("name", SAYS_NOTHING)
+@pytest.mark.parametrize("store", [False, True])
+def test_pictures_with_channels_that_say_nothing_come_back(codec, name, store):
+    array = SAYS_NOTHING[name]
+    file = codec.encode(Picture(array), Target(lossless=True), store=store)
+    assert file.mode.startswith("stored" if store else "lossless")
+    shown = np.array(decode(file.data).image.convert("RGBA"))
+    assert np.array_equal(shown, np.array(Image.fromarray(array).convert("RGBA")))
+    assert len(file.data) == len(codec.encode(array, Target(lossless=True), store=store).data)
+
+
+@pytest.mark.parametrize("array", [np.zeros((4, 4)), np.zeros((0, 4), np.uint8), np.zeros((4, 4, 5), np.uint8), "x"])
+def test_pictures_that_are_none_are_mistakes(codec, array):
+    with pytest.raises(CodecError):
+        codec.encode(Picture(array), Target(steps=1))
+
+
+def test_seeds_that_a_file_can_say(codec):
+    greatest = (1 << 63) - 1
+    assert decode(codec.encode(PICTURE, Target(steps=3), seed=greatest).data).header.seed == greatest
+    for seed in (-1, 1 << 63, 1.5, "x"):
+        with pytest.raises(CodecError, match="seed"):
+            codec.encode(PICTURE, Target(steps=3), seed=seed)
+
+
+def test_rates_and_sizes_beyond_reason(codec):
+    file = codec.encode(PICTURE, Target(steps=3))
+    assert np.array_equal(decode(file.data, rate=1e308).array, decode(file.data).array)
+    assert np.array_equal(decode(file.data, rate=math.inf).array, decode(file.data).array)
+    flat = np.full((9, 9), 7, np.uint8)
+    assert codec.encode(flat, Target(bits_per_dim=1e308)).mse == 0
+    stored = codec.encode(flat, Target(lossless=True))
+    for data in (file.data, stored.data):
+        for wrong in ({"rate": math.nan}, {"rate": -1}, {"rate": "x"}, {"max_size": 1.5}, {"max_size": "x"}):
+            with pytest.raises(CodecError):
+                decode(data, **wrong)
+    with pytest.raises(CodecError, match="whole number"):
+        Target(steps=1.5)

@@ -70,6 +70,12 @@ def test_what_is_packed_comes_back(array):
     assert np.array_equal(again, array)
 
 
+def test_the_library_has_no_limit_of_its_own(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    for array in (CHECKERS, PICTURES["noise"], PICTURES["clear"]):
+        assert np.array_equal(stored.unpack(stored.pack(array), stored.colour_of(array), array.shape[:2]), array)
+
+
 def test_cut_files_show_the_mean_colour_and_damaged_ones_nothing(photo):
     picture = PICTURES["palette"]
     data = photo.encode(picture, Target(lossless=True)).data
