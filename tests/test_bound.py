@@ -233,6 +233,17 @@ def test_impossible_questions(model):
         Reverse(model, "gamma")
 
 
+def test_a_model_that_does_not_say_how_sure_it_is_has_a_fixed_variance():
+    net = Tiny()
+    net.variance = "beta"
+    assert Reverse(net).variance == "beta"
+    assert [Reverse(net, v).variance for v in ("beta", "beta-tilde")] == ["beta", "beta-tilde"]
+    with pytest.raises(ValueError, match="does not say how sure"):
+        Reverse(net, "learned")
+    del net.variance
+    assert Reverse(net).variance == Reverse(net, "learned").variance == "learned"
+
+
 def test_points_are_spread_evenly():
     points = np.sort(np.concatenate([spread(np.arange(100), j, 3, seed=0) for j in range(3)]))
     assert np.diff(points, prepend=points[-1] - 1).max() < 3 / 300

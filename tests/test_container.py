@@ -4,8 +4,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codec.container import EXTRAS, MAGIC, PARTS, Header, checksum, crc8, model_bytes
-from codec.errors import CodecError, DamagedFile, NotOurFile
+from codec.container import (
+    EXTRAS,
+    MAGIC,
+    PARTS,
+    Header,
+    checksum,
+    crc8,
+    model_bytes,
+    pack_corrections,
+    pack_part,
+    unpack_corrections,
+    unpack_part,
+    unpack_varint,
+    varint,
+)
+from codec.errors import CodecError, DamagedFile, NotOurFile, UnknownModel
 from codec.plan import MEAN, Profile
 
 SIZES = {"height": st.integers(1, 65535), "width": st.integers(1, 65535), "grey": st.booleans()}
@@ -104,3 +118,124 @@ def test_crc8_finds_all_single_and_neighbouring_errors():
 def test_checksum_depends_on_all_three():
     base = checksum(b"h", b"p", b"f")
     assert base not in (checksum(b"x", b"p", b"f"), checksum(b"h", b"x", b"f"), checksum(b"h", b"p", b"x"))
+
+
+def sealed(*fields: int) -> bytes:
+    """A header of these bytes, with its checksum, and something behind it."""
+    return bytes([MAGIC, *fields, crc8(bytes([MAGIC, *fields]))]) + b"rest"
+
+
+def test_bytes_are_where_the_format_says():
+    """docs/format.md by hand: flags, model, spending, size, seed; extras before the model in version 2."""
+    plain = Header(b"a", 40, 50, Profile(0b1010101, 0b110), 0b100001, grey=True, seed=300)
+    fields = [0b00001101, ord("a"), 0b10000110, 0b10101110, 40, 50, 300 & 127 | 128, 2]
+    assert plain.pack() + b"rest" == sealed(*fields)
+    assert Header.unpack(sealed(*fields)) == (plain, 10)
+    large = Header(b"ab", 256, 5, MEAN, 1, mode="lossless, with alpha", extras=("icc", "xmp"))
+    fields = [0b01010010, 0b1011, ord("a"), ord("b"), 0b00000110, 0b00000100, 1, 0, 0, 5]
+    assert large.pack() + b"rest" == sealed(*fields)
+    stored = Header(b"", 7, 7, Profile(0, 0), 0, mode="stored", colour=b"xyz")
+    assert stored.pack(7) + b"rest" == sealed(0b01100001, 0, 7, 7, *b"xyz")
+
+
+def test_kinds_of_files_that_are_not_known_are_refused():
+    """Of version 1: a form of size. Of version 2: extras, transparency where there is none, stored of native size."""
+    assert Header.unpack(sealed(0b01010001, 0b0001, 1, 2, 4, 4, 9, 9))[0].mode == "lossless, with alpha"
+    unknown = [
+        [0b00000011, 1, 4, 4],
+        [0b01000011, 0, 1, 2, 4, 4],
+        [0b01010001, 0b10000, 1, 2, 4, 4, 9, 9],
+        [0b01000001, 0b0001, 1, 2, 4, 4, 9, 9],
+        [0b01100001, 0b0001, 9, 9, 1, 2, 3],
+        [0b01100000, 0, 1, 2, 3],
+        [0b01100101, 0, 9, 9, 5, 1, 2, 3],
+    ]
+    for fields in unknown:
+        with pytest.raises(NotOurFile, match="does not know"):
+            Header.unpack(sealed(*fields), lambda _: 32)
+    for size in ([0, 9], [9, 0]):
+        with pytest.raises(DamagedFile, match="empty"):
+            Header.unpack(sealed(0b00000001, 1, 4, 4, *size))
+
+
+def test_a_file_of_native_size_needs_its_model():
+    native = [0, 1, 4, 4]
+    assert Header.unpack(sealed(*native), lambda model: {b"\1": 32}[model])[0].height == 32
+    for known in (None, lambda model: None):
+        with pytest.raises(UnknownModel, match="begins with 01,"):
+            Header.unpack(sealed(*native), known)
+    with pytest.raises(DamagedFile, match="inside its header"):
+        Header.unpack(bytes([MAGIC]))
+
+
+def test_sizes_take_the_least_bytes():
+    lengths = {(32, 32): 6, (255, 255): 8, (256, 255): 10, (255, 256): 10, (65535, 65535): 10}
+    for (height, width), length in lengths.items():
+        header = Header(b"a", height, width, MEAN, 9)
+        assert len(header.pack(32)) == length
+        assert Header.unpack(header.pack(32) + b"rest", lambda _: 32) == (header, length)
+    for height, width in ((65536, 1), (1, 65536), (0, 1), (1, 0)):
+        with pytest.raises(ValueError, match="1 to 65535"):
+            Header(b"a", height, width, MEAN, 9).pack()
+
+
+@given(st.integers(0, 2**63 - 1), st.binary(max_size=3), st.binary(max_size=3))
+def test_numbers_of_any_length(n, before, after):
+    packed = varint(n)
+    assert len(packed) == max(1, -(-n.bit_length() // 7))
+    assert unpack_varint(before + packed + after, len(before)) == (n, len(before) + len(packed))
+    for cut in range(len(packed)):
+        data = before + packed[:cut]
+        assert unpack_varint(data, len(before)) == (n & (1 << 7 * cut) - 1, len(data) + 1)
+
+
+def test_a_number_has_at_most_nine_bytes():
+    assert unpack_varint(b"\xff" * 20, 3) == (2**63 - 1, 12)
+
+
+@given(st.binary(min_size=3, max_size=9), st.binary(min_size=1, max_size=9), st.integers(1, 255), st.data())
+def test_corrections_are_checked_or_neutral(header, corrections, flip, data):
+    assert pack_corrections(header, b"") == b""
+    assert unpack_corrections(header, len(header), 0) == (b"", len(header))
+    packed, end = header + pack_corrections(header, corrections), len(header) + len(corrections)
+    assert unpack_corrections(packed + b"rest", len(header), len(corrections)) == (corrections, end + 1)
+    for cut in (len(header), end):
+        found = unpack_corrections(packed[:cut], len(header), len(corrections))
+        assert found == (b"\x80" * len(corrections), end + 1)
+    damaged = bytearray(packed)
+    damaged[data.draw(st.integers(0, end))] ^= flip
+    with pytest.raises(DamagedFile, match="corrections"):
+        unpack_corrections(bytes(damaged), len(header), len(corrections))
+
+
+@given(st.binary(min_size=1, max_size=4), st.binary(max_size=200), st.binary(max_size=4))
+def test_a_part_says_its_length(header, part, before):
+    packed = before + pack_part(header, part)
+    begin = len(packed) - len(part)
+    assert unpack_part(packed + b"rest", header, len(before)) == (len(part), begin)
+    assert unpack_part(packed[:begin], header, len(before)) == (len(part), begin)
+    for cut in range(len(before), begin):
+        assert unpack_part(packed[:cut], header, len(before)) == (0, cut + 1)
+    damaged = bytearray(packed)
+    damaged[begin - 1] ^= 1
+    with pytest.raises(DamagedFile, match="length"):
+        unpack_part(bytes(damaged), header, len(before))
+    with pytest.raises(DamagedFile, match="length"):
+        unpack_part(packed, bytes([header[0] ^ 1]) + header[1:], len(before))
+    assert pack_part(header, part)[begin - len(before) - 1] == crc8(header + varint(len(part)))
+
+
+def test_what_stands_behind_the_messages():
+    header = Header(b"a", 4, 4, MEAN, 1)
+    known = {
+        ("lossy", ()): (),
+        ("lossy, bf16", ("xmp",)): ("xmp",),
+        ("lossless", ("icc", "exif")): ("exif", "pixels"),
+        ("lossless, with alpha", ("exif", "xmp")): ("alpha", "exif", "xmp", "pixels"),
+        ("stored", ("icc",)): ("picture",),
+    }
+    for (mode, extras), parts in known.items():
+        said = replace(header, mode=mode, extras=extras)
+        assert said.parts == parts
+        assert said.exact == ("less" in mode or mode == "stored")
+        assert (said.bf16, said.stored) == (mode == "lossy, bf16", mode == "stored")

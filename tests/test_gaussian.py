@@ -63,3 +63,12 @@ def test_prior_kl_is_the_gaussian_formula():
 def test_a_step_must_remove_noise():
     with pytest.raises(ValueError, match="fall"):
         Step(1.0, 1.0)
+
+
+def test_from_pure_noise_only_x_matters():
+    """q(z_s | z_t, x) is q(z_s | x) where z_t knows nothing of x."""
+    step = Step(math.inf, 1.5)
+    alpha, sigma = alpha_sigma(1.5)
+    assert step.mean(7.0, 0.3) == pytest.approx(0.3 * alpha)
+    assert step.std_q == pytest.approx(sigma)
+    assert (step.alpha_t, step.sigma_t, step.c, step.gain) == (0, 1, 1, math.inf)

@@ -42,3 +42,12 @@ def test_levels_survive_the_unit_interval():
     levels = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(to_levels(to_unit(levels)), levels)
     assert to_levels(torch.tensor([-5.0, 5.0])).tolist() == [0, 255]
+
+
+def test_of_a_very_wide_gaussian_a_bin_has_some_mass():
+    """Where its two edges have one cdf: some number, and no more than the limit of floats allows."""
+    for dtype in (torch.float32, torch.float64):
+        x = torch.tensor([-0.5, 0.2, 127 / 127.5], dtype=dtype)
+        nats = discretized_gaussian_nats(x, torch.zeros(3, dtype=dtype), torch.full((3,), 40.0, dtype=dtype))
+        assert torch.isfinite(nats).all()
+        assert (nats > 10).all()

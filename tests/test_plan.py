@@ -1,10 +1,24 @@
+import math
 from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codec.plan import FACTORS, FREE, MEAN, TILTS, UNIT, Allotment, Plan, Profile, share
+from codec.plan import (
+    FACTORS,
+    FREE,
+    MAX_STEPS,
+    MEAN,
+    START_BITS,
+    TILTS,
+    UNIT,
+    Allotment,
+    Plan,
+    Profile,
+    plan_for,
+    share,
+)
 
 
 def tables(min_size=2):
@@ -89,3 +103,47 @@ def test_a_free_step_has_what_is_wanted_whatever_the_tables_say(cumulative, dims
     codes = bytes([c] * plan.steps)
     assert Allotment(plan, FREE, plan.steps, codes).sizes == (got,) * plan.steps
     assert Allotment.count_long(plan, FREE, plan.steps) == plan.steps
+
+
+def test_what_a_header_has_room_for():
+    """A factor in 7 bits, a tilt in 3, steps in 6: two bytes."""
+    assert (FACTORS, TILTS, MAX_STEPS) == (2**7, 2**3, 2**6 - 1)
+
+
+def test_tables_count_2_to_the_24th_of_a_bit_per_dimension():
+    plan = make(1000, (0, 1 << 22, 1 << 23, 1 << 25), 0)
+    assert [plan.bits(k, MEAN) for k in range(3)] == [250 + START_BITS, 250, 1000]  # at most one for each
+    assert [plan.bits(k, Profile(MEAN.factor - 16, 0)) for k in range(2)] == [125 + START_BITS, 125]
+    assert START_BITS == 6
+
+
+def test_corrections_go_from_a_half_to_nearly_three_halves():
+    plan = replace(make(1000, (0, 1 << 22, 1 << 23), 0), long=1)
+    for k, base in enumerate((256, 250)):
+        assert Allotment.correction(plan, MEAN, k, 0) == 0
+        assert Allotment.correction(plan, MEAN, k, math.inf) == 255
+        ends = [Allotment.corrected(plan, MEAN, k, c) for c in (0, 128, 255)]
+        assert ends == [base // 2, base, base * 383 // 256]
+    assert Allotment.count_long(plan, MEAN, 2) == 2
+    assert Allotment.count_long(replace(plan, long=251), MEAN, 2) == 1
+    assert Allotment.count_long(replace(plan, long=0), MEAN, 2) == 0
+
+
+def test_the_plan_of_a_models_tables():
+    """Grey pictures have their own; levels are skipped for the sake of messages; ideal bits are of the same steps."""
+    tables = {name: [[0, a, 2 * a, 40 * a]] * TILTS for name, a in (("tables", 1 << 20), ("grey_tables", 1 << 21))}
+    coding = {"levels": [3.0, 2.0, 1.0], "reference": [0.25, 0.5, 1.0], "grey_reference": [1, 2, 4], "min_bits": 12}
+    coding |= tables | {"long": 9, "free": True}
+    plan = plan_for(coding, 100, grey=False)
+    assert (plan.stops, plan.gammas) == ((0, 1, 3), (math.inf, 3.0, 1.0))
+    assert plan.keep_first
+    assert not plan_for(coding | {"block": 2}, 100, grey=False).keep_first
+    assert plan_for(coding | {"block": 2}, 100, grey=False).stops == (0, 2, 3)
+    assert plan_for(coding | {"block": 2}, 100, grey=True).stops == (0, 1, 2, 3)
+    every = plan_for(coding, 100, grey=False, every_level=True)
+    assert every.stops == (0, 1, 2, 3)
+    assert every.ideal() == [25, 50, 100]
+    assert plan_for(coding, 100, grey=True, every_level=True).ideal() == [100, 200, 400]
+    assert (plan.long, plan.free) == (9, True)
+    less = {key: value for key, value in coding.items() if key not in ("long", "free")}
+    assert (plan_for(less, 100, False).long, plan_for(less, 100, False).free) == (0, False)
