@@ -1,4 +1,4 @@
-"""Code lengths: the discretized Gaussian p(x | z_0) in nats, and the grid that it lives on."""
+"""Code lengths: the discretized Gaussian p(x | z_0) and the variational bound, in nats or bits/dim."""
 
 from __future__ import annotations
 
@@ -37,3 +37,7 @@ def discretized_gaussian_nats(x: torch.Tensor, mean: torch.Tensor, log_std: torc
     dark, bright = x < -1 + HALF_LEVEL, x > 1 - HALF_LEVEL
     edge = torch.where(dark, (x + HALF_LEVEL - mean) * inv, (mean - x + HALF_LEVEL) * inv)
     return -torch.where(dark | bright, torch.special.log_ndtr(edge), inner)
+
+
+def nats_to_bits_per_dim(nats: float, dims: int) -> float:
+    return nats / (dims * LN2)
