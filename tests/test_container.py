@@ -115,6 +115,10 @@ def test_crc8_finds_all_single_and_neighbouring_errors():
             assert crc8(damaged) != crc8(data)
 
 
+def test_crc8_is_that_of_the_catalogue():
+    assert crc8(b"123456789") == 0xF4
+
+
 def test_checksum_depends_on_all_three():
     base = checksum(b"h", b"p", b"f")
     assert base not in (checksum(b"x", b"p", b"f"), checksum(b"h", b"x", b"f"), checksum(b"h", b"p", b"x"))

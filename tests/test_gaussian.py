@@ -53,6 +53,10 @@ def test_kl_against_numerical_integration(r):
     assert kl_nats(np.array(delta**2), np.array(r)) == pytest.approx(integral, rel=1e-7)
 
 
+def test_with_one_variance_the_kl_is_half_the_square():
+    assert kl_nats(np.array([0, 0.5, 3])).tolist() == [0, 0.25, 1.5]
+
+
 def test_prior_kl_is_the_gaussian_formula():
     alpha, sigma = alpha_sigma(3.0)
     x = 0.8
