@@ -442,12 +442,12 @@ def test_pictures_that_cost_more_than_they_take_are_stored(model, steps):
 
 
 def test_pictures_with_channels_that_say_nothing_come_out_as_they_went_in(model, steps):
-    checkers = (np.add.outer(np.arange(12), np.arange(16)) % 2 * 255).astype(np.uint8)
+    checkers = (np.add.outer(np.arange(70), np.arange(90)) % 2 * 255).astype(np.uint8)
     full = np.full_like(checkers, 255)
     arrays = [np.dstack(channels) for channels in ([checkers] * 3, [checkers] * 4, [checkers, full])]
     arrays += [np.dstack([checkers, full - checkers, checkers, full]), checkers]
     data = create([(f"{i}.png", array) for i, array in enumerate(arrays)], model, steps)
-    assert 4 in contents(data).kept
+    assert {0, 1, 4} <= set(contents(data).kept)
     out = dict(extract(data, model))
     assert all(np.array_equal(out[f"{i}.png"], array) for i, array in enumerate(arrays))
 
