@@ -65,19 +65,22 @@ def create(
     check_count(sizes)
     found, chains, threads = kinds(sizes, grey, steps), chains_of(model, steps), torch.get_num_threads()
     gaussians, parts = gaussians_for(model, steps), {}
+    transparency = {i: alpha.pack(a) for i, a in enumerate(clear) if a is not None}
     with arithmetic(threads):
         while True:
             stack = Stack(gaussians)
             for part in parts.values():
                 stack.push_bytes(part)
             stack, plan, costs = _push(arrays, found, chains, stack, model, parts, progress)
+            for i, packed in transparency.items():
+                costs[i] += 8 * len(packed)
             dear = _shorter([array for _, array in pictures], costs, parts) if store else {}
             if not dear:
                 break
             parts |= dear
         check = numerics(chains, stack, batches(found, plan, parts))
     made_on = f"torch {torch.__version__}, {model.device.type}, {torch.backends.cpu.get_cpu_capability()}"
-    transparency = {i: alpha.pack(a) for i, a in enumerate(clear) if a is not None and i not in parts}
+    transparency = {i: packed for i, packed in transparency.items() if i not in parts}
     crcs, words = [crc(array) for _, array in pictures], stack.words()
     c = Contents(
         model.name,

@@ -45,8 +45,8 @@ from .console import (
 )
 from .container import Header
 from .contents import MAGIC as ARCHIVE
-from .contents import contents
-from .errors import CodecError
+from .contents import contents, is_closed
+from .errors import CodecError, DamagedFile
 from .formats import FORMATS, format_of, picture_bytes
 from .mistakes import fail, told_in_lines
 from .pictures import ADVICE
@@ -381,7 +381,10 @@ def in_short(value) -> str:
 def about_file(name: str, data: bytes, model: str | None) -> dict:
     """What a file or an archive says of itself."""
     if data.startswith(ARCHIVE):
-        return {"file": name, "mode": "archive, lossless", **figures(contents(data))}
+        c = contents(data)
+        if c.complete and not is_closed(data):
+            raise DamagedFile("the words are damaged (checksum)")
+        return {"file": name, "mode": "archive, lossless", **figures(c)}
     Header.unpack(data, lambda byte: 1)  # what is no file of ours need not wait for torch
     from .api import inspect
 

@@ -145,6 +145,10 @@ def test_info_of_files_and_archives(run):
     assert both[1]["mode"] == "archive, lossless"
     assert (both[1]["pictures"], both[1]["bytes"]) == (1, os.path.getsize("a.ddpma"))
     assert not re.search(r"\d\.\d{5}", run("info", "a.ddpm", "a.ddpma").out)
+    damaged = bytearray(Path("a.ddpma").read_bytes())
+    damaged[-6] ^= 1
+    Path("b.ddpma").write_bytes(damaged)
+    assert "b.ddpma: the words are damaged" in run("info", "b.ddpma", code=2).err
     said = run("info", "a.ddpm", "a.png", "none", code=2)
     assert "bits_per_pixel" in said.out
     assert [line.split(":")[1].strip() for line in said.err.splitlines()] == ["a.png", "none"]
