@@ -16,7 +16,7 @@ from tqdm import tqdm
 from codec import Codec, Target
 from codec.diagrams import Diagram
 from codec.likelihood import Coded
-from ddpm.bound import Bound, bound
+from ddpm.diffusion.bound import Bound, bound
 
 from .command import COUNT, command
 from .pick import alike, draw

@@ -31,9 +31,9 @@ from codec.likelihood import Coded, InContext
 from codec.patches import CODE, kinds
 from codec.pictures import MAX_PIXELS, is_grey
 from codec.plan import plan_for
-from ddpm.bound import bound, chain_for
-from ddpm.model import load_model
-from ddpm.reverse import Reverse
+from ddpm.diffusion.bound import bound, chain_for
+from ddpm.diffusion.reverse import Reverse
+from ddpm.models.model import load_model
 
 from .command import COUNT, FROM_ZERO, command, folder
 from .ledger import Clock, Ledger

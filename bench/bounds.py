@@ -21,9 +21,9 @@ from tqdm import tqdm
 from codec.api import pick_device
 from codec.diagrams import OURS, Axis, Diagram, Series
 from codec.likelihood import InContext
-from ddpm.bound import Bound, bound, chain_for
-from ddpm.model import load_model, strict_fp32
-from ddpm.reverse import Reverse
+from ddpm.diffusion.bound import Bound, bound, chain_for
+from ddpm.diffusion.reverse import Reverse
+from ddpm.models.model import load_model, strict_fp32
 
 from . import literature
 from .command import COUNT, command

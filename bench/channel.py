@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from bench.channels.best_of_n import MOST_BITS
+from bench.channels.cases import directions, walk
+from bench.channels.compare import at_equal_bits, in_equal_time
+from bench.channels.measure import limit, measure, settings
+from bench.channels.pfr import LIMIT
 from codec import Codec
 from codec.diagrams import OURS, Axis, Diagram, Series
 
-from .channels.best_of_n import MOST_BITS
-from .channels.cases import directions, walk
-from .channels.compare import at_equal_bits, in_equal_time
-from .channels.measure import limit, measure, settings
-from .channels.pfr import LIMIT
 from .command import COUNT, POSITIVE, command, listed
 from .method import small_picture
 from .results import Run, Table, finish, output_options

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ddpm.bound import Chain
-from ddpm.likelihood import LN2, to_levels, to_unit
-from ddpm.noise import Noise
+from ddpm.diffusion.bound import Chain
+from ddpm.diffusion.likelihood import LN2, to_levels, to_unit
+from ddpm.diffusion.noise import Noise
 
 
 @torch.inference_mode()

@@ -17,13 +17,13 @@ import torch
 from codec import Codec, Target, lossless, progressive, trellis
 from codec.alone import Alone
 from codec.pictures import read_picture
-from ddpm.bound import bound, chain_for, own_steps
-from ddpm.data import cut_sheet
+from ddpm.diffusion.bound import bound, chain_for, own_steps
+from ddpm.diffusion.reverse import Reverse
+from ddpm.images.data import cut_sheet
 from ddpm.machine import has_fast_bf16
-from ddpm.model import DDPM
-from ddpm.presets import PRESETS, preset_config
-from ddpm.reverse import Reverse
-from ddpm.train import Run, Stepper, crops_for
+from ddpm.models.model import DDPM
+from ddpm.training.presets import PRESETS, preset_config
+from ddpm.training.train import Run, Stepper, crops_for
 
 from .demo import PICTURE
 from .method import BOX

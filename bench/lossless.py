@@ -23,7 +23,7 @@ from codec import Codec, Target, progressive
 from codec.entropy import OCTAVE
 from codec.likelihood import Coded, distortion
 from codec.lossless import HALF, Pixels, planes
-from ddpm.bound import bound
+from ddpm.diffusion.bound import bound
 
 from .command import COUNT, FROM_ZERO, command
 from .lengths import SINGLE, published_option

@@ -20,9 +20,9 @@ from PIL import Image
 from codec import Codec, Target
 from codec.api import psnr
 from codec.progressive import Chain, follow, shown
-from ddpm.gaussian import kl_nats
-from ddpm.likelihood import LN2, to_unit
-from ddpm.schedule import alpha_sigma
+from ddpm.diffusion.gaussian import kl_nats
+from ddpm.diffusion.likelihood import LN2, to_unit
+from ddpm.diffusion.schedule import alpha_sigma
 
 from .command import command, writable
 from .demo import PICTURE

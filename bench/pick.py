@@ -7,7 +7,7 @@ import numpy as np
 from codec.console import trouble
 from codec.errors import CodecError
 from codec.pictures import is_grey
-from ddpm.data import load_images
+from ddpm.images.data import load_images
 
 
 def load(source: str | None, tile: int | None = None) -> list[np.ndarray]:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from codec import Codec, CodecError, Target
 from codec.api import psnr
 from codec.diagrams import Diagram
-from ddpm.model import load_model
+from ddpm.models.model import load_model
 
 from .command import command
 from .judge import mse

@@ -30,9 +30,9 @@ from codec import Codec, CodecError, Target
 from codec.api import pick_device
 from codec.cli_plot import read_result
 from codec.likelihood import Coded
-from ddpm.bound import Chain, chain_for
-from ddpm.model import DDPM, load_model, strict_fp32
-from ddpm.reverse import Reverse
+from ddpm.diffusion.bound import Chain, chain_for
+from ddpm.diffusion.reverse import Reverse
+from ddpm.models.model import DDPM, load_model, strict_fp32
 
 from .command import COUNT, FROM_ZERO, command, listed
 from .ideal import progressive

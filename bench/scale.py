@@ -25,7 +25,7 @@ from tqdm import tqdm
 from codec.api import pick_device
 from codec.diagrams import Axis, Diagram, Series
 from codec.pictures import read_picture
-from ddpm.model import load_model, mirror
+from ddpm.models.model import load_model, mirror
 
 from .command import POSITIVE, command, listed
 from .results import Run, Table, finish, output_options, save

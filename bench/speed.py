@@ -22,7 +22,7 @@ from tqdm import tqdm
 from codec import CodecError
 from codec.api import pick_device
 from codec.diagrams import Axis, Diagram, Series
-from ddpm.model import load_model, strict_fp32
+from ddpm.models.model import load_model, strict_fp32
 
 from .command import COUNT, command, listed
 from .flops import flops_per_look, peak

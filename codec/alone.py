@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from ddpm.machine import cpu_count
-from ddpm.model import DDPM
+from ddpm.models.model import DDPM
 
 from .trellis import all_threads
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ddpm.model import DDPM, ModelError, load_model, read_card, shipped_models, strict_fp32
+from ddpm.models.model import DDPM, ModelError, load_model, read_card, shipped_models, strict_fp32
 
 from . import alpha, lossless, progressive, stored
 from .alpha import split

@@ -27,7 +27,7 @@ from .patches import CODE, Kind, batches, check_count, cuts, kinds, largest, lay
 from .pictures import MAX_PIXELS, is_grey, png_bytes, read_picture
 
 if TYPE_CHECKING:
-    from ddpm.model import DDPM
+    from ddpm.models.model import DDPM
 
     from .bitsback import BitsBack, Stack
     from .gaussians import Gaussians
@@ -213,7 +213,7 @@ def checked(c: Contents, i: int, array: np.ndarray) -> np.ndarray:
 
 def chains_of(model: DDPM, steps: int) -> Callable[[Kind], BitsBack]:
     """The bits-back chain for a kind of patch."""
-    from ddpm.reverse import Reverse
+    from ddpm.diffusion.reverse import Reverse
 
     from .bitsback import BitsBack
     from .walks import OfCode, Scheduled
@@ -248,7 +248,7 @@ def arithmetic(threads: int):
     """Plain float32, the same algorithms each time, and so many threads."""
     import torch
 
-    from ddpm.model import strict_fp32
+    from ddpm.models.model import strict_fp32
 
     strict_fp32()
     before = torch.get_num_threads()

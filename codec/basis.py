@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from scipy.fft import dct
 
-from ddpm.gaussian import Step
+from ddpm.diffusion.gaussian import Step
 
 RINGS = 11  # bands of a colour: radial frequency, rounded, in half periods per 8 pixels
 AT_ONCE = 1 << 18  # pixels; large pictures are transformed a few rows of blocks at a time, in memory that is near

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from constriction import stream
 
-from ddpm.likelihood import LN2
+from ddpm.diffusion.likelihood import LN2
 
 from .context import Sight
 from .entropy import HALF, Uniform, integers, joined, parts

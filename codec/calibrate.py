@@ -16,14 +16,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ddpm import lists, pretrained, runs
-from ddpm.bound import bound, chain_for, own_steps
-from ddpm.gaussian import Step, kl_nats
-from ddpm.likelihood import LN2, to_unit
-from ddpm.model import DDPM, ModelError, find_model, load_model, save_model, strict_fp32, weights_of
-from ddpm.reverse import Reverse
-from ddpm.schedule import Levels
-from ddpm.store import is_run, looks_like
+from ddpm.diffusion.bound import bound, chain_for, own_steps
+from ddpm.diffusion.gaussian import Step, kl_nats
+from ddpm.diffusion.likelihood import LN2, to_unit
+from ddpm.diffusion.reverse import Reverse
+from ddpm.diffusion.schedule import Levels
+from ddpm.images import lists
+from ddpm.models import pretrained, runs
+from ddpm.models.model import DDPM, ModelError, find_model, load_model, save_model, strict_fp32, weights_of
+from ddpm.models.store import is_run, looks_like
 
 from . import fit_context, progressive
 from .basis import RINGS, basis_for, gain

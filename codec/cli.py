@@ -12,7 +12,7 @@ from itertools import count
 import click
 import numpy as np
 
-from ddpm.pictures import Picture, tell
+from ddpm.images.pictures import Picture, tell
 
 from .alpha import split
 from .batches import carried, in_one_line, skip_existing_option
@@ -419,7 +419,7 @@ def about_file(name: str, data: bytes, model: str | None) -> dict:
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
 def models(every, as_json):
     """List the models at hand, the newest of each line."""
-    from ddpm.store import ModelError, find_model, line_and_number, read_card, shipped_models
+    from ddpm.models.store import ModelError, find_model, line_and_number, read_card, shipped_models
 
     usual = {SMALL: f"pictures up to {SMALL}x{SMALL}", SMALL + 1: "larger pictures"}
     usual = {find_model(usual_model(side, side)): which for side, which in usual.items()}

@@ -157,9 +157,9 @@ def read_sources(sources, tile, drop_alpha: bool, max_pixels: int, skip_bad=Fals
 
     Below a folder names keep their path. The suffix becomes .png; of pictures that differ in it alone, .jpg.png.
     """
-    from ddpm.data import load_images
     from ddpm.errors import BadPictures
-    from ddpm.pictures import tell
+    from ddpm.images.data import load_images
+    from ddpm.images.pictures import tell
 
     entries, out, bad, converted = [], [], [], 0
     for source in sources:
@@ -207,7 +207,7 @@ def archive_names(entries: list[tuple[Path, str | None]]) -> list[str | None]:
 
 def listed(source: Path, tile: int | None) -> list[tuple[Path, str | None]]:
     """Files of an argument, and their names below it; None for one that holds many pictures."""
-    from ddpm.pictures import picture_files, suffixes, tell
+    from ddpm.images.pictures import picture_files, suffixes, tell
 
     try:
         official = source.is_dir() and any(source.rglob("data_batch_*"))
@@ -224,7 +224,7 @@ def listed(source: Path, tile: int | None) -> list[tuple[Path, str | None]]:
 
 
 def load(name: str, device: str):
-    from ddpm.model import ModelError, load_model
+    from ddpm.models.model import ModelError, load_model
 
     from .api import pick_device
 

@@ -89,7 +89,7 @@ def bpd(
     if ode and (terms or steps or variance or bf16):
         raise CodecError("--ode knows no steps, terms or variances, and no bf16")
     check_sources(data)
-    from ddpm.bound import Bound
+    from ddpm.diffusion.bound import Bound
 
     from .api import pick_device
 
@@ -136,8 +136,8 @@ def bpd(
 
 def reverse_process(name: str, variance: str | None, clip: bool | None, bf16: bool, device: str):
     """The reverse process of a model, by default as it was trained for."""
-    from ddpm.model import ModelError, load_model, strict_fp32
-    from ddpm.reverse import Reverse
+    from ddpm.diffusion.reverse import Reverse
+    from ddpm.models.model import ModelError, load_model, strict_fp32
 
     strict_fp32()
     try:
@@ -149,7 +149,7 @@ def reverse_process(name: str, variance: str | None, clip: bool | None, bf16: bo
 
 
 def read_pictures(data, tile, images, seed, skip_bad=False) -> list[np.ndarray]:
-    from ddpm.data import load_images
+    from ddpm.images.data import load_images
 
     pictures = load_images(data, tile, skip_bad=skip_bad)
     if images and images < len(pictures):
@@ -177,7 +177,7 @@ def grouped(pictures, workers, by_grey: bool) -> list:
 
 def measured(reverse, groups, steps, samples, seed, quiet) -> list:
     """The bound of each group."""
-    from ddpm.bound import bound, chain_for, own_steps
+    from ddpm.diffusion.bound import bound, chain_for, own_steps
 
     T = own_steps(reverse.model) if steps is None else None if steps == "inf" else steps
     if steps == "codec":
@@ -193,7 +193,7 @@ def measured(reverse, groups, steps, samples, seed, quiet) -> list:
 
 def coded(model, groups, seed, quiet) -> list:
     """What the steps of the code cost an ideal channel, of each group."""
-    from ddpm.bound import bound
+    from ddpm.diffusion.bound import bound
 
     from .api import Codec
     from .likelihood import Coded
@@ -210,7 +210,7 @@ def coded(model, groups, seed, quiet) -> list:
 
 
 def ode_figures(model, groups, workers, samples, trace, tolerance, seed, quiet) -> dict:
-    from ddpm.ode import ode_likelihood
+    from ddpm.diffusion.ode import ode_likelihood
 
     start = time.monotonic()
     numbers, batches = [n for n, *_ in groups], [x for _, x, _ in groups]

@@ -39,7 +39,7 @@ def card(model, data, tile, exclude, part, as_json):
     With DATA (folders, CIFAR-10 files or, with --tile, contact sheets), say which of the lists its pictures are; exit
     code 1 if none.
     """
-    from ddpm.model import ModelError, find_model, load_model, read_card, weights_of
+    from ddpm.models.model import ModelError, find_model, load_model, read_card, weights_of
 
     try:
         path = find_model(model)
@@ -78,8 +78,8 @@ def tell(rows: list[dict], notes: list[str | None], as_json: bool) -> None:
 
 def listed(data, tile, exclude, part) -> dict:
     """The list that all these pictures are together."""
-    from ddpm import lists
-    from ddpm.data import load_images
+    from ddpm.images import lists
+    from ddpm.images.data import load_images
 
     try:
         pictures = [picture for source in data for picture in load_images(source, tile, exclude)]

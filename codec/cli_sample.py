@@ -45,7 +45,7 @@ def tiled(pictures: Sequence[np.ndarray], columns: int, gap: int = GAP) -> np.nd
 
 def to_pictures(x) -> np.ndarray:
     """(..., C, H, W) on [-1, 1] -> uint8 (N, H, W, C)."""
-    from ddpm.likelihood import to_levels
+    from ddpm.diffusion.likelihood import to_levels
 
     return to_levels(x.flatten(0, -4)).permute(0, 2, 3, 1).numpy()
 
@@ -60,7 +60,7 @@ def read_pair(names: Sequence[str]):
     stacked = np.stack([a if a.ndim == 3 else np.repeat(a[..., None], 3, 2) for a in arrays])
     import torch
 
-    from ddpm.likelihood import to_unit
+    from ddpm.diffusion.likelihood import to_unit
 
     return to_unit(torch.from_numpy(stacked).permute(0, 3, 1, 2))
 
@@ -161,8 +161,8 @@ def sample(
 
 def reverse_process(name: str, variance: str | None, steps: int, device: str):
     """The model's reverse process, with the variance asked for or its own, and the levels of its chain."""
-    from ddpm.model import ModelError, load_model
-    from ddpm.reverse import Reverse
+    from ddpm.diffusion.reverse import Reverse
+    from ddpm.models.model import ModelError, load_model
 
     from .api import pick_device
 
@@ -178,7 +178,7 @@ def reverse_process(name: str, variance: str | None, steps: int, device: str):
 
 def draw(reverse, gammas, figure, size, seed, number, at, pair, method, bar) -> Iterable[np.ndarray]:
     """The pictures of a figure, row by row, uint8 (H, W, 3); ``bar`` counts looks of the network at one image."""
-    from ddpm.sample import generate, interpolate, position, shared
+    from ddpm.diffusion.sample import generate, interpolate, position, shared
 
     shape, device = (3, *size), reverse.model.device
     how = {"batch": max(1, BATCH_PIXELS // (size[0] * size[1])), "progress": bar.update}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ddpm.presets import PRESETS
-from ddpm.signals import Stop, Stopped
+from ddpm.training.presets import PRESETS
+from ddpm.training.signals import Stop, Stopped
 
 from .batches import skip_bad_option
 from .cli_types import File, Folder, Model
@@ -19,7 +19,7 @@ from .errors import CodecError
 from .plan import MAX_STEPS
 
 if TYPE_CHECKING:
-    from ddpm.train import Run
+    from ddpm.training.train import Run
 
 AT_LEAST_1 = click.IntRange(1)
 LAST = 5  # rows of the log that the last words take their mean over
@@ -61,7 +61,7 @@ def train(data, output, preset, minutes, total_minutes, settings, note, skip_bad
     check_sources(data)
     with Stop() as stop:
         try:
-            from ddpm.train import train as go_on
+            from ddpm.training.train import train as go_on
 
             from .api import pick_device
 
@@ -103,7 +103,7 @@ def command(*words: str) -> str:
 
 def standing(run: Run) -> str:
     """How far a run has come, and how good it is."""
-    from ddpm.runs import log
+    from ddpm.models.runs import log
 
     rows = log(run.folder)[-LAST:]
     config, minutes = run.config, f"{run.seconds / 60:.1f}"

@@ -44,7 +44,7 @@ class Model(click.ParamType):
         self.runs = runs
 
     def convert(self, value, param, ctx):
-        from ddpm.store import ModelError, find_model
+        from ddpm.models.store import ModelError, find_model
 
         try:
             if not self.runs:
@@ -55,7 +55,7 @@ class Model(click.ParamType):
 
     def shell_complete(self, ctx, param, incomplete):
         """Names and lines; a path, where none begins so."""
-        from ddpm.store import line_and_number, shipped_models
+        from ddpm.models.store import line_and_number, shipped_models
 
         names = list(shipped_models())
         names = dict.fromkeys([*(line_and_number(name)[0] for name in names), *names])

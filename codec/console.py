@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 from tqdm import tqdm
 
-from ddpm.pictures import Picture, load_picture, picture_files
+from ddpm.images.pictures import Picture, load_picture, picture_files
 
 from .batches import distinct, leave, only_one
 from .cli_types import Device, Model
@@ -24,7 +24,7 @@ from .pictures import MAX_PIXELS, is_special, write_whole
 from .streams import read_data, write_data
 
 if TYPE_CHECKING:
-    from ddpm.distributed import Workers
+    from ddpm.training.distributed import Workers
 
 LARGE = 1 << 20  # pixels
 BATCH_PIXELS = 1 << 18  # pictures of one size run through the network together, up to so many pixels
@@ -214,7 +214,7 @@ def check_sources(names: Iterable[str]) -> None:
 
 def workers_on(device: str) -> Workers:
     """This process's place among those that torchrun started; torch, and with it the device, waits if it is alone."""
-    from ddpm.distributed import join, world_size
+    from ddpm.training.distributed import join, world_size
 
     if world_size() > 1:
         from .api import pick_device

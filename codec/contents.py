@@ -168,7 +168,7 @@ def contents(data: bytes) -> Contents:
 
 def find_model(c: Contents) -> str:
     """The name of a model at hand that has the archive's fingerprint."""
-    from ddpm.store import ModelError, read_card, shipped_models
+    from ddpm.models.store import ModelError, read_card, shipped_models
 
     for name, path in shipped_models().items():
         try:

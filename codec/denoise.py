@@ -19,9 +19,9 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ddpm.gaussian import Step
-from ddpm.model import DDPM, mirror
-from ddpm.schedule import alpha_sigma
+from ddpm.diffusion.gaussian import Step
+from ddpm.diffusion.schedule import alpha_sigma
+from ddpm.models.model import DDPM, mirror
 
 from .alone import by_one_thread_each
 

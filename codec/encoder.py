@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ddpm.machine import has_fast_bf16
-from ddpm.model import DDPM
+from ddpm.models.model import DDPM
 
 from . import alpha, lossless, stored
 from .container import METADATA, TRAILER, Header, checksum, pack_corrections, pack_part

@@ -7,10 +7,10 @@ from itertools import product
 import numpy as np
 import torch
 
-from ddpm.gaussian import Step
-from ddpm.likelihood import to_unit
-from ddpm.model import DDPM
-from ddpm.reverse import Reverse
+from ddpm.diffusion.gaussian import Step
+from ddpm.diffusion.likelihood import to_unit
+from ddpm.diffusion.reverse import Reverse
+from ddpm.models.model import DDPM
 
 from .context import UNIT, WEIGHT, Context, Group, Place, Sight
 from .entropy import integers

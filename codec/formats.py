@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ddpm.colour import is_rgb
+from ddpm.images.colour import is_rgb
 
 from .errors import CodecError
 from .pictures import png_bytes

@@ -8,11 +8,11 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from ddpm.bound import Chain, per_dim
-from ddpm.gaussian import Step, kl_nats
-from ddpm.likelihood import discretized_gaussian_nats, to_levels
-from ddpm.model import DDPM
-from ddpm.reverse import Reverse
+from ddpm.diffusion.bound import Chain, per_dim
+from ddpm.diffusion.gaussian import Step, kl_nats
+from ddpm.diffusion.likelihood import discretized_gaussian_nats, to_levels
+from ddpm.diffusion.reverse import Reverse
+from ddpm.models.model import DDPM
 
 from .basis import basis_for
 from .context import Context, Sight

@@ -21,8 +21,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from ddpm.gaussian import Step
-from ddpm.model import DDPM
+from ddpm.diffusion.gaussian import Step
+from ddpm.models.model import DDPM
 
 from .context import Context, Sight
 from .entropy import CHUNK, FRACTIONS, HALF, HIGHEST, LOWEST, OCTAVE, Reader, Writer

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from ddpm.colour import is_rgb
-from ddpm.pictures import MAX_PIXELS, Picture, is_grey, load_picture
+from ddpm.images.colour import is_rgb
+from ddpm.images.pictures import MAX_PIXELS, Picture, is_grey, load_picture
 
 from .errors import CodecError
 

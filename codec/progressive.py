@@ -23,10 +23,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from ddpm.gaussian import Step, kl_nats
-from ddpm.likelihood import LN2, to_levels, to_unit
+from ddpm.diffusion.gaussian import Step, kl_nats
+from ddpm.diffusion.likelihood import LN2, to_levels, to_unit
 from ddpm.machine import cpu_count
-from ddpm.model import DDPM
+from ddpm.models.model import DDPM
 
 from . import trellis
 from .alone import Alone

@@ -8,9 +8,9 @@ from bisect import bisect_right
 import numpy as np
 import torch
 
-from ddpm.gaussian import Step, kl_nats
-from ddpm.likelihood import LN2, to_unit
-from ddpm.model import DDPM
+from ddpm.diffusion.gaussian import Step, kl_nats
+from ddpm.diffusion.likelihood import LN2, to_unit
+from ddpm.models.model import DDPM
 
 from .alone import Alone
 from .basis import basis_for

@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 
-from ddpm.model import DDPM
+from ddpm.models.model import DDPM
 
 from . import progressive
 from .plan import Allotment, Plan

@@ -11,7 +11,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from ddpm.pictures import open_unlimited
+from ddpm.images.pictures import open_unlimited
 
 from .alpha import split
 from .container import METADATA

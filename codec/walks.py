@@ -13,9 +13,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from ddpm.gaussian import Step
-from ddpm.model import DDPM
-from ddpm.reverse import Reverse
+from ddpm.diffusion.gaussian import Step
+from ddpm.diffusion.reverse import Reverse
+from ddpm.models.model import DDPM
 
 from .basis import basis_for
 from .context import Context

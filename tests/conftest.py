@@ -8,8 +8,8 @@ import torch
 
 from codec import api
 from codec.calibrate import coding_tables
-from ddpm.model import DDPM, load_model, save_model
-from ddpm.presets import PRESETS
+from ddpm.models.model import DDPM, load_model, save_model
+from ddpm.training.presets import PRESETS
 
 
 def smooth_picture(height, width, seed=0, channels=3):

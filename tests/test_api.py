@@ -11,8 +11,7 @@ from PIL import Image
 from codec import Codec, CodecError, Target, decode, inspect, sending
 from codec.api import pick_device
 from codec.pictures import Picture
-
-from .conftest import smooth_picture
+from tests.conftest import smooth_picture
 
 PICTURE = smooth_picture(24, 20, 3)
 

@@ -25,10 +25,9 @@ from codec.entropy import integers
 from codec.errors import CodecError, DamagedFile, NotOurFile, UnknownModel
 from codec.gaussians import COST, Gaussians
 from codec.likelihood import Coded
-from ddpm.bound import bound, chain_for
-from ddpm.reverse import Reverse
-
-from .conftest import smooth_picture
+from ddpm.diffusion.bound import bound, chain_for
+from ddpm.diffusion.reverse import Reverse
+from tests.conftest import smooth_picture
 
 T = 6
 

@@ -16,13 +16,12 @@ from codec import Codec, Target, decode, encoder, inspect, progressive
 from codec.container import Header, checksum
 from codec.errors import DamagedFile
 from codec.pictures import read_picture
-from ddpm import local
-from ddpm.arithmetic import Exact, Rounded
-from ddpm.likelihood import to_levels
-from ddpm.model import load_model
-
-from .test_golden import GOLDEN
-from .test_local import cut
+from ddpm.diffusion.likelihood import to_levels
+from ddpm.models.model import load_model
+from ddpm.networks import local
+from ddpm.networks.arithmetic import Exact, Rounded
+from tests.test_golden import GOLDEN
+from tests.test_local import cut
 
 
 @pytest.fixture(scope="module")

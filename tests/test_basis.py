@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.fft import dctn
 
 from codec.basis import RINGS, basis_for
-from ddpm.gaussian import Step, kl_nats
+from ddpm.diffusion.gaussian import Step, kl_nats
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 PIXELS = {"grey_variance": 1.7}

@@ -15,8 +15,7 @@ from codec.cli import main
 from codec.container import checksum
 from codec.pictures import load_picture, png_bytes
 from codec.target import Target
-
-from .conftest import smooth_picture
+from tests.conftest import smooth_picture
 
 T = 8
 
@@ -272,7 +271,7 @@ def test_folders_have_pictures_of_every_kind(run, tmp_path):
 
 
 def test_lossless_keeps_the_levels_and_lossy_says_what_it_converts(run, tmp_path):
-    from ddpm.colour import PRIMARIES, SRGB_CURVE, make_profile
+    from ddpm.images.colour import PRIMARIES, SRGB_CURVE, make_profile
 
     array = smooth_picture(16, 16)
     profile, exif = make_profile(PRIMARIES[12], SRGB_CURVE), Image.Exif()

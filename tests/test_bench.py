@@ -8,8 +8,7 @@ import torch
 from bench.msssim import ms_ssim, ssim_parts
 from bench.peers import PEERS, at_least
 from codec import CodecError
-
-from .conftest import smooth_picture
+from tests.conftest import smooth_picture
 
 
 @pytest.mark.parametrize("name", list(PEERS))

@@ -12,12 +12,12 @@ from scipy.signal import correlate
 from scipy.special import expit
 from scipy.stats import norm
 
-from ddpm.bound import Bound, Chain, bound, chain_for, spread
-from ddpm.gaussian import Step
-from ddpm.likelihood import to_unit
-from ddpm.model import load_model
-from ddpm.reverse import Reverse
-from ddpm.schedule import LinearBeta, LinearGamma
+from ddpm.diffusion.bound import Bound, Chain, bound, chain_for, spread
+from ddpm.diffusion.gaussian import Step
+from ddpm.diffusion.likelihood import to_unit
+from ddpm.diffusion.reverse import Reverse
+from ddpm.diffusion.schedule import LinearBeta, LinearGamma
+from ddpm.models.model import load_model
 
 PICTURE = Path(__file__).parents[1] / "bench" / "pictures" / "kodim23-half.png"
 

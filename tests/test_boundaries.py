@@ -6,9 +6,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bench import boundaries
-from ddpm.model import load_model, save_model
-
-from .conftest import smooth_picture
+from ddpm.models.model import load_model, save_model
+from tests.conftest import smooth_picture
 
 
 def test_a_seam_is_seen_where_cells_end():

@@ -8,11 +8,10 @@ from PIL import Image
 
 from bench import bounds
 from bench.results import presented, tables_of
-from ddpm.bound import bound, chain_for
-from ddpm.model import load_model
-from ddpm.reverse import Reverse
-
-from .conftest import smooth_picture
+from ddpm.diffusion.bound import bound, chain_for
+from ddpm.diffusion.reverse import Reverse
+from ddpm.models.model import load_model
+from tests.conftest import smooth_picture
 
 SIZES = [(16, 16), (8, 24), (16, 16), (16, 16)]
 

@@ -7,10 +7,9 @@ from PIL import Image
 
 from codec.basis import RINGS, basis_for
 from codec.calibrate import fit_bands, release, step_costs
-from ddpm.gaussian import Step
-from ddpm.model import load_model, read_card
-
-from .conftest import smooth_picture
+from ddpm.diffusion.gaussian import Step
+from ddpm.models.model import load_model, read_card
+from tests.conftest import smooth_picture
 
 
 def test_the_network_works_at_a_smaller_size_where_that_costs_hardly_more(model):

@@ -14,11 +14,11 @@ from codec.container import Header
 from codec.errors import CodecError
 from codec.pictures import png_bytes
 from codec.plan import MEAN
-from ddpm import lists, runs
-from ddpm.model import ModelError, load_model, read_card
-from ddpm.train import train
-
-from .conftest import smooth_picture
+from ddpm.images import lists
+from ddpm.models import runs
+from ddpm.models.model import ModelError, load_model, read_card
+from ddpm.training.train import train
+from tests.conftest import smooth_picture
 
 WEIGHTS = Path(__file__).parents[1] / "ddpm" / "weights"
 

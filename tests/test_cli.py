@@ -13,10 +13,9 @@ from PIL import Image
 from codec.cli import cli
 from codec.cli_archive import archive
 from codec.pictures import png_bytes
-from ddpm.model import find_model
-from ddpm.runs import clock
-
-from .conftest import smooth_picture
+from ddpm.models.model import find_model
+from ddpm.models.runs import clock
+from tests.conftest import smooth_picture
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from PIL import Image
 from codec import Codec, Target
 from codec.cli import main
 from codec.pictures import read_picture
-
-from .conftest import smooth_picture
+from tests.conftest import smooth_picture
 
 
 @pytest.fixture
@@ -111,7 +110,7 @@ def test_missing_data(capsys, monkeypatch, models, tmp_path):
     code, _, err = run(capsys, monkeypatch, "bpd", tmp_path / "whole.png", "--model", "tiny-1", "--quiet", "--terms")
     assert (code, err.count("\n")) == (2, 1)
     assert "--steps T" in err
-    monkeypatch.setattr("ddpm.data.MAX_PIXELS", 100)
+    monkeypatch.setattr("ddpm.images.data.MAX_PIXELS", 100)
     code, _, err = run(capsys, monkeypatch, "bpd", tmp_path / "whole.png", "--model", "tiny-1", "--quiet")
     assert (code, err.count("\n")) == (2, 1)
 

@@ -18,8 +18,7 @@ from codec.cli import main
 from codec.cli_types import Bytes
 from codec.pictures import png_bytes, write_whole
 from codec.target import COARSEST, FINEST, QUALITY
-
-from .conftest import smooth_picture
+from tests.conftest import smooth_picture
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -192,8 +191,9 @@ def test_what_was_written_is_said(run):
 
 
 def test_the_steps_of_the_code_have_one_bar_and_one_count(run, monkeypatch, tmp_path):
+    import ddpm.diffusion.bound
+
     import codec.cli_bpd
-    import ddpm.bound
 
     bars = []
 

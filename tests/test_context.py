@@ -13,7 +13,7 @@ from codec.context import MOST, UNIT, WEIGHT, Context, Sight, deviations
 from codec.entropy import FRACTIONS, HIGHEST, LOWEST, OCTAVE
 from codec.fit_context import context_of
 from codec.likelihood import Coded, distortion, pixel_nats
-from ddpm.likelihood import to_unit
+from ddpm.diffusion.likelihood import to_unit
 
 SHAPES = st.tuples(st.integers(1, 3), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(1, 9))
 
@@ -126,7 +126,7 @@ def test_grids_and_classes_cost_little(codec):
 
 def test_files_are_as_long_as_the_bound_says(codec):
     """The lossless part of a model whose tables have a context, beside -log2 p(x | z_0) in that context."""
-    from .conftest import smooth_picture
+    from tests.conftest import smooth_picture
 
     picture = smooth_picture(32, 32)
     assert codec.model.coding["context"]["groups"]

@@ -17,8 +17,7 @@ from codec import trellis
 from codec.api import Codec, Target
 from codec.randomness import _scramble_there, scramble
 from codec.trellis import Trellis, decode, encode
-
-from .conftest import smooth_picture
+from tests.conftest import smooth_picture
 
 there = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 gpu = lambda test: pytest.mark.gpu(there(test))  # noqa: E731

@@ -10,9 +10,8 @@ from bench import curves, literature, results
 from bench.bd import bd_rate, lower_envelope
 from bench.peers import PEERS, modern
 from bench.results import tables_of
-from ddpm.model import DDPM, save_model
-
-from .conftest import smooth_picture
+from ddpm.models.model import DDPM, save_model
+from tests.conftest import smooth_picture
 
 LINE = np.array([(2.0 ** (p / 6), p) for p in (20, 24, 27, 31, 36)])
 

@@ -5,11 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm.data import Crops, box_mean, cut_sheet, load_images
-from ddpm.drawn import drawn
 from ddpm.errors import CodecError
-
-from .conftest import smooth_picture
+from ddpm.images.data import Crops, box_mean, cut_sheet, load_images
+from ddpm.training.synthetic import drawn
+from tests.conftest import smooth_picture
 
 BATCH = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
 PLANES = BATCH.transpose(0, 3, 1, 2).reshape(5, 3072)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from codec.denoise import coarse, denoise, enlarge
-from ddpm.gaussian import Step
-from ddpm.schedule import alpha_sigma
+from ddpm.diffusion.gaussian import Step
+from ddpm.diffusion.schedule import alpha_sigma
 
 
 @pytest.mark.parametrize("scale", [2, 4])

@@ -8,8 +8,7 @@ from PIL import Image
 
 from codec import CodecError
 from codec.diagrams import Axis, Diagram, Series, draw, merged, numbers
-
-from .test_cli_bpd import run
+from tests.test_cli_bpd import run
 
 RATE = Axis("bits/dim", "log", (0.1, 1.0))
 PSNR = Axis("PSNR, dB")

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ddpm.gaussian import Step, kl_nats, prior_kl_nats
-from ddpm.schedule import alpha_sigma
+from ddpm.diffusion.gaussian import Step, kl_nats, prior_kl_nats
+from ddpm.diffusion.schedule import alpha_sigma
 
 levels = st.tuples(st.floats(-9, 8), st.floats(0.01, 3)).map(lambda t: Step(t[0], t[0] - t[1]))
 

@@ -4,7 +4,7 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from ddpm.likelihood import discretized_gaussian_nats, to_levels, to_unit
+from ddpm.diffusion.likelihood import discretized_gaussian_nats, to_levels, to_unit
 
 GRID = torch.arange(256, dtype=torch.float64) / 127.5 - 1
 

@@ -6,11 +6,10 @@ import torch
 
 from codec import Codec, Target
 from codec.calibrate import coding_tables
-from ddpm import local
-from ddpm.model import DDPM
-from ddpm.presets import PRESETS
-
-from .conftest import smooth_picture
+from ddpm.models.model import DDPM
+from ddpm.networks import local
+from ddpm.training.presets import PRESETS
+from tests.conftest import smooth_picture
 
 NETWORK = {"kind": "local", "widths": [8, 12, 16], "down": [1, 2, 2], "up": [1, 1, 0], "patch": 2}
 

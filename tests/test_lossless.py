@@ -10,8 +10,7 @@ from scipy.stats import norm
 
 from codec import CodecError, Target, alpha, decode, entropy, inspect, lossless, snap
 from codec.errors import DamagedFile
-
-from .conftest import smooth_picture
+from tests.conftest import smooth_picture
 
 
 @settings(deadline=None, max_examples=60)

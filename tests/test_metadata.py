@@ -6,8 +6,7 @@ from PIL import Image, ImageCms
 
 from codec import Codec, CodecError, Target, decode, inspect
 from codec.pictures import Picture
-
-from .conftest import smooth_picture
+from tests.conftest import smooth_picture
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
 EXIF, XMP = b"II*\0\x08\0\0\0\0\0\0\0\0\0", b"<x:xmpmeta/>"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm.model import DDPM, ModelError, find_model, load_model, mirror, read_card, save_model, shipped_models
-from ddpm.presets import PRESETS
+from ddpm.models.model import DDPM, ModelError, find_model, load_model, mirror, read_card, save_model, shipped_models
+from ddpm.training.presets import PRESETS
 
 
 def test_mirror_reflects_without_repeating_the_edge():
@@ -106,7 +106,7 @@ def test_shipped_models_have_distinct_fingerprint_bytes():
 def test_a_large_batch_is_looked_at_in_parts(model, monkeypatch):
     """Of which the last is smaller; each picture has its own gamma."""
     z, gamma = torch.randn(5, 3, 16, 16), torch.linspace(2, -6, 5)
-    monkeypatch.setattr("ddpm.unet.CACHED", 2 * 16 * 16)
+    monkeypatch.setattr("ddpm.networks.unet.CACHED", 2 * 16 * 16)
     with torch.inference_mode():
         together = model(z, gamma)
         alone = [model(z[i : i + 1], gamma[i : i + 1]) for i in range(5)]

@@ -5,11 +5,11 @@ import pytest
 import torch
 from scipy import stats
 
-from ddpm.likelihood import HALF_LEVEL, LN2
-from ddpm.model import DDPM
-from ddpm.ode import density, ode_likelihood
-from ddpm.presets import PRESETS
-from ddpm.schedule import LinearGamma
+from ddpm.diffusion.likelihood import HALF_LEVEL, LN2
+from ddpm.diffusion.ode import density, ode_likelihood
+from ddpm.diffusion.schedule import LinearGamma
+from ddpm.models.model import DDPM
+from ddpm.training.presets import PRESETS
 
 
 class GaussianData:

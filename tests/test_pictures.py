@@ -13,11 +13,10 @@ from PIL import Image, ImageCms, ImageOps
 
 from codec.errors import CodecError
 from codec.pictures import load_picture, png_bytes, read_picture, to_array, write_whole
-from ddpm import exif as exif_module
-from ddpm.colour import PRIMARIES, SRGB, SRGB_CURVE, make_profile
-from ddpm.pictures import suffixes
-
-from .conftest import smooth_picture
+from ddpm.images import exif as exif_module
+from ddpm.images.colour import PRIMARIES, SRGB, SRGB_CURVE, make_profile
+from ddpm.images.pictures import suffixes
+from tests.conftest import smooth_picture
 
 PICTURE = smooth_picture(12, 20)
 

@@ -13,13 +13,12 @@ from codec import Codec, Target, decode
 from codec.cli import cli
 from codec.errors import CodecError
 from codec.pictures import png_bytes
-from ddpm.gaussian import Step
-from ddpm.model import ModelError, load_model
-from ddpm.pretrained import STEM, TABLES
-from ddpm.reverse import Reverse
-from ddpm.schedule import Discrete, LinearBeta
-
-from .conftest import smooth_picture
+from ddpm.diffusion.gaussian import Step
+from ddpm.diffusion.reverse import Reverse
+from ddpm.diffusion.schedule import Discrete, LinearBeta
+from ddpm.models.model import ModelError, load_model
+from ddpm.models.pretrained import STEM, TABLES
+from tests.conftest import smooth_picture
 
 diffusers = pytest.importorskip("diffusers")
 

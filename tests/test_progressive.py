@@ -6,10 +6,9 @@ from codec import progressive
 from codec.plan import MEAN, Allotment, Profile, plan_for
 from codec.progressive import Chain
 from codec.ratecontrol import Fixed
-from ddpm.gaussian import Step
-from ddpm.likelihood import to_unit
-
-from .conftest import smooth_picture
+from ddpm.diffusion.gaussian import Step
+from ddpm.diffusion.likelihood import to_unit
+from tests.conftest import smooth_picture
 
 
 def batch_of(*pictures):

@@ -20,15 +20,14 @@ from codec.errors import DamagedFile
 from codec.plan import MEAN, TILTS, UNIT, Allotment, Plan
 from codec.sending import STARVED, How, Job, Sender, Sent
 from codec.trellis import Trellis
-from ddpm import ode
-from ddpm.bound import Bound
-from ddpm.gaussian import Step
-from ddpm.presets import preset_config
-from ddpm.reverse import Reverse
-from ddpm.schedule import LinearGamma
-from ddpm.train import Bound as TrainingBound
-
-from .conftest import smooth_picture
+from ddpm.diffusion import ode
+from ddpm.diffusion.bound import Bound
+from ddpm.diffusion.gaussian import Step
+from ddpm.diffusion.reverse import Reverse
+from ddpm.diffusion.schedule import LinearGamma
+from ddpm.training.presets import preset_config
+from ddpm.training.train import Bound as TrainingBound
+from tests.conftest import smooth_picture
 
 
 class Normal(torch.nn.Module):

@@ -14,25 +14,13 @@ from bench.bd import ahead, extra_bits
 from bench.ideal import progressive
 from bench.literature import published, read
 from bench.peers import contenders, overhead, wavelet
-from bench.rd_report import (
-    FEW,
-    LIMIT,
-    MOST,
-    PAPER,
-    best,
-    pooled,
-    present,
-    printed_points,
-    progressive_table,
-    series,
-)
+from bench.rd_report import FEW, LIMIT, MOST, PAPER, best, pooled, present, printed_points, progressive_table, series
 from bench.results import Run
 from codec import Target
-from ddpm.bound import bound, chain_for
-from ddpm.model import DDPM, save_model
-from ddpm.reverse import Reverse
-
-from .conftest import smooth_picture
+from ddpm.diffusion.bound import bound, chain_for
+from ddpm.diffusion.reverse import Reverse
+from ddpm.models.model import DDPM, save_model
+from tests.conftest import smooth_picture
 
 PICTURES = [smooth_picture(16, 16, seed) for seed in range(4)]
 GREY = np.repeat(smooth_picture(16, 16, 9, 1)[..., None], 3, 2)

@@ -22,8 +22,7 @@ from bench.svg import inline
 from codec import CodecError, Target
 from codec.diagrams import OURS, Axis, Diagram, Series
 from codec.pictures import read_picture
-
-from .conftest import smooth_picture
+from tests.conftest import smooth_picture
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")

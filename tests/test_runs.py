@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 
 from codec.cli import main
 from codec.pictures import png_bytes
-from ddpm import files, runs
-from ddpm.train import train
-
-from .conftest import smooth_picture
+from ddpm import files
+from ddpm.models import runs
+from ddpm.training.train import train
+from tests.conftest import smooth_picture
 
 SMALL = {"compile": False, "bf16": False, "batch": 2, "crop": 8}
 SET = [word for name, value in SMALL.items() for word in ("--set", f"{name}={json.dumps(value)}")]
@@ -270,8 +270,8 @@ def test_a_damaged_run_is_one_line(pictures, tmp_path, command, damage):
 
 
 def test_files_have_the_mode_of_new_files(pictures, tmp_path, model):
-    from ddpm.model import save_model
-    from ddpm.pretrained import save_tables
+    from ddpm.models.model import save_model
+    from ddpm.models.pretrained import save_tables
 
     before = os.umask(0o027)
     try:

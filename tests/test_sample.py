@@ -10,13 +10,12 @@ from PIL import Image
 from codec.cli import main
 from codec.cli_sample import tiled
 from codec.pictures import png_bytes
-from ddpm.gaussian import Step
-from ddpm.noise import Noise
-from ddpm.reverse import Reverse
-from ddpm.sample import ancestral, decode, encode_to, flow, generate, interpolate, position, shared
-from ddpm.schedule import Cosine, LinearBeta, LinearGamma, alpha_sigma
-
-from .conftest import smooth_picture
+from ddpm.diffusion.gaussian import Step
+from ddpm.diffusion.noise import Noise
+from ddpm.diffusion.reverse import Reverse
+from ddpm.diffusion.sample import ancestral, decode, encode_to, flow, generate, interpolate, position, shared
+from ddpm.diffusion.schedule import Cosine, LinearBeta, LinearGamma, alpha_sigma
+from tests.conftest import smooth_picture
 
 MU, S = 0.2, 0.3
 SHAPE = (1, 4, 4)

@@ -6,8 +6,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bench import scale
-
-from .conftest import smooth_picture
+from tests.conftest import smooth_picture
 
 
 @pytest.mark.parametrize("pixels", [100, 4000, 30_000])

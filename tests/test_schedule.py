@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ddpm.schedule import Cosine, LinearBeta, LinearGamma, alpha_sigma, schedule_from_config
+from ddpm.diffusion.schedule import Cosine, LinearBeta, LinearGamma, alpha_sigma, schedule_from_config
 
 
 def test_alpha_sigma_are_a_rotation_with_the_given_log_snr():

@@ -7,14 +7,14 @@ import signal
 import numpy as np
 import pytest
 
-from ddpm import runs, train
-from ddpm.data import Crops
-from ddpm.presets import PRESETS, preset_config
-from ddpm.settings import TrainConfig
-from ddpm.signals import Stop, Stopped
-from ddpm.train import Run, Stepper
-
-from .conftest import smooth_picture
+from ddpm.images.data import Crops
+from ddpm.models import runs
+from ddpm.training import train
+from ddpm.training.presets import PRESETS, preset_config
+from ddpm.training.settings import TrainConfig
+from ddpm.training.signals import Stop, Stopped
+from ddpm.training.train import Run, Stepper
+from tests.conftest import smooth_picture
 
 COMPILING = 88.0  # seconds that the first step takes, all others one
 

@@ -12,7 +12,7 @@ from bench.jobs import Bpd, Encode, Train, moves, pictures, preset_of
 from bench.results import presented, tables_of
 from bench.watch import Watch
 from codec import lossless, progressive, trellis
-from ddpm.model import DDPM
+from ddpm.models.model import DDPM
 
 CPU = torch.device("cpu")
 

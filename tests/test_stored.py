@@ -14,8 +14,7 @@ from PIL import Image
 from codec import Codec, CodecError, Target, decode, inspect, stored
 from codec.api import Storage, codec_for
 from codec.errors import DamagedFile
-
-from .conftest import smooth_picture
+from tests.conftest import smooth_picture
 
 rng = np.random.default_rng(5)
 CHECKERS = (np.add.outer(np.arange(24), np.arange(32)) % 2 * 255).astype(np.uint8)

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from codec.pictures import png_bytes
-
-from .conftest import smooth_picture
+from tests.conftest import smooth_picture
 
 MAIN = "from codec.cli import main; main()"
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from codec import Codec, CodecError, Target, decode, inspect
-
-from .conftest import smooth_picture
+from tests.conftest import smooth_picture
 
 H, W = 24, 32
 ROWS, COLUMNS = np.mgrid[:H, :W]

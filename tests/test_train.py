@@ -5,17 +5,16 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm.bound import bound, chain_for
-from ddpm.data import Crops
-from ddpm.likelihood import to_unit
-from ddpm.model import DDPM
-from ddpm.muon import Muon, orthogonal
-from ddpm.optimizer import as_matrix
-from ddpm.presets import PRESETS, preset_config
-from ddpm.reverse import Reverse
-from ddpm.train import Bound, Run, crops_for
-
-from .conftest import smooth_picture
+from ddpm.diffusion.bound import bound, chain_for
+from ddpm.diffusion.likelihood import to_unit
+from ddpm.diffusion.reverse import Reverse
+from ddpm.images.data import Crops
+from ddpm.models.model import DDPM
+from ddpm.training.muon import Muon, orthogonal
+from ddpm.training.optimizer import as_matrix
+from ddpm.training.presets import PRESETS, preset_config
+from ddpm.training.train import Bound, Run, crops_for
+from tests.conftest import smooth_picture
 
 PICTURES = [smooth_picture(24, 24, s) for s in range(6)]
 

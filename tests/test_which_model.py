@@ -8,9 +8,8 @@ import pytest
 
 from codec import Codec, Target, api, decode
 from codec.errors import CodecError, UnknownModel
-from ddpm.store import read_card
-
-from .conftest import smooth_picture
+from ddpm.models.store import read_card
+from tests.conftest import smooth_picture
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import torch
 from codec import Codec, Target
 from codec.progressive import Chain, follow
 from codec.randomness import scramble
-from ddpm.gaussian import kl_nats
-from ddpm.likelihood import LN2, to_unit
+from ddpm.diffusion.gaussian import kl_nats
+from ddpm.diffusion.likelihood import LN2, to_unit
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import get_args, get_type_hints
 
-from . import runs
+from ddpm.models import runs
+
 from .presets import PRESETS, preset_config
 
 DEFAULT = "cifar10"

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ddpm.errors import BadPictures, CodecError
+
 from .data import load_images
-from .errors import BadPictures, CodecError
 
 
 def digest(picture: np.ndarray) -> bytes:

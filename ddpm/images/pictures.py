@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ddpm.errors import PictureError
+
 from .colour import is_usable, profile_of_codes, profile_of_png, to_srgb
-from .errors import PictureError
 from .exif import orientation, turned, upright, upright_xmp
 from .headers import Beside, beside
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import BadPictures, PictureError
+from ddpm.errors import BadPictures, PictureError
+
 from .pictures import load_picture, picture_files, suffixes, tell
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class Crops:
         """(n, 3, size, size) uint8."""
         import torch
 
-        from .drawn import drawn
+        from ddpm.training.synthetic import drawn
 
         dev, size = self.device, self.size
         offset, h, w = self.table[torch.multinomial(self.share, n, replacement=True, generator=generator)].T

@@ -20,14 +20,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from . import lists, runs
-from .data import Crops, load_images
+from ddpm.diffusion.likelihood import discretized_gaussian_nats, to_unit
+from ddpm.diffusion.schedule import LinearBeta
+from ddpm.files import new_folder, replace
+from ddpm.images import lists
+from ddpm.images.data import Crops, load_images
+from ddpm.models import runs
+from ddpm.models.model import DDPM
+
 from .distributed import join
-from .files import new_folder, replace
-from .likelihood import discretized_gaussian_nats, to_unit
-from .model import DDPM
 from .optimizer import Optimizer
-from .schedule import LinearBeta
 from .settings import TrainConfig, settled, to_json
 from .signals import Stop
 

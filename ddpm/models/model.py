@@ -10,11 +10,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from .files import replace
-from .local import LocalConfig, LocalNet
-from .schedule import schedule_from_config
+from ddpm.diffusion.schedule import schedule_from_config
+from ddpm.files import replace
+from ddpm.networks.local import LocalConfig, LocalNet
+from ddpm.networks.unet import UNet, UNetConfig
+
 from .store import ModelError, find_model, looks_like, read_card, shipped_models, weights_of
-from .unet import UNet, UNetConfig
 
 __all__ = [
     "DDPM",

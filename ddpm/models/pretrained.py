@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from .files import replace
+from ddpm.diffusion.schedule import schedule_from_config
+from ddpm.files import replace
+
 from .model import DATA_STD, DDPM
-from .schedule import schedule_from_config
 from .store import PICKLES, STEM, ModelError, refuse_pickle
 
 TABLES = "ddpm-codec.json"

@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from .errors import CodecError
+from ddpm.errors import CodecError
 
 STEM = "diffusion_pytorch_model"  # of the weights of a diffusers model, see pretrained.py
 SETTINGS = "config.json"  # of a training run
@@ -20,7 +20,7 @@ class ModelError(CodecError):
 
 def shipped_models() -> dict[str, Path]:
     """Name -> path (without suffix) of the models in the package and in the folder $DDPM_CODEC_MODELS, newest last."""
-    folders = [Path(__file__).parent / "weights"]
+    folders = [Path(__file__).parents[1] / "weights"]
     if os.environ.get("DDPM_CODEC_MODELS"):
         folders.append(Path(os.environ["DDPM_CODEC_MODELS"]).expanduser())
     files = (p for folder in folders for kind in ("*.safetensors", "*.json") for p in folder.glob(kind))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .machine import has_fast_bf16
+from ddpm.machine import has_fast_bf16
 
 
 class Exact:

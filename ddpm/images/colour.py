@@ -8,7 +8,7 @@ import struct
 import numpy as np
 from PIL import Image, ImageCms
 
-from .errors import PictureError
+from ddpm.errors import PictureError
 
 WHITE = (0.3127, 0.3290)  # D65
 SRGB = (*WHITE, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)  # white, red, green, blue: x, y

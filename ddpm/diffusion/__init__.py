@@ -1,0 +1,1 @@
+"""The paper's mathematics: schedules, Gaussians, the reverse process, likelihoods, sampling."""

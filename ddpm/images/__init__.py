@@ -1,0 +1,1 @@
+"""Pictures as the project reads them, alone and as data sets."""

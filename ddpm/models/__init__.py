@@ -1,0 +1,1 @@
+"""A network with its schedule, loaded by name, from files, runs and diffusers' folders."""

@@ -1,0 +1,1 @@
+"""What computes eps_hat and its uncertainty, and in which arithmetic."""
