@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from bench.harness.command import COUNT, command
+from bench.harness.pick import alike, draw
 from codec import Codec, Target
 from codec.diagrams import Diagram
 from codec.likelihood import Coded
 from ddpm.diffusion.bound import Bound, bound
 
-from .command import COUNT, command
-from .pick import alike, draw
 from .results import Run, Table, finish, output_options
 
 

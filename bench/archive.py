@@ -22,25 +22,25 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from bench.baselines.peers import lossless_rows
+from bench.harness.command import COUNT, FROM_ZERO, command, folder
+from bench.harness.ledger import Clock, Ledger
+from bench.harness.parts import Parts
+from bench.harness.pick import alike, draw
+from bench.reporting.lengths import ARCHIVE, GROWTH, published_option
 from codec import Codec, Target
 from codec.api import pick_device
-from codec.archive import chains_of, create, extract, gaussians_for, looks
-from codec.cli_types import Steps
-from codec.contents import contents
+from codec.archive.archive import chains_of, create, extract, gaussians_for, looks
+from codec.archive.header import contents
+from codec.archive.patches import CODE, kinds
+from codec.cli.types import Steps
+from codec.images.pictures import MAX_PIXELS, is_grey
 from codec.likelihood import Coded, InContext
-from codec.patches import CODE, kinds
-from codec.pictures import MAX_PIXELS, is_grey
-from codec.plan import plan_for
+from codec.lossy.plan import plan_for
 from ddpm.diffusion.bound import bound, chain_for
 from ddpm.diffusion.reverse import Reverse
 from ddpm.models.model import load_model
 
-from .command import COUNT, FROM_ZERO, command, folder
-from .ledger import Clock, Ledger
-from .lengths import ARCHIVE, GROWTH, published_option
-from .parts import Parts
-from .peers import lossless_rows
-from .pick import alike, draw
 from .results import Run, finish, output_options
 
 

@@ -16,14 +16,14 @@ import click
 import numpy as np
 import torch
 
+from bench.harness.command import POSITIVE, command, drawable, writable
+from bench.metrics.judge import mse
 from codec import Codec, Target
-from codec.denoise import enlarge, scale_at, seen_at
 from codec.diagrams import Diagram
-from codec.pictures import read_picture
-from codec.progressive import Chain, follow, shown
+from codec.images.pictures import read_picture
+from codec.lossy.denoise import enlarge, scale_at, seen_at
+from codec.lossy.progressive import Chain, follow, shown
 
-from .command import POSITIVE, command, drawable, writable
-from .judge import mse
 from .results import Run, Table, save, show, wrote
 
 AMPLIFIED = 8

@@ -18,6 +18,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from bench.baselines import literature
+from bench.harness.command import COUNT, command
+from bench.harness.pick import alike, load
 from codec.api import pick_device
 from codec.diagrams import OURS, Axis, Diagram, Series
 from codec.likelihood import InContext
@@ -25,9 +28,6 @@ from ddpm.diffusion.bound import Bound, bound, chain_for
 from ddpm.diffusion.reverse import Reverse
 from ddpm.models.model import load_model, strict_fp32
 
-from . import literature
-from .command import COUNT, command
-from .pick import alike, load
 from .results import Run, Table, finish, output_options, save
 
 BATCH_PIXELS = 1 << 17

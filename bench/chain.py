@@ -16,14 +16,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from codec import CodecError, progressive
+from bench.harness.command import COUNT, command
+from bench.harness.pick import load
+from codec import CodecError
 from codec.api import Codec
 from codec.diagrams import OURS, Axis, Diagram, Series
-from codec.plan import Plan
-from codec.ratecontrol import probe, spending_for
+from codec.lossy import progressive
+from codec.lossy.plan import Plan
+from codec.lossy.ratecontrol import probe, spending_for
 
-from .command import COUNT, command
-from .pick import load
 from .results import Run, Table, finish, output_options
 
 RATES = (0.1, 0.2, 0.4, 0.8, 1.2)

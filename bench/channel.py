@@ -23,10 +23,10 @@ from bench.channels.cases import directions, walk
 from bench.channels.compare import at_equal_bits, in_equal_time
 from bench.channels.measure import limit, measure, settings
 from bench.channels.pfr import LIMIT
+from bench.harness.command import COUNT, POSITIVE, command, listed
 from codec import Codec
 from codec.diagrams import OURS, Axis, Diagram, Series
 
-from .command import COUNT, POSITIVE, command, listed
 from .method import small_picture
 from .results import Run, Table, finish, output_options
 

@@ -22,17 +22,17 @@ import click
 import numpy as np
 from tqdm import tqdm
 
+from bench.baselines import literature
+from bench.baselines.peers import Peer, contenders, titled, versions
+from bench.harness.command import COUNT, FROM_ZERO, command
+from bench.metrics.bd import bd_rate, in_common, log_rate, lower_envelope
+from bench.metrics.judge import judge, judge_file
 from codec import Codec, CodecError, Target
 from codec.api import psnr
-from codec.cli_plot import read_result
+from codec.cli.plot import read_result
 from codec.diagrams import OURS, Axis, Diagram, Series
-from codec.pictures import read_picture
+from codec.images.pictures import read_picture
 
-from . import literature
-from .bd import bd_rate, in_common, log_rate, lower_envelope
-from .command import COUNT, FROM_ZERO, command
-from .judge import judge, judge_file
-from .peers import Peer, contenders, titled, versions
 from .results import Run, Table, finish, output_options, save
 
 KODAK = {f"kodim{i:02}.png" for i in range(1, 25)}  # what published curves are means over

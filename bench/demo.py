@@ -17,13 +17,13 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from bench.baselines.peers import PEERS, at_least
+from bench.harness.command import command, folder
+from bench.metrics.judge import mse
 from codec import Codec, Target
 from codec.api import psnr
-from codec.pictures import read_picture
+from codec.images.pictures import read_picture
 
-from .command import command, folder
-from .judge import mse
-from .peers import PEERS, at_least
 from .results import Run, Table, save
 
 matplotlib.use("Agg")

@@ -19,16 +19,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from codec import Codec, Target, progressive
-from codec.entropy import OCTAVE
+from bench.baselines.peers import lossless_rows
+from bench.harness.command import COUNT, FROM_ZERO, command
+from bench.harness.pick import alike, draw
+from bench.reporting.lengths import SINGLE, published_option
+from codec import Codec, Target
 from codec.likelihood import Coded, distortion
-from codec.lossless import HALF, Pixels, planes
+from codec.lossless.entropy import OCTAVE
+from codec.lossless.pixels import HALF, Pixels, planes
+from codec.lossy import progressive
 from ddpm.diffusion.bound import bound
 
-from .command import COUNT, FROM_ZERO, command
-from .lengths import SINGLE, published_option
-from .peers import lossless_rows
-from .pick import alike, draw
 from .results import Run, finish, output_options, save
 
 BATCH_PIXELS = 1 << 16

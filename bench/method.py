@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from bench.harness.command import command, writable
 from codec import Codec, Target
 from codec.api import psnr
-from codec.progressive import Chain, follow, shown
+from codec.lossy.progressive import Chain, follow, shown
 from ddpm.diffusion.gaussian import kl_nats
 from ddpm.diffusion.likelihood import LN2, to_unit
 from ddpm.diffusion.schedule import alpha_sigma
 
-from .command import command, writable
 from .demo import PICTURE
 from .results import wrote
 

@@ -17,12 +17,12 @@ import click
 import torch
 from tqdm import tqdm
 
+from bench.harness.command import COUNT, command
+from bench.harness.pick import load
 from codec.api import pick_device
 from codec.diagrams import Diagram
 from codec.errors import CodecError
 
-from .command import COUNT, command
-from .pick import load
 from .results import Run, Table, finish, output_options
 
 BATCH = 32

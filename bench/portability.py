@@ -22,15 +22,15 @@ import click
 import numpy as np
 from tqdm import tqdm
 
+from bench.harness.command import command
+from bench.harness.pick import alike, draw
+from bench.metrics.judge import mse
 from codec import Codec, CodecError, Target
 from codec.api import psnr
 from codec.diagrams import Diagram
 from ddpm.models.model import load_model
 
-from .command import command
-from .judge import mse
 from .machines import INSTRUCTIONS, THREADS
-from .pick import alike, draw
 from .results import Run, Table, save, show
 
 MACHINES = {

@@ -17,9 +17,9 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
+from bench.harness.command import command, folder, listed
 from codec.errors import CodecError
 
-from .command import command, folder, listed
 from .demo import PICTURE
 
 AT = shlex.quote(str(PICTURE))

@@ -26,20 +26,20 @@ import click
 import numpy as np
 from tqdm import tqdm
 
+from bench.baselines.peers import Peer, contenders, overhead, versions, wavelet
+from bench.harness.command import COUNT, FROM_ZERO, command, listed
+from bench.harness.ideal import progressive
+from bench.harness.pick import alike, load
+from bench.metrics.judge import decoded, mse
+from bench.reporting.rd_report import FEW, present  # noqa: F401  (bench.results asks this module for present)
 from codec import Codec, CodecError, Target
 from codec.api import pick_device
-from codec.cli_plot import read_result
+from codec.cli.plot import read_result
 from codec.likelihood import Coded
 from ddpm.diffusion.bound import Chain, chain_for
 from ddpm.diffusion.reverse import Reverse
 from ddpm.models.model import DDPM, load_model, strict_fp32
 
-from .command import COUNT, FROM_ZERO, command, listed
-from .ideal import progressive
-from .judge import decoded, mse
-from .peers import Peer, contenders, overhead, versions, wavelet
-from .pick import alike, load
-from .rd_report import FEW, present  # noqa: F401  (bench.results asks this module for present)
 from .results import Run, finish, last_name, output_options, save
 
 QUALITIES = (5, 15, 30, 45, 60, 75, 88, 95)

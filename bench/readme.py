@@ -14,10 +14,10 @@ from pathlib import Path
 
 import click
 
+from bench.harness.command import command
 from codec.errors import CodecError
-from codec.pictures import write_whole
+from codec.images.pictures import write_whole
 
-from .command import command
 from .results import Table, presented, tables_of, wrote
 
 ROOT = Path(__file__).parent.parent

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import click
 
+from bench.harness.command import POSITIVE, command, writable
+from bench.reporting.page import page
+from bench.reporting.progression import progressions
 from codec import Codec
-from codec.cli_plot import read_result
+from codec.cli.plot import read_result
 from codec.errors import CodecError
-from codec.pictures import write_whole
+from codec.images.pictures import write_whole
 
-from .command import POSITIVE, command, writable
 from .demo import PICTURE
-from .page import page
-from .progression import progressions
 from .results import save, wrote
 
 

@@ -21,12 +21,11 @@ from pathlib import Path
 import click
 import torch
 
-from codec.cli_plot import read_result
+from bench.harness.command import command, drawable, writable
+from codec.cli.plot import read_result
 from codec.diagrams import Diagram, draw, kind_of
 from codec.errors import CodecError
-from codec.pictures import write_whole
-
-from .command import command, drawable, writable
+from codec.images.pictures import write_whole
 
 HERE = Path(__file__).parent
 LIBRARIES = ("ddpm-codec", "torch", "numpy", "constriction", "pillow")

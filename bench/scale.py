@@ -22,12 +22,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from bench.harness.command import POSITIVE, command, listed
 from codec.api import pick_device
 from codec.diagrams import Axis, Diagram, Series
-from codec.pictures import read_picture
+from codec.images.pictures import read_picture
 from ddpm.models.model import load_model, mirror
 
-from .command import POSITIVE, command, listed
 from .results import Run, Table, finish, output_options, save
 
 WHAT = ("encode", "decode")

@@ -19,16 +19,16 @@ from types import SimpleNamespace
 import click
 from tqdm import tqdm
 
+from bench.harness.command import COUNT, command, listed
+from bench.harness.jobs import Bpd, Decode, Encode, Job, Train, preset_of
+from bench.harness.watch import Watch
+from bench.metrics.flops import flops_per_look, peak
 from codec import CodecError
 from codec.api import pick_device
 from codec.diagrams import Axis, Diagram, Series
 from ddpm.models.model import load_model, strict_fp32
 
-from .command import COUNT, command, listed
-from .flops import flops_per_look, peak
-from .jobs import Bpd, Decode, Encode, Job, Train, preset_of
 from .results import Run, Table, finish, output_options, save
-from .watch import Watch
 
 PARTS = ("network", "channel", "entropy", "transfers", "rest")
 WHAT = ("encode", "decode", "bpd", "train")

@@ -1,5 +1,5 @@
 """``python -m codec`` is the command line, for ``torchrun -m codec``."""
 
-from .cli import main
+from codec.cli.app import main
 
 main()

@@ -24,20 +24,23 @@ import numpy as np
 import torch
 from PIL import Image
 
+from codec.format import stored
+from codec.format.container import Header, model_bytes
+from codec.format.file import Info, Opened, check_pixels, metadata_of, open_stored, opened, stored_picture
+from codec.images import alpha
+from codec.images.alpha import split
+from codec.images.inputs import as_pictures, is_one
+from codec.images.pictures import MAX_PIXELS
+from codec.lossless import pixels as lossless
+from codec.lossy import progressive
+from codec.lossy.multipass import How
+from codec.lossy.plan import Plan, plan_for
+from codec.lossy.progressive import RECONSTRUCTIONS
 from ddpm.models.model import DDPM, ModelError, load_model, read_card, shipped_models, strict_fp32
 
-from . import alpha, lossless, progressive, stored
-from .alpha import split
 from .choices import check_device
-from .container import Header, model_bytes
 from .encoder import Encoded, Encoder, psnr
 from .errors import CodecError, DamagedFile, Uncalibrated, UnknownModel
-from .inputs import as_pictures, is_one
-from .opening import Info, Opened, check_pixels, metadata_of, open_stored, opened, stored_picture
-from .pictures import MAX_PIXELS
-from .plan import Plan, plan_for
-from .progressive import RECONSTRUCTIONS
-from .sending import How
 from .target import Target
 
 __all__ = ["Codec", "Decoded", "Encoded", "Info", "Stage", "codec_for", "decode", "inspect", "pick_device", "psnr"]

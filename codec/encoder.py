@@ -10,15 +10,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from codec.format import stored
+from codec.format.container import METADATA, TRAILER, Header, checksum, pack_corrections, pack_part
+from codec.images import alpha
+from codec.images.pictures import Picture
+from codec.lossless import pixels as lossless
+from codec.lossy.multipass import How, Job, Sender, Sent
+from codec.lossy.plan import MEAN, Plan
 from ddpm.machine import has_fast_bf16
 from ddpm.models.model import DDPM
 
-from . import alpha, lossless, stored
-from .container import METADATA, TRAILER, Header, checksum, pack_corrections, pack_part
 from .errors import CodecError
-from .pictures import Picture
-from .plan import MEAN, Plan
-from .sending import How, Job, Sender, Sent
 from .target import Target
 
 TINY = 32  # bytes, at most, of a file that no coded one beats

@@ -8,17 +8,16 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from codec.lossless.context import Context, Sight
+from codec.lossless.entropy import FRACTIONS, HALF, OCTAVE, integers
+from codec.lossy.basis import basis_for
+from codec.lossy.denoise import denoise
+from codec.lossy.plan import Plan
 from ddpm.diffusion.bound import Chain, per_dim
 from ddpm.diffusion.gaussian import Step, kl_nats
 from ddpm.diffusion.likelihood import discretized_gaussian_nats, to_levels
 from ddpm.diffusion.reverse import Reverse
 from ddpm.models.model import DDPM
-
-from .basis import basis_for
-from .context import Context, Sight
-from .denoise import denoise
-from .entropy import FRACTIONS, HALF, OCTAVE, integers
-from .plan import Plan
 
 
 class Coded(Chain):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from codec import api
-from codec.calibrate import coding_tables
+from codec.calibration.tables import coding_tables
 from ddpm.models.model import DDPM, load_model, save_model
 from ddpm.training.presets import PRESETS
 

@@ -24,18 +24,22 @@ from itertools import islice
 from pathlib import Path
 
 TESTS = {
-    "ddpm/bound.py": ["tests/test_bound.py", "-knot more_steps and not limit_is and not 300"],
-    "ddpm/gaussian.py": [
-        "tests/test_gaussian.py",
-        "tests/test_bound.py",
+    "ddpm/diffusion/bound.py": ["tests/ddpm/test_bound.py", "-knot more_steps and not limit_is and not 300"],
+    "ddpm/diffusion/gaussian.py": [
+        "tests/ddpm/test_gaussian.py",
+        "tests/ddpm/test_bound.py",
         "-kgaussian.py or one_by_one or scipy and 12",
     ],
-    "ddpm/likelihood.py": ["tests/test_likelihood.py", "--noconftest"],
-    "ddpm/reverse.py": ["tests/test_bound.py", "-kscipy and 12 or impossible or sure"],
-    "codec/container.py": ["tests/test_container.py", "--noconftest"],
-    "codec/plan.py": ["tests/test_plan.py", "tests/test_spending.py", "--noconftest"],
-    "codec/trellis.py": ["tests/test_trellis.py", "--noconftest"],
-    "codec/entropy.py": ["tests/test_coder_words.py", "tests/test_lossless.py", "-kwords or range or length or probab"],
+    "ddpm/diffusion/likelihood.py": ["tests/ddpm/test_likelihood.py", "--noconftest"],
+    "ddpm/diffusion/reverse.py": ["tests/ddpm/test_bound.py", "-kscipy and 12 or impossible or sure"],
+    "codec/format/container.py": ["tests/codec/test_container.py", "--noconftest"],
+    "codec/lossy/plan.py": ["tests/codec/test_plan.py", "tests/codec/test_spending.py", "--noconftest"],
+    "codec/channel/trellis.py": ["tests/codec/test_trellis.py", "--noconftest"],
+    "codec/lossless/entropy.py": [
+        "tests/codec/test_coder_words.py",
+        "tests/codec/test_lossless.py",
+        "-kwords or range or length or probab",
+    ],
 }
 LIBRARIES = (
     "pytest",

@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from codec import Codec, CodecError, Target, decode, inspect, sending
+from codec import Codec, CodecError, Target, decode, inspect
 from codec.api import pick_device
-from codec.pictures import Picture
+from codec.images.pictures import Picture
+from codec.lossy import multipass as sending
 from tests.conftest import smooth_picture
 
 PICTURE = smooth_picture(24, 20, 3)

@@ -14,17 +14,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from bench.ledger import Ledger
-from codec import Codec, archive, bitsback, stored
-from codec.archive import create, extract
-from codec.bitsback import Stack
-from codec.cli import main
-from codec.contents import MAX_TABLE, closed, contents, find_model
-from codec.context import Sight
-from codec.entropy import integers
+from bench.harness.ledger import Ledger
+from codec import Codec
+from codec.archive import archive, bitsback
+from codec.archive.archive import create, extract
+from codec.archive.bitsback import Stack
+from codec.archive.gaussians import COST, Gaussians
+from codec.archive.header import MAX_TABLE, closed, contents, find_model
+from codec.cli.app import main
 from codec.errors import CodecError, DamagedFile, NotOurFile, UnknownModel
-from codec.gaussians import COST, Gaussians
+from codec.format import stored
 from codec.likelihood import Coded
+from codec.lossless.context import Sight
+from codec.lossless.entropy import integers
 from ddpm.diffusion.bound import bound, chain_for
 from ddpm.diffusion.reverse import Reverse
 from tests.conftest import smooth_picture

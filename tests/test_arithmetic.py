@@ -12,10 +12,11 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from codec import Codec, Target, decode, encoder, inspect, progressive
-from codec.container import Header, checksum
+from codec import Codec, Target, decode, encoder, inspect
 from codec.errors import DamagedFile
-from codec.pictures import read_picture
+from codec.format.container import Header, checksum
+from codec.images.pictures import read_picture
+from codec.lossy import progressive
 from ddpm.diffusion.likelihood import to_levels
 from ddpm.models.model import load_model
 from ddpm.networks import local

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.fft import dctn
 
-from codec.basis import RINGS, basis_for
+from codec.lossy.basis import RINGS, basis_for
 from ddpm.diffusion.gaussian import Step, kl_nats
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from codec.api import Codec, inspect
-from codec.cli import main
-from codec.container import checksum
-from codec.pictures import load_picture, png_bytes
+from codec.cli.app import main
+from codec.format.container import checksum
+from codec.images.pictures import load_picture, png_bytes
 from codec.target import Target
 from tests.conftest import smooth_picture
 
@@ -228,7 +228,7 @@ def test_train_refuses_as_a_whole_or_leaves_out(run, pictures, tmp_path):
 
 
 def test_calibrate_refuses_as_a_whole_or_leaves_out(run, pictures, tmp_path, monkeypatch):
-    from codec import calibrate
+    from codec.calibration import tables as calibrate
 
     seen = []
     monkeypatch.setattr(calibrate, "coding_tables", lambda model, batches, *_, **__: seen.append(batches) or {})

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.msssim import ms_ssim, ssim_parts
-from bench.peers import PEERS, at_least
+from bench.baselines.peers import PEERS, at_least
+from bench.metrics.msssim import ms_ssim, ssim_parts
 from codec import CodecError
 from tests.conftest import smooth_picture
 

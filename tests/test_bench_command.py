@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 import bench
-from bench import parts, pick
-from bench.command import Command, command
+from bench.harness import parts, pick
+from bench.harness.command import Command, command
 from codec import CodecError
 from ddpm.models.model import ModelError
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from codec.basis import RINGS, basis_for
-from codec.calibrate import fit_bands, release, step_costs
+from codec.calibration.tables import fit_bands, release, step_costs
+from codec.lossy.basis import RINGS, basis_for
 from ddpm.diffusion.gaussian import Step
 from ddpm.models.model import load_model, read_card
 from tests.conftest import smooth_picture

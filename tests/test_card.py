@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from codec import Codec
-from codec.cli import main
-from codec.container import Header
+from codec.cli.app import main
 from codec.errors import CodecError
-from codec.pictures import png_bytes
-from codec.plan import MEAN
+from codec.format.container import Header
+from codec.images.pictures import png_bytes
+from codec.lossy.plan import MEAN
 from ddpm.images import lists
 from ddpm.models import runs
 from ddpm.models.model import ModelError, load_model, read_card

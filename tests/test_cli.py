@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codec.cli import cli
-from codec.cli_archive import archive
-from codec.pictures import png_bytes
+from codec.cli.app import cli
+from codec.cli.archive import archive
+from codec.images.pictures import png_bytes
 from ddpm.models.model import find_model
 from ddpm.models.runs import clock
 from tests.conftest import smooth_picture

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from codec import Codec, Target
-from codec.cli import main
-from codec.pictures import read_picture
+from codec.cli.app import main
+from codec.images.pictures import read_picture
 from tests.conftest import smooth_picture
 
 
@@ -133,7 +133,7 @@ def test_what_the_system_refuses_anywhere_is_one_line(capsys, monkeypatch, pictu
     def full(*_, **__):
         raise OSError(28, "No space left on device", "somewhere")
 
-    monkeypatch.setattr("codec.cli_bpd.grouped", full)
+    monkeypatch.setattr("codec.cli.bpd.grouped", full)
     code, out, err = run(capsys, monkeypatch, "bpd", pictures, "--model", "tiny-1", "--quiet")
     assert (code, out, err) == (2, "", "error: somewhere: No space left on device\n")
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from constriction import stream
 
-from codec.bitsback import Stack
-from codec.entropy import FRACTIONS, HIGHEST, LOWEST, TOTAL, Reader, Writer, model_for
-from codec.gaussians import Gaussians, table
+from codec.archive.bitsback import Stack
+from codec.archive.gaussians import Gaussians, table
+from codec.lossless.entropy import FRACTIONS, HIGHEST, LOWEST, TOTAL, Reader, Writer, model_for
 
 N = 500
 PLACES = np.arange(N)

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from codec import CodecError, Target
-from codec.cli import main
-from codec.cli_types import Bytes
-from codec.pictures import png_bytes, write_whole
+from codec.cli.app import main
+from codec.cli.types import Bytes
+from codec.images.pictures import png_bytes, write_whole
 from codec.target import COARSEST, FINEST, QUALITY
 from tests.conftest import smooth_picture
 
@@ -191,19 +191,19 @@ def test_what_was_written_is_said(run):
 
 
 def test_the_steps_of_the_code_have_one_bar_and_one_count(run, monkeypatch, tmp_path):
-    import ddpm.diffusion.bound
+    import codec.cli.bpd
 
-    import codec.cli_bpd
+    import ddpm.diffusion.bound
 
     bars = []
 
-    class Bar(codec.cli_bpd.tqdm):
+    class Bar(codec.cli.bpd.tqdm):
         def __init__(self, *arguments, **options):
             if not options["disable"]:
                 bars.append(self)
             super().__init__(*arguments, **{**options, "disable": options["disable"] or False})
 
-    monkeypatch.setattr(codec.cli_bpd, "tqdm", Bar)
+    monkeypatch.setattr(codec.cli.bpd, "tqdm", Bar)
     monkeypatch.setattr(ddpm.bound, "tqdm", Bar)
     (tmp_path / "c.png").write_bytes(png_bytes(smooth_picture(12, 12, 3)))
     found = json.loads(run("bpd", ".", *TINY, "--steps", "codec", "--json").out)

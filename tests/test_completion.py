@@ -13,8 +13,8 @@ import click
 import pytest
 from click.shell_completion import BashComplete
 
-from codec.cli import cli
-from codec.cli_types import File, Folder, Model
+from codec.cli.app import cli
+from codec.cli.types import File, Folder, Model
 
 COMMANDS = {
     **{(name,): c for name, c in cli.commands.items() if not isinstance(c, click.Group)},

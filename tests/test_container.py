@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codec.container import (
+from codec.errors import CodecError, DamagedFile, NotOurFile, UnknownModel
+from codec.format.container import (
     EXTRAS,
     MAGIC,
     PARTS,
@@ -19,8 +20,7 @@ from codec.container import (
     unpack_varint,
     varint,
 )
-from codec.errors import CodecError, DamagedFile, NotOurFile, UnknownModel
-from codec.plan import MEAN, Profile
+from codec.lossy.plan import MEAN, Profile
 
 SIZES = {"height": st.integers(1, 65535), "width": st.integers(1, 65535), "grey": st.booleans()}
 extras = st.sets(st.sampled_from(["icc", "exif", "xmp"])).map(lambda s: tuple(sorted(s, key=EXTRAS.index)))

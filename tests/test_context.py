@@ -8,11 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec import Codec, Target, context, lossless
-from codec.context import MOST, UNIT, WEIGHT, Context, Sight, deviations
-from codec.entropy import FRACTIONS, HIGHEST, LOWEST, OCTAVE
-from codec.fit_context import context_of
+from codec import Codec, Target
+from codec.calibration.context import context_of
 from codec.likelihood import Coded, distortion, pixel_nats
+from codec.lossless import context
+from codec.lossless import pixels as lossless
+from codec.lossless.context import MOST, UNIT, WEIGHT, Context, Sight, deviations
+from codec.lossless.entropy import FRACTIONS, HIGHEST, LOWEST, OCTAVE
 from ddpm.diffusion.likelihood import to_unit
 
 SHAPES = st.tuples(st.integers(1, 3), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(1, 9))

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from codec import trellis
 from codec.api import Codec, Target
-from codec.randomness import _scramble_there, scramble
-from codec.trellis import Trellis, decode, encode
+from codec.channel import trellis
+from codec.channel.trellis import Trellis, decode, encode
+from codec.randomness.streams import _scramble_there, scramble
 from tests.conftest import smooth_picture
 
 there = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -31,7 +31,7 @@ def target(dims, seed, device="cpu"):
 
 def paths_agree(code, search, device):
     """Both ways to find a path, on the device and in NumPy from the same metrics."""
-    from codec import viterbi_cuda
+    from codec.channel import viterbi_cuda
 
     metrics = trellis._Metrics(code, *target(code.dims, 1, device))
     here, there = trellis._OnCpu(metrics, code.memory), viterbi_cuda.Search(metrics, code.memory, torch.device(device))
@@ -50,7 +50,8 @@ def test_kernels_in_the_interpreter():
 
 
 def interpreted():
-    from codec import philox_cuda, viterbi_cuda
+    from codec.channel import viterbi_cuda
+    from codec.randomness import philox_cuda
 
     cpu = torch.device("cpu")
     assert viterbi_cuda.works(cpu)
@@ -70,7 +71,8 @@ def test_scrambles_agree_where_they_are_made_of_int64(n):
 
 @gpu
 def test_triton_works():
-    from codec import philox_cuda, viterbi_cuda
+    from codec.channel import viterbi_cuda
+    from codec.randomness import philox_cuda
 
     assert viterbi_cuda.works(torch.device("cuda"))
     assert philox_cuda.works(torch.device("cuda"))

@@ -6,9 +6,10 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from bench import curves, literature, results
-from bench.bd import bd_rate, lower_envelope
-from bench.peers import PEERS, modern
+from bench import curves, results
+from bench.baselines import literature
+from bench.baselines.peers import PEERS, modern
+from bench.metrics.bd import bd_rate, lower_envelope
 from bench.results import tables_of
 from ddpm.models.model import DDPM, save_model
 from tests.conftest import smooth_picture

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from codec.denoise import coarse, denoise, enlarge
+from codec.lossy.denoise import coarse, denoise, enlarge
 from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.schedule import alpha_sigma
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from codec.errors import CodecError
-from codec.formats import FORMATS, format_of, picture_bytes
+from codec.images.formats import FORMATS, format_of, picture_bytes
 
 SHAPES = {"RGB": (9, 7, 3), "L": (9, 7), "RGBA": (9, 7, 4), "LA": (9, 7, 2)}
 REFUSED = {(m, s) for m in ("RGBA", "LA") for s in (".jpg", ".jpeg", ".ppm", ".pgm", ".bmp")} | {("RGB", ".pgm")}

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from codec import Codec, Target
-from codec.calibrate import coding_tables
+from codec.calibration.tables import coding_tables
 from ddpm.models.model import DDPM
 from ddpm.networks import local
 from ddpm.training.presets import PRESETS

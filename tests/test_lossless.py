@@ -8,8 +8,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import norm
 
-from codec import CodecError, Target, alpha, decode, entropy, inspect, lossless, snap
+from codec import CodecError, Target, decode, inspect
 from codec.errors import DamagedFile
+from codec.images import alpha
+from codec.lossless import entropy
+from codec.lossless import pixels as lossless
+from codec.lossless import rounding as snap
 from tests.conftest import smooth_picture
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from codec import Codec, CodecError, Target, decode, inspect
-from codec.pictures import Picture
+from codec.images.pictures import Picture
 from tests.conftest import smooth_picture
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()

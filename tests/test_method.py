@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from codec.container import checksum, crc8
+from codec.format.container import checksum, crc8
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "method.md").read_text()

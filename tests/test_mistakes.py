@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codec.container import Header
-from codec.contents import CODE, Contents, seal
-from codec.plan import MEAN
+from codec.archive.header import CODE, Contents, seal
+from codec.format.container import Header
+from codec.lossy.plan import MEAN
 
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from codec.cli import main; main()"
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from codec.errors import CodecError
-from codec.pictures import load_picture, png_bytes, read_picture, to_array, write_whole
+from codec.images.pictures import load_picture, png_bytes, read_picture, to_array, write_whole
 from ddpm.images import exif as exif_module
 from ddpm.images.colour import PRIMARIES, SRGB, SRGB_CURVE, make_profile
 from ddpm.images.pictures import suffixes

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codec.plan import (
+from codec.lossy.plan import (
     FACTORS,
     FREE,
     MAX_STEPS,

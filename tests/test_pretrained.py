@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from codec import Codec, Target, decode
-from codec.cli import cli
+from codec.cli.app import cli
 from codec.errors import CodecError
-from codec.pictures import png_bytes
+from codec.images.pictures import png_bytes
 from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.reverse import Reverse
 from ddpm.diffusion.schedule import Discrete, LinearBeta

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from codec import progressive
-from codec.plan import MEAN, Allotment, Profile, plan_for
-from codec.progressive import Chain
-from codec.ratecontrol import Fixed
+from codec.lossy import progressive
+from codec.lossy.plan import MEAN, Allotment, Profile, plan_for
+from codec.lossy.progressive import Chain
+from codec.lossy.ratecontrol import Fixed
 from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.likelihood import to_unit
 from tests.conftest import smooth_picture

@@ -9,17 +9,19 @@ import torch
 from scipy import stats
 
 from bench import archive
+from bench.baselines.peers import overhead
 from bench.channels.cases import Case
 from bench.channels.measure import Setting, measure
-from bench.peers import overhead
-from codec import cli_bpd, likelihood, lossless
-from codec.contents import contents
-from codec.context import Context, Sight
-from codec.entropy import HALF, OCTAVE
+from codec import likelihood
+from codec.archive.header import contents
+from codec.channel.trellis import Trellis
+from codec.cli import bpd as cli_bpd
 from codec.errors import DamagedFile
-from codec.plan import MEAN, TILTS, UNIT, Allotment, Plan
-from codec.sending import STARVED, How, Job, Sender, Sent
-from codec.trellis import Trellis
+from codec.lossless import pixels as lossless
+from codec.lossless.context import Context, Sight
+from codec.lossless.entropy import HALF, OCTAVE
+from codec.lossy.multipass import STARVED, How, Job, Sender, Sent
+from codec.lossy.plan import MEAN, TILTS, UNIT, Allotment, Plan
 from ddpm.diffusion import ode
 from ddpm.diffusion.bound import Bound
 from ddpm.diffusion.gaussian import Step
@@ -256,7 +258,7 @@ def test_the_net_of_an_archive_is_without_files_and_stored_pictures(model, noisy
     The first pictures are files, as there is nothing yet to borrow, unless some are stored, as one of noise.
     """
     if not noisy:
-        monkeypatch.setattr("codec.archive._shorter", lambda *_: {})
+        monkeypatch.setattr("codec.archive.archive._shorter", lambda *_: {})
     noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
     pictures = [*(smooth_picture(16, 16, s) for s in range(12)), *[noise] * noisy]
     row = archive.measure(model, pictures, 6, 1, False)

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from codec import randomness
-from codec.randomness import FILLING, GRID, filling, gaussians, labels, scramble, words
+from codec.randomness import streams as randomness
+from codec.randomness.streams import FILLING, GRID, filling, gaussians, labels, scramble, words
 
 
 def test_philox_known_answer():

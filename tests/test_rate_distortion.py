@@ -10,11 +10,22 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bench import rate_distortion
-from bench.bd import ahead, extra_bits
-from bench.ideal import progressive
-from bench.literature import published, read
-from bench.peers import contenders, overhead, wavelet
-from bench.rd_report import FEW, LIMIT, MOST, PAPER, best, pooled, present, printed_points, progressive_table, series
+from bench.baselines.literature import published, read
+from bench.baselines.peers import contenders, overhead, wavelet
+from bench.harness.ideal import progressive
+from bench.metrics.bd import ahead, extra_bits
+from bench.reporting.rd_report import (
+    FEW,
+    LIMIT,
+    MOST,
+    PAPER,
+    best,
+    pooled,
+    present,
+    printed_points,
+    progressive_table,
+    series,
+)
 from bench.results import Run
 from codec import Target
 from ddpm.diffusion.bound import bound, chain_for

@@ -15,13 +15,13 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bench import report
-from bench.page import page
-from bench.progression import BROWSERS, ORIGINAL, present, spread
+from bench.reporting.page import page
+from bench.reporting.progression import BROWSERS, ORIGINAL, present, spread
+from bench.reporting.svg import inline
 from bench.results import Run, save
-from bench.svg import inline
 from codec import CodecError, Target
 from codec.diagrams import OURS, Axis, Diagram, Series
-from codec.pictures import read_picture
+from codec.images.pictures import read_picture
 from tests.conftest import smooth_picture
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)

@@ -6,7 +6,8 @@ from importlib import import_module
 import pytest
 from click.testing import CliRunner
 
-from bench import lengths, quick, readme, results
+from bench import quick, readme, results
+from bench.reporting import lengths
 from bench.results import Run, Table, joined, presented, save, tables_of
 from codec.diagrams import Diagram
 

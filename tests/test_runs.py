@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from codec.cli import main
-from codec.pictures import png_bytes
+from codec.cli.app import main
+from codec.images.pictures import png_bytes
 from ddpm import files
 from ddpm.models import runs
 from ddpm.training.train import train

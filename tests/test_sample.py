@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from codec.cli import main
-from codec.cli_sample import tiled
-from codec.pictures import png_bytes
+from codec.cli.app import main
+from codec.cli.sample import tiled
+from codec.images.pictures import png_bytes
 from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.noise import Noise
 from ddpm.diffusion.reverse import Reverse

@@ -7,11 +7,13 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bench import portability, speed
-from bench.flops import SIDE, flops_per_look
-from bench.jobs import Bpd, Encode, Train, moves, pictures, preset_of
+from bench.harness.jobs import Bpd, Encode, Train, moves, pictures, preset_of
+from bench.harness.watch import Watch
+from bench.metrics.flops import SIDE, flops_per_look
 from bench.results import presented, tables_of
-from bench.watch import Watch
-from codec import lossless, progressive, trellis
+from codec.channel import trellis
+from codec.lossless import pixels as lossless
+from codec.lossy import progressive
 from ddpm.models.model import DDPM
 
 CPU = torch.device("cpu")
@@ -39,7 +41,7 @@ def tick(seconds):
 
 @pytest.fixture
 def clock(monkeypatch):
-    monkeypatch.setattr("bench.watch.time.perf_counter", lambda: now)
+    monkeypatch.setattr("bench.harness.watch.time.perf_counter", lambda: now)
 
 
 def test_nested_time_counts_once(clock):

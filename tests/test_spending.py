@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from codec.plan import FREE, MEAN, TILTS, UNIT, Allotment, Plan, Profile
-from codec.ratecontrol import Controlled, Fixed, Oracle, better_free, side_bits, spending_for
+from codec.lossy.plan import FREE, MEAN, TILTS, UNIT, Allotment, Plan, Profile
+from codec.lossy.ratecontrol import Controlled, Fixed, Oracle, better_free, side_bits, spending_for
 
 COSTS = np.array([900, 1100, 1400, 1700, 2100, 2600, 3200, 3900, 4700, 5600], float)
 DIMS = 200_000

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from codec import Codec, CodecError, Target, decode, inspect, stored
+from codec import Codec, CodecError, Target, decode, inspect
 from codec.api import Storage, codec_for
 from codec.errors import DamagedFile
+from codec.format import stored
 from tests.conftest import smooth_picture
 
 rng = np.random.default_rng(5)
@@ -131,8 +132,8 @@ def test_no_model_is_loaded_and_any_codec_reads_them(photo):
 
 
 def test_a_huge_claim_is_refused_at_once():
-    from codec.container import Header, checksum
-    from codec.plan import MEAN
+    from codec.format.container import Header, checksum
+    from codec.lossy.plan import MEAN
 
     header = Header(b"", 65535, 65535, MEAN, 0, mode="stored", colour=b"abc").pack()
     body = bytes([0, 0])

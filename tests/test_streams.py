@@ -8,7 +8,7 @@ import sys
 import pytest
 from PIL import Image
 
-from codec.pictures import png_bytes
+from codec.images.pictures import png_bytes
 from tests.conftest import smooth_picture
 
 MAIN = "from codec.cli import main; main()"

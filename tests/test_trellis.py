@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec import trellis
-from codec.trellis import Trellis, decode, encode
+from codec.channel import trellis
+from codec.channel.trellis import Trellis, decode, encode
 
 shapes = st.integers(1, 300).flatmap(lambda d: st.tuples(st.just(d), st.integers(0, min(d, 60)), st.integers(0, 8)))
 both = pytest.mark.parametrize("opposed", [False, True])
@@ -132,7 +132,7 @@ def test_impossible_shapes_are_refused():
 @both
 def test_a_long_message_in_stretches_is_as_good_as_one_path(opposed):
     """Cut into stretches, the path is worth what the single closed path is worth, to a thousandth."""
-    from codec import trellis as module
+    from codec.channel import trellis as module
 
     code = Trellis(12000, 4500, 6, opposed=opposed)
     a = torch.randn(12000, generator=torch.Generator().manual_seed(0))
@@ -229,7 +229,7 @@ def test_nothing_to_say_is_said():
 
 
 def test_stretches_do_not_depend_on_the_number_of_threads(monkeypatch):
-    from codec import trellis as module
+    from codec.channel import trellis as module
 
     code, (a, b) = Trellis(9000, 5000, 6), target(9000, 3)
     messages = []
@@ -241,7 +241,7 @@ def test_stretches_do_not_depend_on_the_number_of_threads(monkeypatch):
 
 
 def test_libraries_keep_their_threads(monkeypatch):
-    from codec import trellis as module
+    from codec.channel import trellis as module
 
     threads, (a, b) = torch.get_num_threads(), target(9000, 3)
     try:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from codec import Codec, Target
-from codec.progressive import Chain, follow
-from codec.randomness import scramble
+from codec.lossy.progressive import Chain, follow
+from codec.randomness.streams import scramble
 from ddpm.diffusion.gaussian import kl_nats
 from ddpm.diffusion.likelihood import LN2, to_unit
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from codec.trellis import WINDOW, Trellis, decode, encode
+from codec.channel.trellis import WINDOW, Trellis, decode, encode
 
 from .gaussian import CHOICE, linear_and_square, random
 

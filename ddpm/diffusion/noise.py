@@ -1,7 +1,7 @@
 """Noise for images that are known by number: what an image gets depends on its number and a seed alone.
 
 So figures and pictures stay the same however images are batched or shared out among processes. (The code stream has
-its own randomness, which is the same for every version of every library; see codec/randomness.py.)
+its own randomness, which is the same for every version of every library; see codec/randomness/streams.py.)
 """
 
 from __future__ import annotations

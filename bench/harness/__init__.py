@@ -1,0 +1,1 @@
+"""What measurements share: their command line, their pictures, work in parts, watches."""

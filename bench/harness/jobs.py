@@ -1,0 +1,162 @@
+"""The work whose speed is measured: pictures encoded and decoded, their bound, and steps of training.
+
+A job does its work once when it is called, always the same; ``watch`` tells a watch which functions belong to which
+part of it. The channel is the trellis with its shared randomness, the entropy coder the lossless part without the
+network; what a pool of threads does counts as a whole to the part that waits for it.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from bench.demo import PICTURE
+from bench.method import BOX
+from bench.scale import sized
+from codec import Codec, Target
+from codec.channel import trellis
+from codec.images.pictures import read_picture
+from codec.lossless import pixels as lossless
+from codec.lossy import progressive
+from codec.lossy.alone import Alone
+from ddpm.diffusion.bound import bound, chain_for, own_steps
+from ddpm.diffusion.reverse import Reverse
+from ddpm.images.data import cut_sheet
+from ddpm.machine import has_fast_bf16
+from ddpm.models.model import DDPM
+from ddpm.training.presets import PRESETS, preset_config
+from ddpm.training.train import Run, Stepper, crops_for
+
+from .watch import Watch
+
+TERMS = 4  # of the bound, as ``ddpm-codec bpd`` draws them unless told otherwise
+
+
+def pictures(size: int, batch: int) -> np.ndarray:
+    """(B, size, size, 3) uint8: neighbouring squares of a part of a photograph that goes on by reflection."""
+    left, top, right, bottom = BOX
+    across = math.ceil(math.sqrt(batch))
+    return cut_sheet(sized(read_picture(PICTURE)[top:bottom, left:right], (across * size) ** 2), size)[:batch]
+
+
+class Job:
+    """What is said of it in its row: ``what``, ``size``, ``batch``, ``arithmetic``, ``more``."""
+
+    what: str
+    training = False
+
+    def __init__(self, model: torch.nn.Module, size: int, batch: int, bf16: bool, **more):
+        self.model, self.size, self.batch, self.more = model, size, batch, more
+        self.dtype = torch.bfloat16 if bf16 else torch.float32
+
+    @property
+    def arithmetic(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+    def __call__(self) -> None:
+        raise NotImplementedError
+
+    def watch(self, watch: Watch, look: Callable[[torch.Tensor], None]) -> None:
+        """``look`` is told of all z that the network is asked about."""
+        watch.over(type(self.model), "forward", "network", note=lambda _, z, *__: look(z))
+        watch_transfers(watch)
+
+
+class Encode(Job):
+    """Lossy files of ``rate`` bits/dim, or lossless ones for rate 0."""
+
+    what = "encode"
+
+    def __init__(self, model: DDPM, size: int, batch: int, bf16: bool, rate: float):
+        fit = model.knows_bf16 and has_fast_bf16(model.device) and rate > 0
+        super().__init__(model, size, batch, bf16 and fit, rate=rate)
+        self.codec, self.pictures = Codec(model), list(pictures(size, batch))
+        self.target = Target(bits_per_dim=rate) if rate else Target(lossless=True)
+        self.files: list[bytes] = []
+
+    def __call__(self):
+        fp32 = self.dtype == torch.float32
+        self.files = [file.data for file in self.codec.encode(self.pictures, self.target, fp32=fp32, store=False)]
+
+    def watch(self, watch, look):
+        super().watch(watch, look)
+        watch.over(Alone, "__call__", "network")  # which may wait for other threads
+        watch.within(trellis, "all_threads", "channel")
+        for name in ("decode_step", "scramble", "filling"):
+            watch.over(progressive, name, "channel")
+        for name in ("encode", "decode"):
+            watch.over(lossless, name, "entropy")
+
+
+class Decode(Encode):
+    """The files of an Encode, made the first time they are asked for."""
+
+    what = "decode"
+
+    def __init__(self, source: Encode):
+        Job.__init__(self, source.model, source.size, source.batch, source.dtype == torch.bfloat16, **source.more)
+        self.source = source
+
+    def __call__(self):
+        if not self.source.files:
+            self.source()
+        self.source.codec.decode(self.source.files)
+
+
+class Bpd(Job):
+    """The bound, from TERMS terms of each picture and L_0."""
+
+    what = "bpd"
+
+    def __init__(self, model: torch.nn.Module, size: int, batch: int, bf16: bool):
+        super().__init__(model, size, batch, bf16, terms=TERMS)
+        self.chain = chain_for(Reverse(model, bf16=bf16), own_steps(model))
+        self.x = torch.from_numpy(pictures(size, batch)).permute(0, 3, 1, 2)
+
+    def __call__(self):
+        bound(self.chain, [self.x], samples=TERMS, quiet=True)
+
+
+class Train(Job):
+    """A step of training with the settings of a preset, at its own crop and batch, from new weights."""
+
+    what, training = "train", True
+
+    def __init__(self, preset: str, device: torch.device, compiled: bool):
+        config = preset_config(preset, [str(PICTURE)], {"compile": compiled})
+        config.crop = np.atleast_1d(config.crop)[0].item()
+        with tempfile.TemporaryDirectory() as folder:  # nothing lies there, and nothing is written by steps
+            run = Run(config, folder, device)
+        super().__init__(run.model, config.crop, config.batch, config.bf16, compiled=compiled)
+        self.step = Stepper(run, crops_for(config, device))
+
+    def __call__(self):
+        self.step()
+
+    def watch(self, watch, look):
+        watch.over(self.step, "net", "network", note=lambda z, *_: look(z))
+        watch.over(torch.Tensor, "backward", "network")
+        watch_transfers(watch)
+
+
+def watch_transfers(watch: Watch) -> None:
+    """Tensors that go to another device. Single numbers that Python asks for count to who asks."""
+    watch.over(torch.Tensor, "to", "transfers", when=moves)
+    watch.over(torch.Tensor, "cpu", "transfers", when=lambda tensor, **_: tensor.device.type != "cpu")
+
+
+def moves(tensor: torch.Tensor, *args, **how) -> bool:
+    """Whether ``Tensor.to`` with these arguments goes to another device."""
+    to = how.get("device", args[0] if args else None)
+    to = to.device if isinstance(to, torch.Tensor) else torch.device(to) if isinstance(to, str) else to
+    return isinstance(to, torch.device) and to.type != tensor.device.type
+
+
+def preset_of(model_name: str, device: torch.device) -> str | None:
+    """The preset that suits a line of models and a device: ``photo`` of ``photo-3`` on a CPU, else ``photo-gpu``."""
+    line = (model_name.rpartition("-")[0] or model_name) + "-gpu" * (device.type == "cuda")
+    return line if line in PRESETS else None

@@ -1,0 +1,49 @@
+"""The pictures of a measurement."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from codec.cli.console import trouble
+from codec.errors import CodecError
+from codec.images.pictures import is_grey
+from ddpm.images.data import load_images
+
+
+def load(source: str | None, tile: int | None = None) -> list[np.ndarray]:
+    """All pictures (H, W, 3) of a source, as ``load_images`` has it; CodecError if there is none, or no picture."""
+    if not source:
+        raise CodecError("no pictures are named")
+    try:
+        return load_images(source, tile)
+    except OSError as e:
+        raise CodecError(trouble(e)) from None
+    except ValueError as e:
+        raise CodecError(str(e)) from None
+
+
+def draw(source: str, tile: int | None, images: int, crop: int | None = None, skip: int = 0) -> list[np.ndarray]:
+    """So many pictures (H, W, 3) of a source at random, or all; the middle square of side ``crop`` or what there is.
+
+    skip: those that come after so many.
+    """
+    every = load(source, tile)
+    chosen = np.random.default_rng(0).permutation(len(every))[skip : skip + images]
+    if not len(chosen):
+        raise CodecError(f"{source}: {len(every)} pictures, none after {skip}")
+    return [middle(every[i], crop) for i in chosen]
+
+
+def middle(picture: np.ndarray, side: int | None) -> np.ndarray:
+    if side is None:
+        return picture
+    top, left = (max(0, n - side) // 2 for n in picture.shape[:2])
+    return picture[top : top + side, left : left + side]
+
+
+def alike(pictures: list[np.ndarray]) -> list[tuple[bool, list[int]]]:
+    """Those that can be coded together, of one size and all grey or none: (grey, indices)."""
+    groups: dict[tuple, list[int]] = {}
+    for i, p in enumerate(pictures):
+        groups.setdefault((p.shape, is_grey(p)), []).append(i)
+    return [(grey, members) for (_, grey), members in groups.items()]

@@ -1,0 +1,1 @@
+"""What a decoded picture is worth, and what one curve saves against another."""

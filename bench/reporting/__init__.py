@@ -1,0 +1,1 @@
+"""From the JSON of measurements to tables, diagrams and pages."""

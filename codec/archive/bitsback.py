@@ -1,0 +1,227 @@
+"""Bits-back coding of pictures on an ANS stack: its net growth is the bound of the model on the levels, nothing more.
+
+To push x: pop z_0 ~ q(z_0 | x), push x ~ p(x | z_0); then at each level pop z_t ~ q(z_t | z_s), the forward kernel
+N(alpha_t / alpha_s z_s, sigma_t^2 c), and push z_s ~ p(z_s | z_t); last push z_T ~ p(z_T). No more than two latents
+are borrowed at a time (Bit-Swap: Kingma, Abbeel & Ho 2019; Townsend et al. 2019). To pop x is the mirror image.
+
+A latent is an integer on a grid whose spacing, a power of two, is 1/8 to 1/16 of the narrower of the two Gaussians that
+code it: a bin of a Gaussian's mass is then as good as its density.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from constriction import stream
+
+from codec.errors import CodecError, DamagedFile
+from codec.likelihood import pixel_nats
+from codec.lossless.context import Sight
+from codec.lossless.entropy import HALF, Uniform, integers, joined, parts
+from ddpm.diffusion.likelihood import LN2
+
+from .gaussians import FINENESS, Gaussians
+from .latents import Walk
+
+TAIL = 1 << 20  # grid points beyond, sent plainly
+RESERVE = 4  # words; below it ANS may have made up what it popped
+
+
+class Dry(Exception):
+    """The stack holds too little to borrow from."""
+
+
+class Stack:
+    """An ANS coder. What ``pop`` returns, ``push`` with the same arguments puts back, bit by bit, and vice versa."""
+
+    def __init__(self, gaussians: Gaussians, words: np.ndarray | None = None):
+        self.gaussians = gaussians
+        try:
+            self.coder = stream.stack.AnsCoder(*([] if words is None else [words.astype(np.uint32)]))
+        except ValueError:
+            raise DamagedFile("the archive's words are damaged") from None
+        self.lowest = self.bits
+
+    def copy(self) -> Stack:
+        return type(self)(self.gaussians, self.words())
+
+    @property
+    def bits(self) -> int:
+        return self.coder.num_valid_bits()
+
+    def words(self) -> np.ndarray:
+        return self.coder.get_compressed()
+
+    def push(self, k: np.ndarray, mean: np.ndarray, std: np.ndarray | float, tails=True) -> None:
+        """Integers k (n,) under Gaussians, mean (n,), std (n,) or one, in grid points. Without tails: k is in reach."""
+        frame = self.gaussians.frame(mean, std)
+        symbols = k[frame.order] - frame.centre
+        beyond = np.abs(symbols) - frame.reach
+        if tails:
+            beyond = beyond[beyond >= 0]
+            if len(beyond):
+                if beyond.max() >= TAIL:
+                    raise CodecError("the model is too far from this picture; nothing is written")
+                self.coder.encode_reverse(beyond.astype(np.int32), Uniform(TAIL))
+                symbols = np.clip(symbols, -frame.reach, frame.reach)
+        elif beyond.max() > 0:
+            raise DamagedFile("the archive's words contradict each other: other arithmetic, or damage")
+        symbols = (symbols + frame.reach).astype(np.int32)
+        end = len(symbols)
+        for count, model in reversed(frame.models):
+            self.coder.encode_reverse(symbols[end - count : end], model)
+            end -= count
+
+    def pop(self, mean: np.ndarray, std: np.ndarray | float, tails=True) -> np.ndarray:
+        """(n,) int64."""
+        frame = self.gaussians.frame(mean, std)
+        symbols = np.concatenate([self.coder.decode(model, count) for count, model in frame.models])
+        symbols -= frame.reach
+        if tails:
+            beyond = np.flatnonzero(np.abs(symbols) == frame.reach)
+            if len(beyond):
+                symbols[beyond] += np.sign(symbols[beyond]) * self.coder.decode(Uniform(TAIL), len(beyond))
+        k = np.empty(len(symbols), np.int64)
+        k[frame.order] = frame.centre + symbols
+        return k
+
+    def borrow(self, mean: np.ndarray, std: np.ndarray | float) -> np.ndarray:
+        """``pop`` without tails, of bits that were there for another purpose; Dry if they were not.
+
+        What was just pushed is far from random where the model is wrong, and so would be what is popped: the words are
+        masked first.
+        """
+        self._mask(len(mean))
+        k = self.pop(mean, std, tails=False)
+        self.lowest = min(self.lowest, self.bits)
+        if self.coder.num_words() < RESERVE:
+            raise Dry
+        return k
+
+    def repay(self, k: np.ndarray, mean: np.ndarray, std: np.ndarray | float) -> None:
+        """The inverse of ``borrow``."""
+        self.push(k, mean, std, tails=False)
+        self._mask(len(mean))
+
+    def _mask(self, count: int) -> None:
+        """Exclusive or of the upper words, but for the two of the coder's state, with noise; it is its own inverse."""
+        words = self.words()
+        count = min(len(words) - 2, count)
+        if count > 0:
+            noise = np.random.PCG64(len(words)).random_raw(count) >> np.uint64(32)
+            words[-2 - count : -2] ^= noise.astype(np.uint32)
+            self.coder = stream.stack.AnsCoder(words)
+
+    def push_pixels(self, x: np.ndarray, sight: Sight) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """x (n,) levels 0 to 255, of which nothing is known yet but what ``sight`` believes; see ``Sight.foreseen``."""
+        groups = sight.foreseen(x)
+        for group in reversed(groups):
+            for symbols, model in reversed(list(parts(*map(np.ravel, group)))):
+                self.coder.encode_reverse(symbols, model)
+        return groups
+
+    def pop_pixels(self, sight: Sight) -> np.ndarray:
+        """(n,) uint8."""
+        for group in sight.groups:
+            sight.learn(group, joined(self.coder, *map(np.ravel, sight.believed(group))))
+        return sight.x.ravel()
+
+    def push_bytes(self, data: bytes) -> None:
+        self.coder.encode_reverse(np.frombuffer(data, np.uint8).astype(np.int32), Uniform(256))
+
+    def pop_bytes(self, count: int) -> bytes:
+        return self.coder.decode(Uniform(256), count).astype(np.uint8).tobytes()
+
+
+def bits_of(k: np.ndarray, mean: np.ndarray, std: np.ndarray | float) -> np.ndarray:
+    """-log2 of the mass of bins k (n,) under Gaussians, which on so fine a grid is their density."""
+    return ((k - mean) / std) ** 2 / (2 * LN2) + np.log2(std * math.sqrt(2 * math.pi))
+
+
+class BitsBack:
+    """Bits-back along ``walk``; both ways are mirror images."""
+
+    def __init__(self, walk: Walk):
+        self.walk, self.steps = walk, walk.steps
+        self.forward = [step.sigma_t * math.sqrt(step.c) for step in self.steps]  # deviations of q(z_t | z_s)
+        self.alpha, self.sigma = self.steps[-1].alpha_s, self.steps[-1].sigma_s
+        narrower = np.minimum([*self.forward, self.sigma], [self.steps[0].sigma_t, *(s.std_q for s in self.steps)])
+        self.grid = 2.0 ** np.floor(np.log2(narrower / FINENESS))  # spacing of z_T, ..., z_0
+
+    @property
+    def looks(self) -> int:
+        """How often the network is asked for one batch."""
+        return len(self.steps) + 1
+
+    @torch.inference_mode()
+    def push(self, stack: Stack, x: np.ndarray, progress=None) -> np.ndarray:
+        """A batch of pictures, uint8 (B, C, H, W). Dry if the stack holds too little; it is then spoilt.
+
+        What each of them costs, (B,) bits: what it pushes less what it borrows.
+        """
+        levels, shape, costs = x.ravel(), x.shape, np.zeros(len(x))
+
+        def each(bits):
+            return np.reshape(bits, (len(x), -1)).sum(1)
+
+        first = self._first(x)
+        k = stack.borrow(*first)
+        costs -= each(bits_of(k, *first))
+        groups = stack.push_pixels(levels, self._pixels(k, shape))
+        costs += sum(each(pixel_nats(*group)) for group in groups) / LN2
+        for i in reversed(range(len(self.steps))):
+            forward = self._forward(i, k)
+            k_s, k = k, stack.borrow(*forward)
+            reverse = self._reverse(i, k, shape)
+            stack.push(k_s, *reverse)
+            costs += each(bits_of(k_s, *reverse)) - each(bits_of(k, *forward))
+            if progress:
+                progress(len(x))
+        prior = self._prior(shape)
+        stack.push(k, *prior)
+        if progress:
+            progress(len(x))
+        return costs + each(bits_of(k, *prior))
+
+    @torch.inference_mode()
+    def pop(self, stack: Stack, shape: tuple[int, int, int, int], progress=None) -> np.ndarray:
+        """The batch of that shape that was pushed last, uint8 (B, C, H, W); gives back what it had borrowed."""
+        k = stack.pop(*self._prior(shape))
+        for i in range(len(self.steps)):
+            k_t, k = k, stack.pop(*self._reverse(i, k, shape))
+            stack.repay(k_t, *self._forward(i, k))
+            if progress:
+                progress(shape[0])
+        x = stack.pop_pixels(self._pixels(k, shape)).reshape(shape)
+        stack.repay(k, *self._first(x))
+        if progress:
+            progress(shape[0])
+        return x
+
+    def _first(self, x):
+        """q(z_0 | x)."""
+        x = self.walk.coordinates(x / HALF - 1)
+        return x * (self.alpha / self.grid[-1]), self.sigma / self.grid[-1]
+
+    def _forward(self, i, k_s):
+        """q(z_t | z_s) of step i."""
+        step, z_s = self.steps[i], k_s * self.grid[i + 1]
+        scale = step.alpha_t / step.alpha_s / self.grid[i]
+        return z_s * scale, self.forward[i] / self.grid[i]
+
+    def _reverse(self, i, k_t, shape):
+        """p(z_s | z_t) of step i."""
+        step, z_t = self.steps[i], k_t * self.grid[i]
+        x_hat, r = self.walk.x_hat(i, z_t, shape)
+        return step.mean(z_t, x_hat) / self.grid[i + 1], np.sqrt(1 + r) * (step.std_q / self.grid[i + 1])
+
+    def _pixels(self, k, shape):
+        """p(x | z_0)."""
+        return Sight(self.walk.context, *integers(*self.walk.pixels(k * self.grid[-1], shape)), shape)
+
+    def _prior(self, shape):
+        """p(z_T)."""
+        mean, std = self.walk.prior(shape)
+        return mean / self.grid[0], std / self.grid[0]

@@ -1,0 +1,92 @@
+"""Integers under Gaussians, coded with tables: several times faster than a cdf for each, and within a known cost.
+
+A mean is rounded to a fraction of a grid point and a deviation, if there are many, to a fraction of an octave. Integers
+with the same fraction and the same deviation then have the same distribution about the integer below their mean, and
+are coded together.
+
+q has one deviation, and that is not rounded: bits-back is paid for what is borrowed, whatever q, but q must be the one
+that p was made for, as the bound has no minimum there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from constriction import stream
+from scipy.special import ndtr
+
+from codec.errors import CodecError
+
+FINENESS = 8  # grid points per standard deviation, at least
+WIDEST = 1 << 10  # grid points per standard deviation, at most; a wider Gaussian is coded as this one
+REACH = 7  # standard deviations to either side that are coded directly; every grid point in it takes 2^-24 of the mass
+COST = 5e-4  # bits that rounding may cost a dimension over a whole chain, for means and deviations each
+
+
+def power_of_two(x: float) -> int:
+    """The least that is not below x."""
+    return 1 << max(0, math.ceil(math.log2(x)))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Integers (n,) in groups of one distribution each.
+
+    order: (n,) their indices, group by group. In that order: centre (n,), what is subtracted from them to give symbols;
+    reach (n,), the largest symbol and minus the smallest; models, how many come next and the distribution of their
+    symbol + reach.
+    """
+
+    order: np.ndarray
+    centre: np.ndarray
+    reach: np.ndarray
+    models: list[tuple[int, stream.model.Categorical]]
+
+
+class Gaussians:
+    """The rounding that suits a chain of T = ``steps``.
+
+    A mean that is off by e costs e^2 / (2 std^2) nats, twice a step, where q is borrowed from and where p is coded; a
+    deviation of p that is off by a factor of e^d costs d^2. By rounding e^2 and d^2 are a twelfth of the square of the
+    spacing.
+    """
+
+    def __init__(self, steps: int):
+        budget = COST * math.log(2) / steps  # nats
+        self.fractions = power_of_two(math.sqrt(1 / 12 / budget) / FINENESS)  # of a grid point
+        self.octave = power_of_two(math.sqrt(math.log(2) ** 2 / 12 / budget))  # deviations per factor of two
+
+    def frame(self, mean: np.ndarray, std: np.ndarray | float) -> Frame:
+        """For means (n,) and deviations, as many or one, in grid points."""
+        if not (np.isfinite(mean).all() and np.isfinite(std).all() and np.min(std) > 0):
+            raise CodecError("the network's answer is not finite; this model cannot code these pictures")
+        std, shift = np.clip(std, 1, WIDEST), self.fractions.bit_length() - 1
+        fine = np.rint(mean * self.fractions).astype(np.int64)
+        code = fine & self.fractions - 1
+        if std.ndim:
+            scale = np.rint(np.log2(std) * self.octave).astype(np.int32)
+            lowest = int(scale.min())
+            code += scale - lowest << shift
+        counts = np.bincount(code)
+        order = np.argsort(code.astype(np.uint16 if len(counts) <= 1 << 16 else np.uint32), kind="stable")
+        present = np.flatnonzero(counts)
+        counts, fractions = counts[present], (present & self.fractions - 1) / self.fractions
+        stds = 2 ** (((present >> shift) + lowest) / self.octave) if std.ndim else np.full(len(present), std)
+        models = [(n, table(f, s)) for n, f, s in zip(counts.tolist(), fractions.tolist(), stds.tolist())]
+        return Frame(order, (fine >> shift)[order], np.repeat(reach(stds), counts), models)
+
+
+def reach(std):
+    """Integers to either side of a mean that are coded directly."""
+    return np.ceil(REACH * std).astype(np.int32)
+
+
+@lru_cache(maxsize=1 << 14)
+def table(fraction: float, std: float) -> stream.model.Categorical:
+    """The integers within reach of 0 under a mean of ``fraction``, 0 to 1."""
+    r = reach(np.float64(std))
+    mass = np.diff(ndtr((np.arange(-r, r + 2) - (0.5 + fraction)) / std))
+    return stream.model.Categorical(mass.astype(np.float32), perfect=False)

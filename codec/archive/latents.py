@@ -1,0 +1,119 @@
+"""The chains that bits-back can walk, z_T ... z_0: the model's schedule, or the steps of its lossy code.
+
+Both say, in coordinates c (n,) float64 of a batch of pictures of one size, flat, what p knows: of z_T, of z_s given
+z_t, of the pixels given z_0. Coordinates are orthonormal, so q is the same in all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from codec.likelihood import pixels
+from codec.lossless.context import Context
+from codec.lossy.basis import basis_for
+from codec.lossy.denoise import denoise
+from codec.lossy.plan import plan_for
+from codec.randomness.streams import filling
+from ddpm.diffusion.gaussian import Step
+from ddpm.diffusion.reverse import Reverse
+from ddpm.models.model import DDPM
+
+CHROMA = (1 << 33) - 2  # stream of shared noise for the colours of a grey picture
+
+Gaussian = tuple[np.ndarray, np.ndarray | float]  # mean (n,) and standard deviation, or its logarithm, (n,) or one
+
+
+class Walk(Protocol):
+    """``shape`` is that of the batch, (B, C, H, W)."""
+
+    steps: Sequence[Step]  # between z_T, ..., z_0
+    context: Context | None  # of pixels
+
+    def coordinates(self, x: np.ndarray) -> np.ndarray:
+        """Of pictures (B, C, H, W), -1 to 1."""
+
+    def prior(self, shape) -> Gaussian:
+        """p(z_T)."""
+
+    def x_hat(self, i: int, c: np.ndarray, shape) -> Gaussian:
+        """What p(z_s | z_t) of step i has for x, and r, how much wider than q it is: 1 + r times its variance."""
+
+    def pixels(self, c: np.ndarray, shape) -> Gaussian:
+        """p(x | z_0): mean, and log of the standard deviation."""
+
+
+class Scheduled:
+    """T levels of the model's schedule. Each channel of a pixel by itself, of grey pictures too: C is 3."""
+
+    def __init__(self, reverse: Reverse, steps: int):
+        """ValueError if the schedule has no such chain."""
+        self.reverse = reverse
+        self.steps = [Step(float(t), float(s)) for t, s in pairwise(reverse.levels(steps))]
+        self.context = Context.of(reverse.model.coding, grey=False)
+
+    def coordinates(self, x):
+        return x.ravel()
+
+    def prior(self, shape):
+        return np.zeros(np.prod(shape)), 1.0
+
+    def x_hat(self, i, c, shape):
+        return tuple(map(flat, self.reverse.predict(self.steps[i], self._z(c, shape))))
+
+    def pixels(self, c, shape):
+        return tuple(map(flat, self.reverse.pixels(self.steps[-1], self._z(c, shape))))
+
+    def _z(self, c, shape):
+        return torch.from_numpy(c.astype(np.float32).reshape(shape)).to(self.reverse.model.device)
+
+
+class OfCode:
+    """The steps, resolutions and coordinates of the lossy code for pictures of one size, grey (C = 1) or not (C = 3).
+
+    They are few for what they cost, and none is skipped, however small the pictures. What the code begins with, z_T as
+    it is known of all pictures, is the prior.
+    """
+
+    def __init__(self, model: DDPM, size: tuple[int, int], grey: bool):
+        self.model, self.reverse, self.size, self.grey = model, Reverse(model), size, grey
+        self.plan = plan_for(model.coding, size[0] * size[1] * (1 if grey else 3), grey, every_level=True)
+        self.first, *self.steps = [Step(t, s) for t, s in pairwise(self.plan.gammas)]
+        self.basis, self.context = basis_for(model.coding, size, grey), Context.of(model.coding, grey)
+        noise = filling(0, CHROMA, 3 * size[0] * size[1]).view(3, *size).double()
+        self.noise = (noise - noise.mean(0)) * grey
+
+    def coordinates(self, x):
+        return self._coordinates(torch.from_numpy(x).expand(-1, 3, -1, -1))
+
+    def prior(self, shape):
+        z = torch.zeros(1, 3, *self.size)
+        _, mean, m = denoise(self.model, 0, self.first.gamma_t, z.to(self.model.device))
+        r = flat(self.basis.extra_variance(0, self.first, m))
+        mean = self.first.x_coef * self._coordinates(mean)
+        return np.tile(mean, shape[0]), np.tile(self.first.std_q * np.sqrt(1 + r), shape[0])
+
+    def x_hat(self, i, c, shape):
+        level, step = self.plan.stops[i + 1], self.steps[i]
+        _, x_hat, m = denoise(self.model, level, step.gamma_t, self._z(c, shape, step.sigma_t))
+        return self._coordinates(x_hat), flat(self.basis.extra_variance(level, step, m))
+
+    def pixels(self, c, shape):
+        last = self.steps[-1]
+        return tuple(map(flat, pixels(self.reverse, last, self._z(c, shape, last.sigma_s), self.grey)))
+
+    def _coordinates(self, pictures):
+        return flat(self.basis.coordinates(pictures.double()))
+
+    def _z(self, c, shape, sigma):
+        z = self.basis.picture(torch.from_numpy(c).view(shape[0], -1)) + sigma * self.noise
+        return z.float().to(self.model.device)
+
+
+def flat(values: torch.Tensor | float) -> np.ndarray | float:
+    """(n,) float64; a number stays one."""
+    return values.double().cpu().numpy().ravel() if isinstance(values, torch.Tensor) else float(values)

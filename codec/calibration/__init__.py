@@ -1,0 +1,1 @@
+"""How a model becomes a code: tables measured on pictures that are not for testing."""

@@ -1,0 +1,233 @@
+"""The file format: a header of 6 to 12 bytes, the payload's plain bits, a checksum. docs/format.md has it byte by byte.
+
+A header is checked before anything is believed or allocated; what follows from it (the length of a whole file) is
+checked next, the payload last. A file that is shorter than it should be is a prefix, not an error.
+"""
+
+from __future__ import annotations
+
+from binascii import crc_hqx
+from dataclasses import dataclass
+
+from codec.errors import DamagedFile, NotOurFile, UnknownModel
+from codec.lossy.plan import Profile
+
+MAGIC = 0xDC
+VERSION = 2  # the highest that is read; files that version 1 can say are of version 1
+TRAILER = 2  # bytes of payload checksum at the end of a whole file
+
+# Modes, and what their files have behind the messages, which are plain bits.
+PARTS = {
+    "lossy": (),
+    "lossless": ("pixels",),
+    "lossless, with alpha": ("alpha", "pixels"),
+    "lossy, bf16": (),
+    "stored": ("picture",),
+}
+MODES = {mode: i for i, mode in enumerate(list(PARTS)[:4])}  # in version 1
+NUMBERS = {"lossy": 0, "lossless": 1, "stored": 2, "lossy, bf16": 3}  # in version 2, where alpha is an extra
+EXTRAS = ("alpha", "icc", "exif", "xmp")  # bits of version 2, from the lowest
+METADATA = 1 << 24  # bytes, at most, of each of these
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself.
+
+    model: the first bytes of the model's fingerprint, of which version 1 has one and version 2 two; none if stored.
+    extras: of ``icc``, ``exif`` and ``xmp``. colour: the mean of a stored picture, one level or three.
+    """
+
+    model: bytes
+    height: int
+    width: int
+    profile: Profile
+    steps: int
+    grey: bool = False
+    seed: int = 0
+    mode: str = "lossy"
+    extras: tuple[str, ...] = ()
+    colour: bytes = b""
+
+    @property
+    def bf16(self) -> bool:
+        """Whether the encoder's network computed in bfloat16; else in float32."""
+        return self.mode == "lossy, bf16"
+
+    @property
+    def stored(self) -> bool:
+        """Whether the picture stands in the file as it is; no model is needed."""
+        return self.mode == "stored"
+
+    @property
+    def exact(self) -> bool:
+        """Whether the whole file has the very pixels."""
+        return self.stored or self.mode.startswith("lossless")
+
+    @property
+    def version(self) -> int:
+        return 2 if self.stored or self.extras else 1
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What stands behind the messages, each with its length; a profile comes before them."""
+        *before, last = PARTS[self.mode] or (None,)
+        between = [name for name in ("exif", "xmp") if name in self.extras]
+        return (*before, *between, *([last] if last else []))
+
+    def pack(self, native: int | None = None) -> bytes:
+        """The header's bytes, checksum included. ``native``: the side of the square that needs no size."""
+        if not (1 <= self.height <= 65535 and 1 <= self.width <= 65535):
+            raise ValueError(f"sizes are 1 to 65535, not {self.width}x{self.height}")
+        if self.height == self.width == native and not self.stored:
+            form, size = 0, b""
+        elif max(self.height, self.width) <= 255:
+            form, size = 1, bytes([self.height, self.width])
+        else:
+            form, size = 2, self.height.to_bytes(2, "big") + self.width.to_bytes(2, "big")
+        seed = varint(self.seed) if self.seed else b""
+        spending = self.steps << 10 | self.profile.factor << 3 | self.profile.tilt
+        how = b"" if self.stored else self.model[: self.version] + spending.to_bytes(2, "big")
+        if self.version == 1:
+            mode = MODES[self.mode]
+        else:
+            known = {*self.extras, *(["alpha"] if "alpha" in PARTS[self.mode] else [])}
+            mode = NUMBERS[self.mode.removesuffix(", with alpha")]
+            how = bytes([sum(1 << i for i, name in enumerate(EXTRAS) if name in known)]) + how
+        flags = (self.version - 1) << 6 | mode << 4 | self.grey << 3 | (self.seed > 0) << 2 | form
+        fields = bytes([MAGIC, flags]) + how + size + seed + self.colour
+        return fields + bytes([crc8(fields)])
+
+    @staticmethod
+    def unpack(data: bytes, native=None) -> tuple[Header, int]:
+        """Header and its length in bytes. ``native``: model bytes -> side of its native square, or None.
+
+        Raises NotOurFile, or DamagedFile where the checksum or a field is wrong or the header itself is cut.
+        """
+        if not data or data[0] != MAGIC:
+            raise NotOurFile("not a ddpm-codec file")
+        if len(data) < 2:
+            raise DamagedFile("the file ends inside its header")
+        flags = data[1]
+        version, form, grey = (flags >> 6) + 1, flags & 3, bool(flags & 8)
+        if version > VERSION:
+            raise NotOurFile(f"a file of format version {version}; this program reads versions 1 to {VERSION}")
+        modes = MODES if version == 1 else NUMBERS
+        mode = {v: k for k, v in modes.items()}[flags >> 4 & 3]
+        start = version + 1  # of the model's bytes: version 2 has a byte for extras
+        model = b"" if mode == "stored" else data[start : start + version]
+        after = start if mode == "stored" else start + version + 2
+        at = after + (0, 2, 4, 0)[form]
+        seed = 0
+        if flags & 4:
+            seed, at = unpack_varint(data, at)
+        colour = data[at : at + (1 if grey else 3)] if mode == "stored" else b""
+        at += len(colour)
+        if at >= len(data):
+            raise DamagedFile("the file ends inside its header")
+        if crc8(data[:at]) != data[at]:
+            raise DamagedFile("the header is damaged (checksum)")
+        extras = tuple(name for i, name in enumerate(EXTRAS) if version == 2 and data[2] >> i & 1)
+        unknown = version == 2 and (data[2] >> len(EXTRAS) or (mode != "lossless" and "alpha" in extras))
+        if form == 3 or unknown or (mode == "stored" and (form == 0 or seed)):
+            raise NotOurFile("a kind of ddpm-codec file that this program does not know")
+        if "alpha" in extras:
+            mode, extras = "lossless, with alpha", tuple(name for name in extras if name != "alpha")
+        size = data[after : after + 2 * form]
+        if form == 0:
+            side = native(model) if native else None
+            if side is None:
+                raise UnknownModel(
+                    f"the file leaves its size to a model whose fingerprint begins with {model.hex()}, and none here "
+                    "does; give it with --model"
+                )
+            height = width = side
+        else:
+            height, width = int.from_bytes(size[:form], "big"), int.from_bytes(size[form:], "big")
+        if not height or not width:
+            raise DamagedFile("the header gives an empty size")
+        spending = 0 if mode == "stored" else int.from_bytes(data[after - 2 : after], "big")
+        profile = Profile(spending >> 3 & 127, spending & 7)
+        return Header(model, height, width, profile, spending >> 10, grey, seed, mode, extras, colour), at + 1
+
+
+def model_bytes(data: bytes) -> bytes | None:
+    """The first bytes of the fingerprint that a file names, none if it needs no model; None if it has no header."""
+    if len(data) < 2 or data[0] != MAGIC or data[1] >> 6 >= VERSION:
+        return None
+    version = (data[1] >> 6) + 1
+    return b"" if version == 2 and data[1] >> 4 & 3 == NUMBERS["stored"] else data[version + 1 :][:version]
+
+
+def pack_corrections(header: bytes, corrections: bytes) -> bytes:
+    """What a payload begins with if some of its steps are long: their corrections and a CRC-8 over header and these."""
+    return corrections + bytes([crc8(header + corrections)]) if corrections else b""
+
+
+def unpack_corrections(data: bytes, at: int, count: int) -> tuple[bytes, int]:
+    """The ``count`` corrections after a header of ``at`` bytes, neutral ones if cut, and where the messages begin."""
+    if not count:
+        return b"", at
+    end = at + count
+    if len(data) <= end:
+        return bytes([128]) * count, end + 1
+    if crc8(data[:end]) != data[end]:
+        raise DamagedFile("the file is damaged (checksum of the corrections)")
+    return data[at:end], end + 1
+
+
+def pack_part(header: bytes, part: bytes) -> bytes:
+    """A part of lossless files behind its length, which has a CRC-8 of its own (over the header and it)."""
+    length = varint(len(part))
+    return length + bytes([crc8(header + length)]) + part
+
+
+def unpack_part(data: bytes, header: bytes, at: int) -> tuple[int, int]:
+    """Length and place of the part that is announced at a place, (0, behind the end) if that is cut."""
+    length, end = unpack_varint(data, at)
+    if end >= len(data):
+        return 0, len(data) + 1
+    if crc8(header + data[at:end]) != data[end]:
+        raise DamagedFile("the file is damaged (checksum of a length)")
+    return length, end + 1
+
+
+def unpack_varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number that begins at a place, and the place behind it; behind the end if the number is cut."""
+    n = 0
+    for shift in range(0, 63, 7):
+        if at >= len(data):
+            return n, len(data) + 1
+        n |= (data[at] & 127) << shift
+        at += 1
+        if data[at - 1] < 128:
+            break
+    return n, at
+
+
+def varint(n: int) -> bytes:
+    """Base-128 digits, lowest first; the high bit says that more follow."""
+    out = bytearray()
+    while n > 127:
+        out.append(n & 127 | 128)
+        n >>= 7
+    return bytes([*out, n])
+
+
+def crc8(data: bytes) -> int:
+    """CRC-8 (polynomial 0x07): catches every error of up to 8 neighbouring bits.
+
+    >>> hex(crc8(b"123456789"))
+    '0xf4'
+    """
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x07) & 255 if crc & 128 else crc << 1
+    return crc
+
+
+def checksum(header: bytes, payload: bytes, fingerprint: bytes) -> bytes:
+    """The two bytes that close a whole file: CRC-16 of the model's fingerprint, the header and the payload."""
+    return crc_hqx(payload, crc_hqx(header, crc_hqx(fingerprint, 0xFFFF))).to_bytes(2, "big")

@@ -1,0 +1,121 @@
+"""A file that is read, checked before anything is believed or allocated: what its bytes hold, whole or cut."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from codec.errors import CodecError, DamagedFile
+from codec.images.alpha import split
+from codec.lossless import pixels as lossless
+from codec.lossy.plan import MEAN, Allotment, Plan
+
+from . import stored
+from .container import METADATA, TRAILER, Header, checksum, unpack_corrections, unpack_part
+
+
+@dataclass(frozen=True)
+class Info:
+    """What can be told of a file without decoding it. A stored picture needs no model and has no steps."""
+
+    header: Header
+    model: str
+    header_bytes: int
+    side_bytes: int  # before the first message: the header, a profile of colours and the corrections
+    file_bytes: int
+    whole_bytes: int | None  # length of the file before anything was cut, if what is left says so
+    dims: int
+    steps: int  # complete ones in these bytes
+    gamma: float  # log noise-to-signal ratio reached
+    complete: bool
+    free: bool  # whether each step says itself how many bits it has; the header's profile then means nothing
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file that has been checked. parts: what is there and whole beside the messages, see ``Header.parts``."""
+
+    info: Info
+    allotment: Allotment
+    messages: bytes
+    parts: dict[str, tuple[int, int]]  # first byte, and end
+
+
+def opened(data: bytes, header: Header, at: int, plan: Plan, model: str, fingerprint: bytes) -> Opened:
+    """The file of a header that takes ``at`` bytes and fits its model, of which there is the plan."""
+    parts: dict[str, tuple[int, int]] = {}
+    front = at
+    if "icc" in header.extras:
+        front = part(data, at, at, "icc", header, parts)
+    count = Allotment.count_long(plan, header.profile, header.steps)
+    corrections, start = unpack_corrections(data, front, count)
+    allotment = Allotment(plan, header.profile, header.steps, corrections)
+    end = start + -(-allotment.total // 8)  # of the messages
+    whole = end
+    for name in header.parts:
+        whole = part(data, at, whole, name, header, parts)
+    whole += TRAILER
+    if len(data) > whole:
+        raise DamagedFile(f"the file is longer than its content ({len(data)} bytes, not {whole})")
+    complete = len(data) == whole
+    known = whole if start <= len(data) and all(begin <= len(data) for begin, _ in parts.values()) else None
+    messages = data[start : min(end, whole - TRAILER)]
+    expected = checksum(data[:at], data[at : whole - TRAILER], fingerprint)
+    if complete and data[whole - TRAILER :] != expected:
+        raise DamagedFile("the file is damaged (checksum), or was made with another model")
+    steps = allotment.complete(8 * len(messages))
+    gamma, free = plan.gammas[steps], plan.is_free(header.profile)
+    info = Info(header, model, at, start, len(data), known, plan.dims, steps, gamma, complete, free)
+    return Opened(info, allotment, messages, {name: ends for name, ends in parts.items() if ends[1] <= len(data)})
+
+
+def part(data: bytes, at: int, begin: int, name: str, header: Header, parts: dict) -> int:
+    """Note where a part lies that is announced at ``begin``; its end. The header takes ``at`` bytes."""
+    length, begin = unpack_part(data, data[:at], begin)
+    size = header.height, header.width
+    most = {"pixels": lossless.longest(size), "alpha": stored.longest(size), "picture": stored.longest(size)}
+    if length > most.get(name, METADATA):
+        raise DamagedFile("a part of the file is longer than any could be")
+    parts[name] = begin, begin + length
+    return begin + length
+
+
+def open_stored(data: bytes, max_pixels: int) -> Opened:
+    """A file of a stored picture, whole or cut."""
+    header, at = Header.unpack(data)
+    check_pixels(header, max_pixels)
+    dims = header.height * header.width * (1 if header.grey else 3)
+    plan = Plan(dims, (math.inf, 0.0, -1.0), ((0, 0, 0),) * (MEAN.tilt + 1), 0)
+    return opened(data, header, at, plan, "none", b"")
+
+
+def check_pixels(header: Header, max_pixels: int) -> None:
+    """CodecError for a picture that is too large."""
+    if header.height * header.width > max_pixels:
+        raise CodecError(f"{header.width}x{header.height} pixels; at most {max_pixels} (see --max-pixels)")
+
+
+def stored_picture(data: bytes, file: Opened, whole: bool = True, scale: int = 1) -> np.ndarray:
+    """The stored picture, ``scale`` times smaller without transparency; its mean colour if cut, or not ``whole``."""
+    h = file.info.header
+    size = h.height, h.width
+    part = data[slice(*file.parts["picture"])] if whole and file.info.complete else b""
+    array = stored.unpack(part, h.colour, size)
+    return array if scale == 1 else stored.smaller(np.ascontiguousarray(split(array)[0]), scale)
+
+
+def metadata_of(data: bytes, file: Opened) -> dict[str, bytes]:
+    """The profile of colours, EXIF and XMP, as far as the file has them whole."""
+    found = {name: data[slice(*ends)] for name, ends in file.parts.items() if name in ("icc", "exif", "xmp")}
+    if "icc" in found:
+        try:
+            inflate = zlib.decompressobj()
+            found["icc"] = inflate.decompress(found["icc"], METADATA)
+        except zlib.error:
+            raise DamagedFile("the profile of the colours is damaged") from None
+        if not inflate.eof:
+            raise DamagedFile("the profile of the colours is damaged")
+    return found

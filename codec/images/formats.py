@@ -1,0 +1,79 @@
+"""Decoded pictures as files of the common formats, by the suffix of the name."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from codec.errors import CodecError
+from ddpm.images.colour import is_rgb
+
+from .pictures import png_bytes
+
+
+@dataclass(frozen=True)
+class Format:
+    """How Pillow writes it; whether it keeps every value, and transparency."""
+
+    name: str
+    settings: dict = field(default_factory=dict)
+    exact: bool = True
+    alpha: bool = False
+    metadata: bool = False  # whether a profile, EXIF and XMP have a place in it
+    profile: bool = False  # whether a profile has
+
+
+PNG = Format("PNG", alpha=True, metadata=True)
+JPEG = Format("JPEG", {"quality": 95, "subsampling": 0}, exact=False, metadata=True)
+# exact: also colours that are not seen
+WEBP = Format("WEBP", {"lossless": True, "exact": True}, alpha=True, metadata=True)
+TIFF = Format("TIFF", {"compression": "tiff_adobe_deflate"}, alpha=True, profile=True)
+PPM, BMP = Format("PPM"), Format("BMP")
+FORMATS = {".png": PNG, ".jpg": JPEG, ".jpeg": JPEG, ".webp": WEBP, ".ppm": PPM, ".pgm": PPM, ".bmp": BMP}
+FORMATS |= {".tif": TIFF, ".tiff": TIFF}
+
+
+def format_of(name: str) -> Format:
+    """By the suffix, PNG without one; CodecError for a suffix of none of FORMATS."""
+    suffix = Path(name).suffix.lower()
+    if suffix and suffix not in FORMATS:
+        raise CodecError(f"{name}: a picture is written as {', '.join(FORMATS)}, by the end of its name")
+    return FORMATS.get(suffix, PNG)
+
+
+def picture_bytes(
+    array: np.ndarray, name: str, icc: bytes | None = None, exif: bytes | None = None, xmp: bytes | None = None
+) -> bytes:
+    """uint8 (H, W, 3) or (H, W), one more channel if transparent -> the content of a file of that name.
+
+    With a profile of its colours, EXIF and XMP, the latter two where the format has a place for them. CodecError for
+    what the format cannot hold.
+    """
+    kind, suffix = format_of(name), Path(name).suffix.lower()
+    if kind is PNG:
+        return png_bytes(array, icc, exif, xmp)
+    if icc is not None and not (kind.metadata or kind.profile):
+        raise CodecError(f"{name}: the picture has a colour profile, which {suffix} cannot hold; .png and .webp can")
+    image = Image.fromarray(array)
+    if icc is not None and is_rgb(icc) and image.mode in ("L", "LA"):
+        image = image.convert("RGB" if image.mode == "L" else "RGBA")
+    beside = {"icc_profile": icc}
+    if kind.metadata:
+        beside |= {"exif": exif and b"Exif\0\0" + exif, "xmp": xmp}
+    beside = {what: data for what, data in beside.items() if data is not None}
+    if "A" in image.mode and not kind.alpha:
+        raise CodecError(f"{name}: the picture has transparency, which {suffix} cannot hold; .png, .webp and .tif can")
+    if suffix == ".pgm" and image.mode != "L":
+        raise CodecError(f"{name}: the picture has colours, which .pgm cannot hold; .ppm can")
+    if suffix == ".ppm":
+        image = image.convert("RGB")
+    out = io.BytesIO()
+    try:
+        image.save(out, kind.name, **kind.settings, **beside)
+    except (OSError, ValueError) as e:
+        raise CodecError(f"{name}: {kind.name} does not take {image.width}x{image.height} pixels: {e}") from None
+    return out.getvalue()

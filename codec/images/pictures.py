@@ -1,0 +1,108 @@
+"""Pictures in and out: from any common file to 8-bit sRGB or grey arrays, and back to PNG."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from codec.errors import CodecError
+from ddpm.images.colour import is_rgb
+from ddpm.images.pictures import MAX_PIXELS, Picture, is_grey, load_picture
+
+__all__ = ["ADVICE", "MAX_PIXELS", "Picture", "is_grey", "is_special", "load_picture", "png_bytes", "read_picture"]
+__all__ += ["to_array", "write_whole"]
+
+# What the commands advise, for ``load_picture``.
+ADVICE = {
+    "if_clear": "which a lossy file cannot keep; say --drop-alpha to go without",
+    "if_large": "see --max-pixels",
+}
+
+
+def read_picture(
+    source: str | Path | bytes, *, drop_alpha=False, keep_alpha=False, max_pixels=MAX_PIXELS
+) -> np.ndarray:
+    """An image file (path or content) -> uint8 (H, W, 3) sRGB, or (H, W) if it is grey; by ``load_picture``'s rules.
+
+    Transparency is refused, dropped, or kept as one more channel: (H, W, 4) or (H, W, 2).
+    """
+    return load_picture(source, alpha=_alpha(drop_alpha, keep_alpha), max_pixels=max_pixels, **ADVICE).array
+
+
+def to_array(
+    image: Image.Image, name="image", *, drop_alpha=False, keep_alpha=False, max_pixels=MAX_PIXELS
+) -> np.ndarray:
+    """The same of a PIL image."""
+    rule = _alpha(drop_alpha, keep_alpha)
+    return load_picture(image, alpha=rule, max_pixels=max_pixels, name=name, **ADVICE).array
+
+
+def _alpha(drop: bool, keep: bool) -> str:
+    return "drop" if drop else "keep" if keep else "refuse"
+
+
+def png_bytes(
+    array: np.ndarray, icc: bytes | None = None, exif: bytes | None = None, xmp: bytes | None = None
+) -> bytes:
+    """uint8 (H, W, 3) or (H, W), with transparency or not -> the content of a PNG file, with what belongs to it.
+
+    A profile of RGB makes the file one of RGB, since PNG lets no grey picture have it. exif: from the TIFF header on.
+    """
+    grey = array.ndim == 2 or array.shape[2] == 2
+    if icc is not None and grey and is_rgb(icc):
+        colour = array if array.ndim == 2 else array[..., 0]
+        array = np.dstack([colour, colour, colour, *([array[..., 1]] if array.ndim == 3 else [])])
+    options, text, out = {}, PngInfo(), io.BytesIO()
+    if xmp is not None:
+        text.add(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
+        options["pnginfo"] = text
+    if icc is not None:
+        options["icc_profile"] = icc
+    if exif is not None:
+        options["exif"] = exif
+    Image.fromarray(array).save(out, "PNG", **options)
+    return out.getvalue()
+
+
+def is_special(path: str | Path) -> bool:
+    """Whether a name stands for a pipe, a device or the like, which can be written into but not replaced."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def write_whole(path: str | Path, data: bytes) -> None:
+    """Write through a temporary file beside ``path``: the old content stays until the new is complete.
+
+    A file that is replaced keeps its mode; a link stays, and the file that it leads to is replaced; what is no regular
+    file is written into.
+    """
+    path = Path(path)
+    try:
+        if is_special(path):
+            path.write_bytes(data)
+            return
+        target = Path(os.path.realpath(path))
+        temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")  # short: names may be as long as they can be
+        try:
+            with temporary.open("xb") as f:
+                f.write(data)
+                f.flush()
+                with suppress(OSError):  # a new file has what the umask leaves
+                    os.fchmod(f.fileno(), stat.S_IMODE(os.stat(target).st_mode))
+                os.fsync(f.fileno())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as e:
+        raise CodecError(f"{path}: {e.strerror or e}") from None

@@ -1,0 +1,1 @@
+"""From the end of the chain to the very pixels: p(x | z_0) in integers, range coded."""

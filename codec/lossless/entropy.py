@@ -1,0 +1,181 @@
+"""Range coding of integers under discretized Gaussians, with probabilities that are integers from a table.
+
+A pixel has a mean on a grid of 1/16 level and a standard deviation on a grid of eighths of an octave. Pixels with the
+same fraction of the mean and the same deviation have the same distribution about the level below their mean, so they
+are coded together; only near black and white, where the end bins take what lies beyond (Ho et al. 2020, eq. 13), does
+the level itself matter. Counts come from the normal cdf, rounded; a checksum makes sure that they are the same here as
+where the file was made.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+from constriction import stream
+from scipy.special import ndtr
+
+from codec.errors import CodecError, DamagedFile
+
+Categorical, Uniform = stream.model.Categorical, stream.model.Uniform
+
+HALF = 127.5  # levels in a unit of x
+FRACTIONS = 16  # of a level
+OCTAVE = 8  # deviations per factor of two
+LOWEST, HIGHEST = -5 * OCTAVE, 4 * OCTAVE  # deviations of 2^-5 ... 2^4 levels
+TOTAL = 1 << 20
+ESCAPES = 8  # of TOTAL: a level that the table does not reach is sent plainly
+TABLE_CHECK = 14319677  # CRC-32 of all counts
+SHAPE = FRACTIONS, HIGHEST - LOWEST + 1, 256, 256  # of all distributions: fraction, scale, levels below and above
+CHUNK = 1 << 20  # pixels that are worked on at once: large pictures need the room
+
+
+def integers(mean: np.ndarray, log_std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means and logarithms of deviations in units of x, -1 to 1 -> sixteenths of a level, eighths of an octave."""
+    if not (np.isfinite(mean).all() and np.isfinite(log_std).all()):
+        raise CodecError("the network's answer is not finite; this model cannot code these pictures")
+    means = np.rint((mean + 1) * (HALF * FRACTIONS)).astype(np.int64)
+    scales = np.rint((log_std + math.log(HALF)) * (OCTAVE / math.log(2))).astype(np.int64)
+    return np.clip(means, 0, 255 * FRACTIONS), np.clip(scales, LOWEST, HIGHEST)
+
+
+def reach(scale: int) -> int:
+    """How many levels to either side of the mean the table goes."""
+    return min(255, int(np.ceil(7 * 2.0 ** (scale / OCTAVE))) + 2)
+
+
+@lru_cache(maxsize=1)
+def reaches() -> np.ndarray:
+    """``reach`` of each scale from LOWEST on."""
+    return np.array([reach(scale) for scale in range(LOWEST, HIGHEST + 1)])
+
+
+@lru_cache(maxsize=1)
+def tables() -> dict[tuple[int, int], np.ndarray]:
+    """(fraction, scale) -> counts of the levels -reach ... reach about the level below the mean, int64, each >= 1."""
+    out, crc = {}, 0
+    for scale in range(LOWEST, HIGHEST + 1):
+        std, r = 2.0 ** (scale / OCTAVE), reach(scale)
+        edges = np.arange(-r, r + 2) - 0.5
+        for fraction in range(FRACTIONS):
+            mass = np.diff(ndtr((edges - fraction / FRACTIONS) / std))
+            counts = np.rint(mass * TOTAL).astype(np.int64) + 1
+            crc = zlib.crc32(counts.astype("<i8").tobytes(), crc)
+            out[fraction, scale] = counts
+    if crc != TABLE_CHECK:
+        raise CodecError("this machine's mathematics does not reproduce the probabilities; nothing would decode")
+    return out
+
+
+def model_for(fraction: int, scale: int, below: int, above: int) -> Categorical:
+    """Symbols 0: escape, 1 ...: the levels -below ... above about the one below the mean; the ends hold the tails."""
+    counts, r = tables()[fraction, scale], reach(scale)
+    inner = counts[r - below : r + above + 1].copy()
+    inner[0] += counts[: r - below].sum()
+    inner[-1] += counts[r + above + 1 :].sum()
+    return Categorical(np.concatenate([[ESCAPES], inner]).astype(np.float32), perfect=False)
+
+
+def groups(means: np.ndarray, scales: np.ndarray):
+    """Pixels of one distribution together: yields (their indices, (fraction, scale, below, above), level below).
+
+    means: (n,) integers, sixteenths of a level, 0 to 255 * 16; scales: (n,) integers, eighths of an octave. Many of one
+    distribution come in several parts.
+    """
+    n = len(means)
+    packed = np.empty(n, np.uint64)  # the number of the distribution, then that of the pixel
+    for i in range(0, n, CHUNK):
+        part = slice(i, min(i + CHUNK, n))
+        packed[part] = numbers(means[part], scales[part]) << 32 | np.arange(i, part.stop)
+    packed.sort()
+    pixel, number = packed.view(np.uint32).reshape(n, 2).T[:: 1 if sys.byteorder == "little" else -1]
+    starts = np.flatnonzero(number[1:] != number[:-1]) + 1
+    for i, j in pairwise([0, *starts.tolist(), n]):
+        fraction, scale, below, above = (int(v) for v in np.unravel_index(number[i], SHAPE))
+        for k in range(i, j, CHUNK):
+            members = pixel[k : min(k + CHUNK, j)].astype(np.int64)
+            yield members, (fraction, scale + LOWEST, below, above), means[members] // FRACTIONS
+
+
+def numbers(means: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """(n,) int64, less than 2^27: fraction, scale, and how far the table reaches below and above, in one."""
+    level, fraction = np.divmod(means, FRACTIONS)
+    r = reaches()[scales - LOWEST]
+    return np.ravel_multi_index((fraction, scales - LOWEST, np.minimum(level, r), np.minimum(255 - level, r)), SHAPE)
+
+
+def parts(x: np.ndarray, means: np.ndarray, scales: np.ndarray) -> Iterator[tuple[np.ndarray, Categorical]]:
+    """What is coded for x (n,), in order: symbols and their distribution; last the levels that no table reached."""
+    escaped = []
+    for members, key, level in groups(means, scales):
+        symbols = x[members].astype(np.int64) - level + key[2] + 1
+        outside = (symbols < 1) | (symbols > key[2] + key[3] + 1)
+        yield np.where(outside, 0, symbols).astype(np.int32), model_for(*key)
+        escaped.append(members[outside])
+    escaped = np.concatenate(escaped)
+    if len(escaped):
+        yield x[escaped].astype(np.int32), Uniform(256)
+
+
+def joined(coder, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """(n,) uint8: what ``parts`` were made of, from a coder that decodes them in order."""
+    x, escaped = np.zeros(len(means), np.uint8), []
+    for members, key, level in groups(means, scales):
+        symbols = coder.decode(model_for(*key), len(members))
+        x[members] = (level + symbols - key[2] - 1).astype(np.uint8)
+        escaped.append(members[symbols == 0])
+    escaped = np.concatenate(escaped)
+    if len(escaped):
+        x[escaped] = coder.decode(Uniform(256), len(escaped))
+    return x
+
+
+class Writer:
+    """A range coder's output; ``Reader`` mirrors it call by call."""
+
+    def __init__(self):
+        self.coder = stream.queue.RangeEncoder()
+
+    def pixels(self, x: np.ndarray, means: np.ndarray, scales: np.ndarray) -> None:
+        """x (n,) levels 0 to 255 under their means and scales (see ``groups``)."""
+        for symbols, model in parts(x, means, scales):
+            self.coder.encode(symbols, model)
+
+    def counts(self, n: np.ndarray, counts: np.ndarray) -> None:
+        """n, symbols of one distribution, given by counts."""
+        self.coder.encode(n.astype(np.int32), Categorical(counts.astype(np.float32), perfect=False))
+
+    def bytes(self) -> bytes:
+        return self.coder.get_compressed().astype("<u4").tobytes()
+
+
+class Reader:
+    """Reads what a ``Writer`` wrote. DamagedFile where that cannot be."""
+
+    def __init__(self, data: bytes):
+        if len(data) % 4:
+            raise DamagedFile("the lossless part is damaged")
+        self.coder = stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
+
+    def pixels(self, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
+        with impossible_is_damage():
+            return joined(self.coder, means, scales)
+
+    def counts(self, n: int, counts: np.ndarray) -> np.ndarray:
+        with impossible_is_damage():
+            return self.coder.decode(Categorical(counts.astype(np.float32), perfect=False), n)
+
+
+@contextmanager
+def impossible_is_damage():
+    """Constriction asserts that what it reads can have been written under the distributions it is given."""
+    try:
+        yield
+    except AssertionError:
+        raise DamagedFile("the pixels do not come out as they went in: other arithmetic, or damage") from None

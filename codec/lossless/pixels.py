@@ -1,0 +1,156 @@
+"""The last part of a lossless file: the very pixels, given z_0.
+
+The chain leaves every decoder with its own z_0, in float32, equal to the encoder's but for rounding. It is snapped to a
+grid of half a level, on which all agree (snap.py). From there one float64 evaluation of the network gives means and
+deviations that differ by 1e-9 at most between machines; they are snapped in their turn, and the pixels are range-coded
+with integer probabilities (entropy.py). A checksum of the pixels is the last word: where a machine is further off than
+all that allows for, nothing is shown.
+
+    4 bytes   CRC-32 of the pixels
+    1 byte    what is added to all deviations, eighths of an octave, plus 128
+    rest      range-coded words: shifts of z_0, of means, of deviations; pixels
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from copy import deepcopy
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from codec.errors import DamagedFile
+from codec.randomness.streams import filling
+from ddpm.diffusion.gaussian import Step
+from ddpm.models.model import DDPM
+
+from .context import Context, Sight
+from .entropy import CHUNK, FRACTIONS, HALF, HIGHEST, LOWEST, OCTAVE, Reader, Writer
+from .rounding import BLOCK, choose, likely, snapped, unsnapped
+
+Z_GRID, Z_TOLERANCE, Z_UNSAFE = 0.5, 2.0**-9, 887  # levels; see snap.likely
+MEAN_GRID, SCALE_GRID, TOLERANCE, UNSAFE = 1 / FRACTIONS, 1.0, 1e-6, 8
+CHROMA = (1 << 33) - 1  # stream of shared noise for the colours of a grey picture
+PREFIX = 5  # bytes before the range-coded words
+
+
+class Pixels:
+    """x given z_0 for pictures of one size. Encoder and decoder derive the same integers from their own z_0."""
+
+    def __init__(self, model: DDPM, size: tuple[int, int], gamma: float, grey: bool, seed: int):
+        self.model, self.size, self.grey = exact(model), size, grey
+        self.step = Step(gamma, gamma - 1)
+        self.unit = HALF / self.step.alpha_t  # levels in a unit of z_0
+        self.context = Context.of(model.coding, grey)
+        self.noise = filling(seed, CHROMA, 3 * size[0] * size[1]).view(3, *size).double() if grey else None
+
+    def coded(self, z: torch.Tensor) -> np.ndarray:
+        """(3, H, W) -> (n,) float64: the part of z_0 that tells of x, in levels."""
+        z = z.double().cpu()
+        return ((z.mean(0) if self.grey else z) * self.unit).numpy().ravel()
+
+    def picture(self, levels: np.ndarray) -> torch.Tensor:
+        """The inverse of ``coded``: (n,) -> (3, H, W); what a grey picture says nothing of is shared noise."""
+        if not self.grey:
+            return torch.from_numpy(levels).view(3, *self.size) / self.unit
+        free = self.step.sigma_t * (self.noise - self.noise.sum(0) / 3)
+        return torch.from_numpy(levels).view(1, *self.size) / self.unit + free
+
+    @torch.inference_mode()
+    def beliefs(self, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """From the snapped z_0: mean (levels) and deviation (eighths of an octave of levels) of every pixel, (n,)."""
+        z = self.picture(levels)[None].to(self.model.device).contiguous(memory_format=torch.channels_last)
+        del levels
+        gamma = torch.tensor([self.step.gamma_t], dtype=torch.float64, device=z.device)
+        eps_hat, log_m = self.model(z, gamma)
+        x_hat, log_m = torch.sub(z, eps_hat, alpha=self.step.sigma_t).div_(self.step.alpha_t)[0], log_m[0]
+        del z, eps_hat  # large pictures need the room
+        if self.grey:  # the mean of three colours whose noise is independent
+            x_hat, log_m = x_hat.mean(0), log_m.logsumexp(0) - math.log(9)
+        mean = x_hat.clamp_(-1, 1).add_(1).mul_(HALF)
+        octaves = log_m.add_(self.step.gamma_t).div_(2).add_(math.log(HALF)).mul_(OCTAVE / math.log(2))
+        return tuple(v.cpu().numpy().ravel() for v in (mean, octaves))
+
+    def sight(self, means: np.ndarray, scales: np.ndarray) -> Sight:
+        """The pixels under these beliefs, on the grids of entropy.py."""
+        means = np.clip(means, 0, 255 * FRACTIONS)
+        scales = scales if self.context is None else np.clip(scales, LOWEST, HIGHEST)
+        return Sight(self.context, means, scales, (1, 1 if self.grey else 3, *self.size))
+
+
+def longest(size: tuple[int, int]) -> int:
+    """Bytes that the part of no picture of this size has."""
+    return PREFIX + 24 * size[0] * size[1] + 4096
+
+
+@lru_cache(maxsize=1)
+def exact(model: DDPM) -> DDPM:
+    """The model in float64."""
+    return deepcopy(model).double()
+
+
+def planes(x: np.ndarray) -> np.ndarray:
+    """(H, W, 3) or (H, W) -> (n,), in the order of z."""
+    return (x.transpose(2, 0, 1) if x.ndim == 3 else x).ravel()
+
+
+def bias_of(groups: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> int:
+    """How much wider than believed pixels (values, means, scales of each group) lie, -32 to 32 eighths of an octave."""
+    total = count = 0
+    for x, means, scales in groups:
+        for i in range(0, len(x), CHUNK):
+            part = slice(i, i + CHUNK)
+            variance = 4.0 ** (scales[part] / OCTAVE) + 1 / 12  # of the level, with its rounding
+            total += np.sum((x[part] - means[part] / FRACTIONS) ** 2 / variance)
+        count += len(x)
+    return int(np.clip(np.rint(OCTAVE / 2 * np.log2(max(total / count, 1e-9))), -32, 32))
+
+
+def widened(scales: np.ndarray, bias: int) -> np.ndarray:
+    """Deviations as ``Writer.pixels`` takes them, int16."""
+    return np.clip(scales + np.int16(bias), LOWEST, HIGHEST)
+
+
+def encode(pixels: Pixels, z: torch.Tensor, x: np.ndarray) -> bytes:
+    """The lossless part for one picture: z (3, H, W) at the chain's end, x (H, W, 3) or (H, W) uint8."""
+    out, integers = Writer(), []
+    shifts = choose(pixels.coded(z), Z_GRID, Z_TOLERANCE)
+    out.counts(shifts, likely(Z_UNSAFE))
+    beliefs = pixels.beliefs(unsnapped(snapped(pixels.coded(z), shifts, Z_GRID), shifts, Z_GRID))
+    for belief, grid in zip(beliefs, (MEAN_GRID, SCALE_GRID)):
+        shifts = choose(belief, grid, TOLERANCE)
+        out.counts(shifts, likely(UNSAFE))
+        integers.append(snapped(belief, shifts, grid))
+    del beliefs, belief
+    sight = pixels.sight(*integers)
+    del integers  # large pictures need the room
+    groups = [tuple(v[0] for v in group) for group in sight.foreseen(planes(x))]
+    bias = bias_of(groups)
+    for values, means, scales in groups:
+        out.pixels(values, means, widened(scales, bias))
+    return zlib.crc32(x.tobytes()).to_bytes(4, "big") + bytes([bias + 128]) + out.bytes()
+
+
+def decode(pixels: Pixels, z: torch.Tensor, data: bytes) -> np.ndarray:
+    """The picture, uint8 (H, W, 3) or (H, W). DamagedFile if it is not the one that was encoded."""
+    if len(data) < PREFIX:
+        raise DamagedFile("the lossless part is damaged")
+    source, integers = Reader(data[PREFIX:]), []
+    blocks = -(-(z[0] if pixels.grey else z).numel() // BLOCK)
+    shifts = source.counts(blocks, likely(Z_UNSAFE))
+    beliefs = pixels.beliefs(unsnapped(snapped(pixels.coded(z), shifts, Z_GRID), shifts, Z_GRID))
+    for belief, grid in zip(beliefs, (MEAN_GRID, SCALE_GRID)):
+        shifts = source.counts(blocks, likely(UNSAFE))
+        integers.append(snapped(belief, shifts, grid))
+    del beliefs, belief
+    sight = pixels.sight(*integers)
+    del integers
+    for group in sight.groups:
+        means, scales = (v[0] for v in sight.believed(group))
+        sight.learn(group, source.pixels(means, widened(scales, data[4] - 128)))
+    x = np.ascontiguousarray(sight.x[0, 0] if pixels.grey else sight.x[0].transpose(1, 2, 0))
+    if zlib.crc32(x.tobytes()) != int.from_bytes(data[:4], "big"):
+        raise DamagedFile("the pixels do not come out as they went in (checksum): other arithmetic, or damage")
+    return x
