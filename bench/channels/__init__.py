@@ -4,7 +4,7 @@ The decoder shall hold zeta (D,), N(0, I) under p, that looks drawn from q, whic
 
     q = N(delta / sqrt(1 + r), I / (1 + r))
 
-delta and r are (D,), those of codec/lossy/progressive.py; both sides know r. A scheme is a frozen dataclass of what both
-know, with ``encode(delta)`` -> message, ``decode(message)`` -> zeta (D,) float32 and ``length(message)`` -> whole bits
-of a prefix-free code. Shared randomness, and the encoder's own, come from Philox by explicit keys.
+delta and r are (D,), those of codec/lossy/progressive.py; both sides know r. A scheme is a frozen dataclass of what
+both know, with ``encode(delta)`` -> message, ``decode(message)`` -> zeta (D,) float32 and ``length(message)`` -> whole
+bits of a prefix-free code. Shared randomness, and the encoder's own, come from Philox by explicit keys.
 """

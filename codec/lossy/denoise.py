@@ -8,8 +8,8 @@ the noise N(0, sigma^2 I) and multiplies the signal by s, so that, rescaled,
 which the same network has learned to denoise, for 1/s^2 of the work and with s times the view. Calibration says at
 which levels this costs no bits worth the time. The chain itself stays at full resolution.
 
-The network computes in float32 or, if a file says so, in bfloat16 (ddpm/networks/arithmetic.py), which some machines do several
-times faster.
+The network computes in float32 or, if a file says so, in bfloat16 (ddpm/networks/arithmetic.py), which some machines do
+several times faster.
 """
 
 from __future__ import annotations

@@ -43,7 +43,9 @@ def paths_agree(code, search, device):
 def test_kernels_in_the_interpreter():
     """In a process of its own, as Triton decides when it is imported."""
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run([sys.executable, "-m", "tests.test_cuda"], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.codec.test_cuda"], env=environment, capture_output=True, text=True
+    )
     if "only 0-dimensional arrays can be converted" in done.stderr:
         pytest.skip("Triton's interpreter does not know this NumPy yet")
     assert done.returncode == 0, done.stderr

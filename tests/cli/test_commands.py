@@ -20,7 +20,7 @@ from codec.images.pictures import png_bytes, write_whole
 from codec.target import COARSEST, FINEST, QUALITY
 from tests.conftest import smooth_picture
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture
@@ -192,7 +192,6 @@ def test_what_was_written_is_said(run):
 
 def test_the_steps_of_the_code_have_one_bar_and_one_count(run, monkeypatch, tmp_path):
     import codec.cli.bpd
-
     import ddpm.diffusion.bound
 
     bars = []

@@ -8,7 +8,7 @@ from PIL import Image
 
 from codec import CodecError
 from codec.diagrams import Axis, Diagram, Series, draw, merged, numbers
-from tests.test_cli_bpd import run
+from tests.cli.test_cli_bpd import run
 
 RATE = Axis("bits/dim", "log", (0.1, 1.0))
 PSNR = Axis("PSNR, dB")

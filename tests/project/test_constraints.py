@@ -7,7 +7,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PINNED = {
     canonicalize_name(line.partition("==")[0]): line.partition("==")[2]
     for line in (ROOT / "constraints.txt").read_text().splitlines()

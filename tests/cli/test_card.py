@@ -20,7 +20,7 @@ from ddpm.models.model import ModelError, load_model, read_card
 from ddpm.training.train import train
 from tests.conftest import smooth_picture
 
-WEIGHTS = Path(__file__).parents[1] / "ddpm" / "weights"
+WEIGHTS = Path(__file__).parents[2] / "ddpm" / "weights"
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from ddpm.diffusion.reverse import Reverse
 from ddpm.diffusion.schedule import LinearBeta, LinearGamma
 from ddpm.models.model import load_model
 
-PICTURE = Path(__file__).parents[1] / "bench" / "pictures" / "kodim23-half.png"
+PICTURE = Path(__file__).parents[2] / "bench" / "pictures" / "kodim23-half.png"
 
 BETAS = np.linspace(1e-4, 0.02, 1000)
 ABAR = np.cumprod(1 - BETAS)

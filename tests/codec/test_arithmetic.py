@@ -21,8 +21,8 @@ from ddpm.diffusion.likelihood import to_levels
 from ddpm.models.model import load_model
 from ddpm.networks import local
 from ddpm.networks.arithmetic import Exact, Rounded
-from tests.test_golden import GOLDEN
-from tests.test_local import cut
+from tests.ddpm.test_local import cut
+from tests.project.test_golden import GOLDEN
 
 
 @pytest.fixture(scope="module")

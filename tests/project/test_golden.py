@@ -29,6 +29,6 @@ def test_golden_file(path):
 
 
 def test_each_shipped_model_has_one():
-    weights = Path(__file__).parents[1] / "ddpm" / "weights"
+    weights = Path(__file__).parents[2] / "ddpm" / "weights"
     for card in weights.glob("*.json"):
         assert any(f.stem.startswith(card.stem) for f in FILES), card.stem
