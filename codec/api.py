@@ -99,7 +99,7 @@ def pick_device(device: str) -> str:
 
 
 class Codec:
-    """An encoder and decoder for one model; ``model`` is a name (``photo``, ``cifar10-1``), a path, or a DDPM."""
+    """An encoder and decoder for one model; ``model`` is a name (``photo``, ``cifar10-5``), a path, or a DDPM."""
 
     def __init__(self, model: str | DDPM = "photo", device: str = "auto"):
         strict_fp32()

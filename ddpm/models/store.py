@@ -51,7 +51,7 @@ def line_and_number(name: str) -> tuple[str, int]:
 
 
 def find_model(name: str) -> Path:
-    """Path (without suffix) of a model: a name (``photo-1``), a line (``photo``: its newest), or a file.
+    """Path (without suffix) of a model: a name (``photo-6``), a line (``photo``: its newest), or a file.
 
     Or the folder of a diffusers model, see pretrained.py, or of a training run, see runs.py.
     """

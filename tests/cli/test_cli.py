@@ -252,7 +252,6 @@ def test_models_and_version(run):
     assert lines["cifar10-4"].endswith("trained on cifar10/train-*.webp")
     for name, which in usual.items():
         assert f"default for {which}" in lines[name]
-    assert lines["cifar10-1"].endswith("3.6634 bits/dim of 2,048 pictures, CIFAR-10 test images")
     assert lines["photo-5"].endswith("trained on photos/train; 3.2207 bits/dim of 24 pictures")
     assert b"0.1.0" in run("--version").stdout
 

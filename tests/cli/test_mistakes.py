@@ -122,7 +122,7 @@ def test_before_torch(folder, line, words):
         ("--help", "encode"),
         ("encode --help", "--quality"),
         ("models", "photo-"),
-        ("models --all --json", "photo-1"),
+        ("models --all --json", "photo-5"),
         ("archive list old.ddpma", "1 picture,"),
         ("info old.ddpma", "archive, lossless"),
     ],

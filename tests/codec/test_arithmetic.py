@@ -32,7 +32,7 @@ def photo():
 
 @pytest.fixture(scope="module")
 def picture():
-    return np.asarray(read_picture(GOLDEN / "photo-3.png"))[:48, :64]
+    return np.asarray(read_picture(GOLDEN / "photo-6.png"))[:48, :64]
 
 
 APART = 1 / 4  # of a level, rms: between readers of one file, see docs/format.md
@@ -99,10 +99,9 @@ def within_rounding(y, exact, slack):
 
 
 @pytest.mark.parametrize("native", [True, False])
-@pytest.mark.parametrize("name", ["photo-4", "photo"])
-def test_each_convolution_is_that_of_the_format(monkeypatch, name, native):
+def test_each_convolution_is_that_of_the_format(monkeypatch, native):
     """However its sums are ordered: the middle of two bfloat16 is missed seldom, and by what float32 can lose."""
-    model, z = load_model(name), torch.randn(1, 3, 48, 64, generator=torch.Generator().manual_seed(0))
+    model, z = load_model("photo"), torch.randn(1, 3, 48, 64, generator=torch.Generator().manual_seed(0))
     shares = {}
 
     class Watched(Rounded):
@@ -199,10 +198,9 @@ def test_models_that_do_not_know_it_refuse_it(codec, monkeypatch):
 
 
 @pytest.mark.parametrize("native", [True, False])
-@pytest.mark.parametrize("name", ["photo-4", "photo"])
-def test_strips_give_nearly_what_the_whole_gives(monkeypatch, name, native):
+def test_strips_give_nearly_what_the_whole_gives(monkeypatch, native):
     """To less than bfloat16 itself makes of it; the cuts only change the order of sums."""
-    model, z = load_model(name), torch.randn(1, 3, 72, 40, generator=torch.Generator().manual_seed(0))
+    model, z = load_model("photo"), torch.randn(1, 3, 72, 40, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(local, "Rounded", lambda device: Rounded(device, native))
     answers = []
     for at_once in (1 << 30, 64):
@@ -213,8 +211,6 @@ def test_strips_give_nearly_what_the_whole_gives(monkeypatch, name, native):
         rounded = float((answers[0] - model(z, torch.zeros(1))[0]).square().mean().sqrt())
     between = float((answers[0] - answers[1]).square().mean().sqrt())
     assert between < rounded
-    if name == "photo-4":
-        assert between < 1e-3
 
 
 def test_exact_leaves_maps_as_they_are():
