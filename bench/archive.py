@@ -36,7 +36,8 @@ from codec.archive.patches import CODE, kinds
 from codec.cli.types import Steps
 from codec.images.pictures import MAX_PIXELS, is_grey
 from codec.likelihood import Coded, InContext
-from codec.lossy.plan import plan_for
+from codec.lossy.setting import Setting
+from codec.lossy.tables import CodingTables
 from ddpm.diffusion.bound import bound, chain_for
 from ddpm.diffusion.reverse import Reverse
 from ddpm.models.model import load_model
@@ -57,7 +58,8 @@ def bound_of(model, pictures, together, steps, draws, samples, parts) -> float:
         x = torch.from_numpy(patches(pictures, kind, where).transpose(0, 3, 1, 2))
         size, grey = kind[:2], kind[2] == 1
         if steps == CODE:
-            chain = Coded(model, plan_for(model.coding, math.prod(kind), grey, every_level=True), size, grey)
+            tables = CodingTables.of_model(model)
+            chain = Coded(Setting(model, tables, tables.plan(size, grey, every_level=True), size, grey))
         else:
             chain = InContext(chain_for(Reverse(model), steps))
         how = {"samples": samples, "numbers": [range(first, first + len(x))], "quiet": True}

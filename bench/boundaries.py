@@ -21,8 +21,10 @@ from bench.metrics.judge import mse
 from codec import Codec, Target
 from codec.diagrams import Diagram
 from codec.images.pictures import read_picture
-from codec.lossy.denoise import enlarge, scale_at, seen_at
-from codec.lossy.progressive import Chain, follow, shown
+from codec.lossy.chain import Chain
+from codec.lossy.denoise import enlarge, seen_at
+from codec.lossy.progressive import follow
+from codec.lossy.reconstruct import shown
 
 from .results import Run, Table, save, show, wrote
 
@@ -44,15 +46,14 @@ def seam(change: np.ndarray, coarse: int, fine: int) -> float:
 def boundaries(codec: Codec, data: bytes) -> list[dict]:
     """One row for each change of scale along a file, with the pictures ``before`` and ``after`` (H, W, 3) uint8."""
     file = codec.open(data)
-    h, coding = file.info.header, codec.model.coding
-    bits = np.unpackbits(np.frombuffer(file.messages, np.uint8))
-    chain = Chain(codec.model, file.allotment.plan, (h.height, h.width), 1, h.grey, h.seed, h.bf16)
+    setting = codec.setting_of(file.info.header)
+    chain = Chain(setting, 1)
     rows, last = [], None
-    for p in follow(chain, [bits], [file.allotment], file.info.steps):
-        scale = scale_at(coding, chain.level)
+    for p in follow(chain, [file.bits], [file.allotment], file.info.steps):
+        scale = setting.tables.scales[chain.level]
         if last and scale < last["scale"]:
-            x_hat = seen_at(codec.model, last["scale"], chain.gamma, chain.z, h.bf16)[1]
-            x_hat = enlarge(x_hat, last["scale"], chain.size)
+            x_hat = seen_at(codec.model, last["scale"], chain.gamma, chain.z, bf16=setting.bf16)[1]
+            x_hat = enlarge(x_hat, last["scale"], setting.size)
             before, after = shown(chain, x_hat)[0], shown(chain, p.x_hat)[0]
             change = after.astype(float) - before
             rows.append(

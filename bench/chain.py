@@ -10,6 +10,7 @@ interpolated in the logarithm of both.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import click
 import numpy as np
@@ -22,8 +23,10 @@ from codec import CodecError
 from codec.api import Codec
 from codec.diagrams import OURS, Axis, Diagram, Series
 from codec.lossy import progressive
-from codec.lossy.plan import Plan
-from codec.lossy.ratecontrol import probe, spending_for
+from codec.lossy.probe import probe
+from codec.lossy.ratecontrol import spending_for
+from codec.lossy.setting import Setting
+from codec.lossy.tables import CodingTables, Tables
 
 from .results import Run, Table, finish, output_options
 
@@ -41,15 +44,13 @@ def pick(source: str, tile: int | None, images: int, crop: int, seed: int = 0) -
     return torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2)
 
 
-def curve(codec: Codec, plan: Plan, x: torch.Tensor, channel: str, batch: int) -> dict:
+def curve(setting: Setting, x: torch.Tensor, channel: str, batch: int) -> dict:
     """Mean bits/dim sent before each level and the RMSE of `mean` there, both over all of x."""
-    rate, mse, ideal = [], [], []
+    plan, rate, mse, ideal = setting.plan, [], [], []
     for part in tqdm(x.split(batch), f"{channel}, {plan.steps} steps", disable=None):
-        part = part.to(codec.model.device)
-        cost = probe(codec.model, plan, part, False)
-        surplus = codec.model.coding["surplus"]
-        spending = [spending_for(plan, c, math.inf, surplus) for c in cost]
-        streams = progressive.encode(codec.model, plan, part, spending, channel=channel, seed=1)
+        part = part.to(setting.model.device)
+        spending = [spending_for(plan, cost, math.inf, setting.tables.surplus) for cost in probe(setting, part)]
+        streams = progressive.encode(setting, part, spending, channel=channel)
         for stream in streams:
             kl = np.concatenate([[0], np.cumsum(stream.kl)])
             ideal.append(kl)
@@ -77,52 +78,52 @@ def rmse_at(c: dict, rate: float) -> float:
     return float(np.exp(np.interp(np.log(rate), x, y)))
 
 
-def finer(coding: dict, steps: int) -> dict:
-    """Coding tables over the same range in so many even steps; for the ideal channel only."""
-    old = np.array(coding["levels"])
+def finer(tables: CodingTables, steps: int) -> CodingTables:
+    """Tables over the same range in so many even steps; for the ideal channel only."""
+    old, of = np.array(tables.levels), tables.colour
     levels = np.linspace(old[0], old[-1], steps + 1)
     between = lambda values: np.interp(-levels, -old, values)  # noqa: E731
-    tables = [[0, *between(table[1:]).astype(int).tolist()] for table in coding["tables"]]
-    reference = np.diff(between([0, *np.cumsum(coding["reference"][1:])]))
-    fine = {"levels": levels.tolist(), "tables": tables, "min_bits": -1}
-    if "bands" in coding:
-        bands = np.log(coding["bands"])
-        fine["bands"] = np.exp([bands[0], *np.stack([between(b[1:]) for b in bands.T], 1)]).tolist()
-        powers = np.array(coding.get("powers", np.ones_like(bands)))
-        fine["powers"] = [powers[0].tolist(), *np.stack([between(p[1:]) for p in powers.T], 1).tolist()]
-        nearest = np.abs(levels[:, None] - old).argmin(1)
-        fine["scales"] = [1, *(coding["scales"][1 + i] for i in nearest)]
-    return {**coding, **fine, "reference": [coding["reference"][0], *reference.tolist()]}
+    nearest = np.abs(levels[:, None] - old).argmin(1)
+    bands, powers = np.log(of.bands), np.array(of.powers)
+    fine = Tables(
+        bits=tuple((0, *between(row[1:]).astype(int).tolist()) for row in of.bits),
+        reference=(of.reference[0], *np.diff(between([0, *np.cumsum(of.reference[1:])])).tolist()),
+        bands=rows(np.exp([bands[0], *np.stack([between(b[1:]) for b in bands.T], 1)])),
+        powers=rows([powers[0], *np.stack([between(p[1:]) for p in powers.T], 1)]),
+    )
+    scales = (1, *(tables.scales[1 + i] for i in nearest))
+    return replace(tables, levels=tuple(levels.tolist()), min_bits=-1, scales=scales, colour=fine)
 
 
-def cut(coding: dict, gamma: float) -> dict:
-    """Coding tables that end with the first level at or below gamma."""
-    n = min(1 + sum(level > gamma for level in coding["levels"]), len(coding["levels"]))
-    lengths = {"levels": n, "reference": n, "bands": n + 1, "powers": n + 1, "scales": n + 1}
-    short = {key: coding[key][:length] for key, length in lengths.items() if key in coding}
-    return {**coding, **short, "tables": [table[: n + 1] for table in coding["tables"]]}
+def rows(values) -> tuple[tuple[float, ...], ...]:
+    return tuple(map(tuple, np.asarray(values).tolist()))
+
+
+def cut(tables: CodingTables, gamma: float) -> CodingTables:
+    """Tables that end with the first level at or below gamma."""
+    n, of = min(1 + sum(level > gamma for level in tables.levels), len(tables.levels)), tables.colour
+    short = Tables(
+        tuple(row[: n + 1] for row in of.bits), of.reference[:n], of.bands[: n + 1], of.powers[: n + 1], of.context
+    )
+    return replace(tables, levels=tables.levels[:n], scales=tables.scales[: n + 1], colour=short)
 
 
 def measure(codec: Codec, x: torch.Tensor, fine: int, batch: int, until: float = -math.inf) -> list[dict]:
     """Rows of the curves, and of the overheads at RATES as far as the chain reaches."""
-    coding = codec.model.coding
-    try:
-        codec.model.coding = short = cut(coding, until)
-        plan = codec.plan(*x.shape[2:], False)
-        curves = {channel: curve(codec, plan, x, channel, batch) for channel in ("trellis", "ideal")}
-        codec.model.coding = finer(short, fine)
-        curves[f"ideal {fine} steps"] = curve(codec, codec.plan(*x.shape[2:], False), x, "ideal", batch)
-    finally:
-        codec.model.coding = coding
-    rows, about = [], {"images": len(x), "size": list(x.shape[2:]), "steps": plan.steps, "fine": fine}
+    short, size = cut(codec.tables, until), tuple(x.shape[2:])
+    setting = Setting.of(codec.model, short, size, seed=1)
+    curves = {channel: curve(setting, x, channel, batch) for channel in ("trellis", "ideal")}
+    many = Setting.of(codec.model, finer(short, fine), size, seed=1)
+    curves[f"ideal {fine} steps"], plan = curve(many, x, "ideal", batch), setting.plan
+    out, about = [], {"images": len(x), "size": list(x.shape[2:]), "steps": plan.steps, "fine": fine}
     for rate in RATES:
         if rate > curves["trellis"]["bits_per_dim"][-1]:
             break
         rmse = rmse_at(curves["trellis"], rate)
         same, limit = rate_at(curves["ideal"], rmse), rate_at(curves[f"ideal {fine} steps"], rmse)
         over = {"bits_per_dim": rate, "rmse": rmse, "over_same_steps": rate / same - 1, "over_fine": rate / limit - 1}
-        rows.append(about | {"what": "overhead"} | over)
-    return rows + [about | {"what": "curve", "name": name} | points for name, points in curves.items()]
+        out.append(about | {"what": "overhead"} | over)
+    return out + [about | {"what": "curve", "name": name} | points for name, points in curves.items()]
 
 
 def present(result: dict) -> tuple[list[Diagram], list[Table]]:

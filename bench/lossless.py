@@ -52,10 +52,9 @@ def portability(codec: Codec, files: list[bytes], pictures: list[np.ndarray]) ->
     """
     opened = [codec.open(data) for data in files]
     h, plan = opened[0].info.header, opened[0].allotment.plan
-    size, bits = (h.height, h.width), [np.unpackbits(np.frombuffer(o.messages, np.uint8)) for o in opened]
-    allotments = [o.allotment for o in opened]
-    chain = progressive.decode(codec.model, plan, bits, allotments, plan.steps, size, h.grey, h.seed)
-    pixels, spent = Pixels(codec.model, size, plan.gammas[-1], h.grey, h.seed), 0.0
+    setting, size = codec.setting_of(h), (h.height, h.width)
+    chain = progressive.decode(setting, [o.bits for o in opened], [o.allotment for o in opened], plan.steps)
+    pixels, spent = Pixels(setting), 0.0
     for z, file, picture in zip(chain.z, opened, pictures):
         begin, end = file.parts["pixels"]
         shape = (1, 1 if h.grey else 3, *size)
@@ -88,7 +87,7 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> Iterator[d
             size = tuple(x.shape[2:])
             plan = codec.plan(*size, grey)
             looks = max(looks, plan.steps)
-            ideal = bound(Coded(codec.model, plan, size, grey), [x], quiet=True).per_image
+            ideal = bound(Coded(codec.setting(size, grey)), [x], quiet=True).per_image
             for p, f, b in zip(part, files, ideal):
                 rows.append(
                     {

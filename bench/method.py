@@ -20,7 +20,9 @@ from PIL import Image
 from bench.harness.command import command, writable
 from codec import Codec, Target
 from codec.api import psnr
-from codec.lossy.progressive import Chain, follow, shown
+from codec.lossy.chain import Chain
+from codec.lossy.progressive import follow
+from codec.lossy.reconstruct import shown
 from ddpm.diffusion.gaussian import kl_nats
 from ddpm.diffusion.likelihood import LN2, to_unit
 from ddpm.diffusion.schedule import alpha_sigma
@@ -56,15 +58,13 @@ def moments(codec: Codec, picture: np.ndarray, data: bytes) -> tuple[list[Moment
     """The decoder's way through a file, and the bits of its messages."""
     x = to_unit(torch.from_numpy(picture).permute(2, 0, 1)[None]).to(codec.model.device)
     file = codec.open(data)
-    info, allotment, payload = file.info, file.allotment, file.messages
-    bits = np.unpackbits(np.frombuffer(payload, np.uint8))[: allotment.total]
-    chain, out = Chain(codec.model, allotment.plan, picture.shape[:2], 1, seed=info.header.seed), []
+    allotment, chain, out = file.allotment, Chain(codec.setting_of(file.info.header), 1), []
 
     def look(x_hat, kl=0.0):
         z = chain.z[0].permute(1, 2, 0).cpu().numpy() / (1 + alpha_sigma(chain.gamma)[1])
         out.append(Moment(chain.gamma, ((z + 1) / 2).clip(0, 1), shown(chain, x_hat)[0], kl))
 
-    for p in follow(chain, [bits], [allotment], allotment.steps):
+    for p in follow(chain, [file.bits], [allotment], allotment.steps):
         look(p.x_hat, float(kl_nats(chain.delta(p, x) ** 2, p.r).sum()) / LN2)
     look(chain.denoise()[1])
     return out, list(allotment.sizes)

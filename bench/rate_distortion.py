@@ -137,7 +137,7 @@ def ours(
     codec, size = Codec(model), pictures[0].shape[:2]
     for k in steps:
         yield from files(codec, pictures, k, recon, few, batch, ideal)
-    yield from limit(Coded(model, codec.plan(*size, False), size), "own steps", pictures, first, batch)
+    yield from limit(Coded(codec.setting(size)), "own steps", pictures, first, batch)
 
 
 RECON = ("mean", "flow", "sample")

@@ -33,9 +33,10 @@ from codec.images.inputs import as_pictures, is_one
 from codec.images.pictures import MAX_PIXELS
 from codec.lossless import pixels as lossless
 from codec.lossy import progressive
-from codec.lossy.multipass import How
-from codec.lossy.plan import Plan, plan_for
-from codec.lossy.progressive import RECONSTRUCTIONS
+from codec.lossy.plan import Plan
+from codec.lossy.reconstruct import RECONSTRUCTIONS, show, show_small, steps_for
+from codec.lossy.setting import Setting
+from codec.lossy.tables import CodingTables
 from ddpm.models.model import DDPM, ModelError, load_model, read_card, shipped_models, strict_fp32
 
 from .choices import check_device
@@ -107,12 +108,21 @@ class Codec:
             self.model = model if isinstance(model, DDPM) else load_model(model, pick_device(device))
         except ModelError as e:
             raise UnknownModel(str(e)) from None
-        if not self.model.coding:
+        tables = CodingTables.of_model(self.model)
+        if tables is None:
             raise Uncalibrated(self.model)
-        self.native = self.model.config.get("native")
+        self.tables, self.native = tables, self.model.config.get("native")
 
     def plan(self, height: int, width: int, grey: bool) -> Plan:
-        return plan_for(self.model.coding, height * width * (1 if grey else 3), grey)
+        return self.tables.plan((height, width), grey)
+
+    def setting(self, size: tuple[int, int], grey=False, seed=0, bf16=False) -> Setting:
+        """Of pictures of one size (height, width)."""
+        return Setting.of(self.model, self.tables, size, grey=grey, seed=seed, bf16=bf16)
+
+    def setting_of(self, header: Header) -> Setting:
+        """That of the encoder of a file of this model."""
+        return self.setting((header.height, header.width), header.grey, header.seed, header.bf16)
 
     def encode(
         self,
@@ -151,9 +161,10 @@ class Codec:
             shapes.setdefault((*picture.array.shape[:2], grey), []).append(i)
         found = {}
         for (height, width, grey), members in shapes.items():
-            plan, how = self.plan(height, width, grey), How(grey, seed, channel, progress=progress)
-            encoder = Encoder(self.model, plan, [pictures[i] for i in members], how, not fp32, store)
-            found |= zip(members, encoder.encode(target.resolved(plan.gammas)))
+            setting = self.setting((height, width), grey, seed)
+            how = {"channel": channel, "fast": not fp32, "store": store, "progress": progress}
+            encoder = Encoder(setting, [pictures[i] for i in members], **how)
+            found |= zip(members, encoder.encode(target.resolved(setting.plan.gammas)))
         seconds = (time.monotonic() - start) / len(pictures)
         files = [replace(found[i], seconds=seconds) for i in range(len(pictures))]
         return files[0] if is_one(images) else files
@@ -208,20 +219,21 @@ class Codec:
             exact = "pixels" in file.parts and file.info.complete and asked >= file.info.whole_bytes
             reach = file.allotment.reach(len(bits))
             if (scale := reduction(h.height, h.width, max_size)) > 1:
-                reach, exact = min(reach, progressive.steps_for(file.allotment.plan, scale)), False
+                reach, exact = min(reach, steps_for(file.allotment.plan, scale)), False
             if not h.stored:
                 groups.setdefault((h.height, h.width, h.grey, h.seed, h.bf16, reach, exact), []).append(i)
         for (height, width, grey, seed, bf16, reach, exact), members in groups.items():
             size, allotments = (height, width), [found[i].allotment for i in members]
-            plan, bits = allotments[0].plan, [payloads[i] for i in members]
-            chain = progressive.decode(self.model, plan, bits, allotments, reach, size, grey, seed, bf16, progress)
+            setting = self.setting(size, grey, seed, bf16)
+            bits = [payloads[i] for i in members]
+            chain = progressive.decode(setting, bits, allotments, reach, progress)
             if exact:
-                pixels = lossless.Pixels(self.model, size, plan.gammas[-1], grey, seed)
+                pixels = lossless.Pixels(setting)
                 coded = [files[i][slice(*found[i].parts["pixels"])] for i in members]
                 arrays = [lossless.decode(pixels, z, part) for part, z in zip(coded, chain.z)]
             else:
                 scale = reduction(height, width, max_size)
-                arrays = progressive.show(chain, recon, seed) if scale == 1 else progressive.show_small(chain, scale)
+                arrays = show(chain, recon) if scale == 1 else show_small(chain, scale)
                 arrays = arrays[..., 0] if grey else arrays
             for i, array in zip(members, arrays):
                 info, clear = found[i].info, found[i].parts.get("alpha")
@@ -241,18 +253,8 @@ class Codec:
             if info.complete:
                 yield Stage(info.file_bytes, split(stored_picture(data, file))[0])
             return
-        h, bits = info.header, np.unpackbits(np.frombuffer(file.messages, np.uint8))
-        pictures = progressive.stages(
-            self.model,
-            allotment.plan,
-            bits,
-            allotment,
-            info.steps,
-            (h.height, h.width),
-            h.grey,
-            h.seed,
-            h.bf16,
-        )
+        h = info.header
+        pictures = progressive.stages(self.setting_of(h), file.bits, allotment, info.steps)
         for k, array in enumerate(pictures):
             yield Stage(info.side_bytes + -(-sum(allotment.sizes[:k]) // 8), array[..., 0] if h.grey else array)
 

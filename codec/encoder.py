@@ -15,10 +15,11 @@ from codec.format.container import METADATA, TRAILER, Header, checksum, pack_cor
 from codec.images import alpha
 from codec.images.pictures import Picture
 from codec.lossless import pixels as lossless
-from codec.lossy.multipass import How, Job, Sender, Sent
-from codec.lossy.plan import MEAN, Plan
+from codec.lossy.multipass import Job, Sender, Sent
+from codec.lossy.plan import MEAN
+from codec.lossy.progressive import Progress
+from codec.lossy.setting import Setting
 from ddpm.machine import has_fast_bf16
-from ddpm.models.model import DDPM
 
 from .errors import CodecError
 from .target import Target
@@ -59,17 +60,29 @@ def psnr(mse: float) -> float:
 
 
 class Encoder:
-    """``pictures`` of one shape; ``how``, but for bfloat16: that is for lossy files, if ``fast``.
+    """``pictures`` of one shape, in a setting without bfloat16: that is for lossy files, if ``fast``.
 
-    store: whether lossless files may have the picture as it is, where that is shorter.
+    store: whether lossless files may have the picture as it is, where that is shorter. progress: called with 1 after
+    each step of a batch.
     """
 
-    def __init__(self, model: DDPM, plan: Plan, pictures: Sequence[Picture], how: How, fast: bool, store: bool):
-        self.model, self.plan, self.store, self.native = model, plan, store, model.config.get("native")
+    def __init__(
+        self,
+        setting: Setting,
+        pictures: Sequence[Picture],
+        *,
+        channel: str = "trellis",
+        fast: bool = True,
+        store: bool = True,
+        progress: Progress | None = None,
+    ):
+        self.setting, self.model, self.plan = setting, setting.model, setting.plan
+        self.channel, self.store, self.progress = channel, store, progress
+        self.native = self.model.config.get("native")
         self.arrays, self.alphas = zip(*(alpha.split(p.array) for p in pictures))
         self.pictures, self.height, self.width = pictures, *self.arrays[0].shape[:2]
-        self.fast = fast and model.knows_bf16 and has_fast_bf16(model.device)
-        self.how, self.grey, self._kept = how, how.grey, {}
+        self.fast = fast and self.model.knows_bf16 and has_fast_bf16(self.model.device)
+        self.grey, self._kept = setting.grey, {}
         self.metadata = [
             {name: data for name in ("icc", "exif", "xmp") if (data := getattr(p, name))} for p in pictures
         ]
@@ -83,7 +96,7 @@ class Encoder:
     def encode(self, target: Target) -> list[Encoded]:
         """A file of each picture, or with an ideal channel none, but what it would cost."""
         every = range(len(self.pictures))
-        if self.how.channel == "ideal":
+        if self.channel == "ideal":
             return [self.walked(s) for s in self.sender(every).fed([self.job(i, i, target) for i in every])]
         fits = [target.lossless or self.fits(i, target) for i in every]
         exact, others = ([i for i in every if fits[i] == wanted] for wanted in (True, False))
@@ -142,7 +155,7 @@ class Encoder:
 
     def lossless_bits(self, sender: Sender, j: int, pixels: float) -> float:
         """Bits of the lossless payload, if the pixels take so many bits/dim beside the chain."""
-        return self.model.coding["surplus"] * sender.cost[j][-1] + pixels * self.plan.dims
+        return self.setting.tables.surplus * sender.cost[j][-1] + pixels * self.plan.dims
 
     def rungs(self, i: int, budget: float) -> list[float]:
         """Bits of payload of the sizes that files of a simple picture have, up to ``budget``; of others none."""
@@ -165,8 +178,7 @@ class Encoder:
             if not self.store or 8 * len(found[j].data) > self.lossless_bits(sender, j, 0) / 2:  # else never shorter
                 jobs.append(Job(j))
         if jobs:
-            size = self.height, self.width
-            pixels = lossless.Pixels(self.model, size, self.plan.gammas[-1], self.grey, self.how.seed)
+            pixels = lossless.Pixels(self.setting)
             for job, sent in zip(jobs, sender.fed(jobs)):
                 j = job.picture
                 coded = self.file(those[j], sent, pixels)
@@ -175,9 +187,9 @@ class Encoder:
 
     def sender(self, those: Sequence[int], bf16: bool = False) -> Sender:
         """Of these pictures."""
-        levels = np.stack([np.repeat(a[..., None], 3, 2) if self.grey else a for a in (self.arrays[i] for i in those)])
-        levels = torch.from_numpy(levels).permute(0, 3, 1, 2)
-        return Sender(self.model, self.plan, levels, replace(self.how, bf16=bf16))
+        values = np.stack([np.repeat(a[..., None], 3, 2) if self.grey else a for a in (self.arrays[i] for i in those)])
+        values = torch.from_numpy(values).permute(0, 3, 1, 2)
+        return Sender(replace(self.setting, bf16=bf16), values, self.channel, self.progress)
 
     def array(self, i: int) -> np.ndarray:
         return self.pictures[i].array
@@ -191,7 +203,7 @@ class Encoder:
         extras, size = tuple(self.metadata[i]), (self.height, self.width)
         if mode == "stored":
             return Header(b"", *size, profile, 0, self.grey, 0, mode, extras, stored.colour_of(self.arrays[i]))
-        return Header(self.model.fingerprint[:2], *size, profile, steps, self.grey, self.how.seed, mode, extras)
+        return Header(self.model.fingerprint[:2], *size, profile, steps, self.grey, self.setting.seed, mode, extras)
 
     def kept(self, i: int) -> Encoded:
         """The file that has the picture as it is."""

@@ -10,14 +10,14 @@ import torch
 
 from codec.lossless.context import Context, Sight
 from codec.lossless.entropy import FRACTIONS, HALF, OCTAVE, integers
-from codec.lossy.basis import basis_for
+from codec.lossy.basis import Cosines
 from codec.lossy.denoise import denoise
-from codec.lossy.plan import Plan
+from codec.lossy.setting import Setting
+from codec.lossy.tables import CodingTables
 from ddpm.diffusion.bound import Chain, per_dim
 from ddpm.diffusion.gaussian import Step, kl_nats
 from ddpm.diffusion.likelihood import discretized_gaussian_nats, to_levels
 from ddpm.diffusion.reverse import Reverse
-from ddpm.models.model import DDPM
 
 
 class Coded(Chain):
@@ -26,18 +26,19 @@ class Coded(Chain):
     There is no prior: the first step sends z_T itself. The distortion, -ln p(x | z_0), is for lossless files only.
     """
 
-    def __init__(self, model: DDPM, plan: Plan, size: tuple[int, int], grey: bool = False):
-        self.reverse, self.model, self.plan = Reverse(model), model, plan
-        self.levels = plan.steps
-        self.steps = [Step(t, s) for t, s in pairwise(plan.gammas)]
-        self.basis, self.grey, self.context = basis_for(model.coding, size, grey), grey, Context.of(model.coding, grey)
+    def __init__(self, setting: Setting):
+        self.reverse, self.model, self.tables = Reverse(setting.model), setting.model, setting.tables
+        self.plan, self.grey, self.levels = setting.plan, setting.grey, setting.plan.steps
+        self.steps = [Step(t, s) for t, s in pairwise(self.plan.gammas)]
+        self.basis = Cosines(self.tables, setting.size, self.grey)
+        self.context = self.tables.of(self.grey).context
 
     def prior(self, x):
         return torch.zeros(len(x), device=x.device)
 
     def look(self, k, x, eps):
         step, level = self.steps[k], self.plan.stops[k]
-        _, x_hat, m = denoise(self.model, level, step.gamma_t, step.alpha_t * x + step.sigma_t * eps)
+        _, x_hat, m = denoise(self.model, self.tables, level, step.alpha_t * x + step.sigma_t * eps)
         delta = self.basis.coordinates(step.delta(x, x_hat))
         return kl_nats(delta**2, self.basis.extra_variance(level, step, m)).mean(1), x_hat
 
@@ -54,7 +55,7 @@ class InContext:
     """A chain on levels of the model's schedule, but for the distortion, which is that of the model's code."""
 
     def __init__(self, chain: Chain):
-        self.chain, self.context = chain, Context.of(chain.reverse.model.coding, grey=False)
+        self.chain, self.context = chain, CodingTables.context_of(chain.reverse.model, grey=False)
 
     def __getattr__(self, name: str):
         return getattr(self.chain, name)

@@ -38,7 +38,7 @@ def models(tmp_path_factory):
     batch = torch.from_numpy(np.stack([smooth_picture(16, 16, s) for s in range(8)])).permute(0, 3, 1, 2)
     levels = np.linspace(5.5, -9.2, 25)
     coding = coding_tables(model, [batch], levels, surplus=1.05, memory=8, min_bits=12, quiet=True)
-    save_model(model, folder / "tiny-1", {"coding": coding})
+    save_model(model, folder / "tiny-1", {"coding": coding.to_card()})
     os.environ["DDPM_CODEC_MODELS"] = str(folder)
     api._fingerprints.cache_clear()
     return folder

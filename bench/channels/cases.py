@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from codec import Codec, Target
-from codec.lossy.progressive import Chain, follow
-from codec.randomness.streams import scramble
+from codec.lossy.chain import Chain
+from codec.lossy.progressive import follow
+from codec.randomness.interleave import scramble
 from ddpm.diffusion.gaussian import kl_nats
 from ddpm.diffusion.likelihood import LN2, to_unit
 
@@ -53,11 +54,10 @@ def walk(codec: Codec, picture: np.ndarray) -> list[Case]:
     """The channel of each step of a picture (H, W, 3) uint8, coded whole with the trellis; see ``Chain.delta``."""
     [coded] = codec.encode([picture], Target(steps=codec.plan(*picture.shape[:2], False).steps))
     file = codec.open(coded.data)
-    bits = np.unpackbits(np.frombuffer(file.messages, np.uint8))[: file.allotment.total]
-    chain = Chain(codec.model, file.allotment.plan, picture.shape[:2], 1, seed=file.info.header.seed)
+    chain = Chain(codec.setting_of(file.info.header), 1)
     x = to_unit(torch.from_numpy(picture).permute(2, 0, 1)[None]).to(codec.model.device)
     cases = []
-    for p in follow(chain, [bits], [file.allotment], file.allotment.steps):
+    for p in follow(chain, [file.bits], [file.allotment], file.allotment.steps):
         delta, r = (t[0].cpu().numpy().astype(np.float32) for t in (chain.delta(p, x), p.r))
         cases.append(Case(delta, r, r))
     return cases

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from codec.randomness.streams import generator
+from codec.randomness.philox import generator
 
 CANDIDATES, ARRIVALS, CHOICE, DITHER = range(65, 69)  # purposes that the codec does not use
 

@@ -20,7 +20,7 @@ from .cases import Case
 from .dithered import Dithered
 from .gaussian import linear_and_square
 from .pfr import LIMIT, PFR
-from .trellis import TrellisScheme
+from .trellis import RandomLabels, TrellisScheme
 
 LEAST_DRAWS = 2
 
@@ -59,7 +59,7 @@ def settings(memories: list[int], chunks: list[int], pfr_chunks: list[float], li
 
     return [
         *(trellis(m) for m in memories),
-        trellis(max(memories), "random-labels", opposed=False),
+        trellis(max(memories), "random-labels", labels=RandomLabels),
         trellis(max(memories), "sampled", sampled=True),
         *(Setting("best-of-n", {"chunk": n}, lambda c, seed, n=n: BestOfN(c.r, c.bits, n)) for n in chunks),
         *(pfr(n) for n in pfr_chunks),

@@ -13,18 +13,45 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from codec.channel.trellis import WINDOW, Trellis, decode, encode
+from codec.channel.labels import Labels
+from codec.channel.message import decode, encode
+from codec.channel.search import WINDOW
+from codec.channel.trellis import Trellis
+from codec.randomness.streams import labels, sphere_labels
 
 from .gaussian import CHOICE, linear_and_square, random
 
 BLOCK = 64  # stages whose weights are held at once
 
 
+@dataclass(frozen=True)
+class RandomLabels(Labels):
+    """All drawn at random, none opposed."""
+
+    def __call__(self, branch: torch.Tensor, rows: int) -> torch.Tensor:
+        return (sphere_labels if self.on_sphere else labels)(self.memory, rows)[:, branch]
+
+    @property
+    def distinct(self) -> int:
+        return 2 ** (self.memory + 1)
+
+
+@dataclass(frozen=True)
+class Relabelled(Trellis):
+    """A trellis with labels of a ``kind``."""
+
+    kind: type[Labels] = Labels
+
+    @property
+    def labels(self) -> Labels:
+        return self.kind(self.memory, self.on_sphere)
+
+
 @dataclass(frozen=True, eq=False)
 class TrellisScheme:
     """A message of ``bits`` bits for D = len(r) dimensions; with ``sampled``, of a path drawn, else of the best.
 
-    ``opposed``: with the codec's labels, else with labels that are all drawn at random.
+    ``labels``: those of the codec, or others of a register, which are called alike.
     """
 
     r: np.ndarray
@@ -32,11 +59,11 @@ class TrellisScheme:
     memory: int = 14
     sampled: bool = False
     seed: int = 0
-    opposed: bool = True
+    labels: type[Labels] = Labels
 
     @property
     def code(self) -> Trellis:
-        return Trellis(len(self.r), self.bits, self.memory, opposed=self.opposed)
+        return Relabelled(len(self.r), self.bits, self.memory, kind=self.labels)
 
     def encode(self, delta: np.ndarray) -> np.ndarray:
         """The message, (bits,) uint8 of 0 and 1."""

@@ -18,10 +18,9 @@ from bench.demo import PICTURE
 from bench.method import BOX
 from bench.scale import sized
 from codec import Codec, Target
-from codec.channel import trellis
+from codec.channel import simulation
 from codec.images.pictures import read_picture
 from codec.lossless import pixels as lossless
-from codec.lossy import progressive
 from codec.lossy.alone import Alone
 from ddpm.diffusion.bound import bound, chain_for, own_steps
 from ddpm.diffusion.reverse import Reverse
@@ -85,9 +84,9 @@ class Encode(Job):
     def watch(self, watch, look):
         super().watch(watch, look)
         watch.over(Alone, "__call__", "network")  # which may wait for other threads
-        watch.within(trellis, "all_threads", "channel")
-        for name in ("decode_step", "scramble", "filling"):
-            watch.over(progressive, name, "channel")
+        for name in ("encode", "decode"):
+            watch.over(simulation.TrellisUse, name, "channel")
+        watch.over(simulation.TrellisUse, "__init__", "channel")  # which makes the shared randomness
         for name in ("encode", "decode"):
             watch.over(lossless, name, "entropy")
 

@@ -215,15 +215,17 @@ def checked(c: Contents, i: int, array: np.ndarray) -> np.ndarray:
 
 def chains_of(model: DDPM, steps: int) -> Callable[[Kind], BitsBack]:
     """The bits-back chain for a kind of patch."""
+    from codec.lossy.tables import CodingTables
     from ddpm.diffusion.reverse import Reverse
 
     from .bitsback import BitsBack
     from .latents import OfCode, Scheduled
 
     if steps == CODE:
-        if not model.coding:
+        tables = CodingTables.of_model(model)
+        if tables is None:
             raise Uncalibrated(model, "say --steps T, or ")
-        return lru_cache(maxsize=None)(lambda kind: BitsBack(OfCode(model, kind[:2], kind[2] == 1)))
+        return lru_cache(maxsize=None)(lambda kind: BitsBack(OfCode(model, tables, kind[:2], kind[2] == 1)))
     if not 2 <= steps <= MAX_STEPS:
         raise CodecError(f"an archive has 2 to {MAX_STEPS} steps, not {steps}")
     try:
@@ -240,9 +242,11 @@ def looks(model: DDPM, pictures: Sequence[Kind], steps: int) -> int:
 
 
 def gaussians_for(model: DDPM, steps: int) -> Gaussians:
+    from codec.lossy.tables import CodingTables
+
     from .gaussians import Gaussians
 
-    return Gaussians(len(model.coding["levels"]) if steps == CODE else steps)
+    return Gaussians(len(CodingTables.of_model(model).levels) if steps == CODE else steps)
 
 
 @contextmanager

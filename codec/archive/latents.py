@@ -15,10 +15,10 @@ import torch
 
 from codec.likelihood import pixels
 from codec.lossless.context import Context
-from codec.lossy.basis import basis_for
+from codec.lossy.basis import Cosines
 from codec.lossy.denoise import denoise
-from codec.lossy.plan import plan_for
-from codec.randomness.streams import filling
+from codec.lossy.tables import CodingTables
+from codec.randomness.streams import shared_noise
 from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.reverse import Reverse
 from ddpm.models.model import DDPM
@@ -54,7 +54,7 @@ class Scheduled:
         """ValueError if the schedule has no such chain."""
         self.reverse = reverse
         self.steps = [Step(float(t), float(s)) for t, s in pairwise(reverse.levels(steps))]
-        self.context = Context.of(reverse.model.coding, grey=False)
+        self.context = CodingTables.context_of(reverse.model, grey=False)
 
     def coordinates(self, x):
         return x.ravel()
@@ -79,12 +79,12 @@ class OfCode:
     it is known of all pictures, is the prior.
     """
 
-    def __init__(self, model: DDPM, size: tuple[int, int], grey: bool):
-        self.model, self.reverse, self.size, self.grey = model, Reverse(model), size, grey
-        self.plan = plan_for(model.coding, size[0] * size[1] * (1 if grey else 3), grey, every_level=True)
+    def __init__(self, model: DDPM, tables: CodingTables, size: tuple[int, int], grey: bool):
+        self.model, self.tables, self.reverse, self.size, self.grey = model, tables, Reverse(model), size, grey
+        self.plan = tables.plan(size, grey, every_level=True)
         self.first, *self.steps = [Step(t, s) for t, s in pairwise(self.plan.gammas)]
-        self.basis, self.context = basis_for(model.coding, size, grey), Context.of(model.coding, grey)
-        noise = filling(0, CHROMA, 3 * size[0] * size[1]).view(3, *size).double()
+        self.basis, self.context = Cosines(tables, size, grey), tables.of(grey).context
+        noise = shared_noise(0, CHROMA, 3 * size[0] * size[1]).view(3, *size).double()
         self.noise = (noise - noise.mean(0)) * grey
 
     def coordinates(self, x):
@@ -92,14 +92,14 @@ class OfCode:
 
     def prior(self, shape):
         z = torch.zeros(1, 3, *self.size)
-        _, mean, m = denoise(self.model, 0, self.first.gamma_t, z.to(self.model.device))
+        _, mean, m = denoise(self.model, self.tables, 0, z.to(self.model.device))
         r = flat(self.basis.extra_variance(0, self.first, m))
         mean = self.first.x_coef * self._coordinates(mean)
         return np.tile(mean, shape[0]), np.tile(self.first.std_q * np.sqrt(1 + r), shape[0])
 
     def x_hat(self, i, c, shape):
         level, step = self.plan.stops[i + 1], self.steps[i]
-        _, x_hat, m = denoise(self.model, level, step.gamma_t, self._z(c, shape, step.sigma_t))
+        _, x_hat, m = denoise(self.model, self.tables, level, self._z(c, shape, step.sigma_t))
         return self._coordinates(x_hat), flat(self.basis.extra_variance(level, step, m))
 
     def pixels(self, c, shape):

@@ -21,8 +21,8 @@ RIDGE = 1.0  # pixels without error that each class is given besides
 
 
 @torch.inference_mode()
-def fit(model: DDPM, batches, gamma: float, grey: bool, seed: int = 0) -> dict:
-    """The ``context`` of a model's coding tables from pictures (B, 3, H, W) uint8 and z_0 at level gamma."""
+def fit(model: DDPM, batches, gamma: float, grey: bool, seed: int = 0) -> Context:
+    """What a model's tables have of the neighbours of a pixel, from pictures (B, 3, H, W) uint8, z_0 at level gamma."""
     generator, last = torch.Generator().manual_seed(seed), Step(gamma + 1, gamma)
     seen = []
     for batch in batches:
@@ -32,7 +32,7 @@ def fit(model: DDPM, batches, gamma: float, grey: bool, seed: int = 0) -> dict:
         mean, log_std = (v.double().cpu().numpy() for v in beliefs)
         levels = batch[:, : mean.shape[1]].numpy()
         seen.append((levels, *(v.reshape(levels.shape) for v in integers(mean, log_std))))
-    return context_of(seen).to_json()
+    return context_of(seen)
 
 
 def context_of(seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Context:

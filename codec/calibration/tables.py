@@ -7,37 +7,27 @@ draw z_t from q, ask the network, and average.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from codec.cli.console import trouble
-from codec.errors import CodecError
 from codec.lossy import progressive
-from codec.lossy.basis import RINGS, basis_for, gain
+from codec.lossy.basis import Cosines, gain
 from codec.lossy.denoise import denoise
-from codec.lossy.plan import MAX_STEPS, MEAN, TILTS, UNIT, Plan
+from codec.lossy.plan import MEAN, TILTS, UNIT, Plan
 from codec.lossy.ratecontrol import Oracle
-from ddpm.diffusion.bound import bound, chain_for, own_steps
+from codec.lossy.setting import Setting
+from codec.lossy.tables import COLOURS, RINGS, CodingTables, Tables
 from ddpm.diffusion.gaussian import Step, kl_nats
 from ddpm.diffusion.likelihood import LN2, to_unit
-from ddpm.diffusion.reverse import Reverse
-from ddpm.diffusion.schedule import Levels
-from ddpm.images import lists
-from ddpm.models import pretrained, runs
-from ddpm.models.model import DDPM, ModelError, find_model, load_model, save_model, strict_fp32, weights_of
-from ddpm.models.store import is_run, looks_like
+from ddpm.models.model import DDPM
 
-from . import context as fit_context
+from . import context
 
-LONG = 512  # bits of a message that are worth a byte of correction
 POWERS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # of m, from which each band has the best
-TRAINING = {"used": "training"}  # what a card calls the lists of a run
 PATIENCE = 0.002  # of the bits spent so far: what a level may cost more for the network to work at a smaller size
 
 
@@ -53,38 +43,36 @@ class Costs:
 
 
 @torch.inference_mode()
-def step_costs(model: DDPM, batches, levels, grey=False, scales=(1,), seed=0, quiet=False) -> Costs:
-    """What the steps levels[k] -> levels[k + 1] cost an ideal channel, at the coarsest scale that is hardly dearer.
+def step_costs(model: DDPM, tables: CodingTables, batches, *, grey=False, scales=(1,), seed=0, quiet=False) -> Costs:
+    """What the steps between the levels of the tables cost an ideal channel, at the coarsest scale that is hardly
+    dearer.
 
     batches: tensors (B, 3, H, W) uint8. scales: a sequence to try at every level, or one for each level in a list of
-    tuples. ``model.coding`` holds what has been measured before.
+    tuples. Of the tables mean, variance, block and levels are used.
     """
-    generator = torch.Generator().manual_seed(seed)
-    plain = [[1.0] * 3 * RINGS] * len(levels)
-    known, pictures = model.coding, [to_unit(as_grey(b) if grey else b).to(model.device) for b in batches]
-    bases = [basis_for({**known, "bands": plain, "grey_bands": plain}, tuple(x.shape[2:]), grey) for x in pictures]
+    generator, levels = torch.Generator().manual_seed(seed), tables.gammas
+    pictures = [to_unit(as_grey(b) if grey else b).to(model.device) for b in batches]
+    ones = ((1.0,) * COLOURS * RINGS,) * len(levels)
+    plain = Tables(bands=ones, powers=ones)
+    bases = [Cosines(replace(tables, colour=plain, grey=plain), tuple(x.shape[2:]), grey) for x in pictures]
     out = Costs([], [], [], [])
-    try:
-        for k in tqdm(range(len(levels) - 1), disable=True if quiet else None, desc="calibrate"):
-            step = Step(levels[k], levels[k + 1])
-            noisy = [
-                step.alpha_t * x + step.sigma_t * torch.randn(x.shape, generator=generator).to(x.device)
-                for x in pictures
-            ]
-            tried = []
-            for scale in (1,) if math.isinf(step.gamma_t) else scales[k] if isinstance(scales, list) else scales:
-                model.coding = {**known, "scales": [scale] * len(levels)}
-                seen = [denoise(model, k, step.gamma_t, z)[1:] for z in noisy]
-                tried.append((scale, *fit_bands(step, k, pictures, seen, bases)))
-            best = min(kl.mean() for _, kl, *_ in tried)
-            limit = best + PATIENCE * (best + sum(kl.mean() for kl in out.kl))
-            scale, kl, bands, powers = max((t for t in tried if t[1].mean() <= limit), key=lambda t: t[0])
-            out.kl.append(kl)
-            out.scales.append(scale)
-            out.bands.append(bands)
-            out.powers.append(powers)
-    finally:
-        model.coding = known
+    for k in tqdm(range(len(levels) - 1), disable=True if quiet else None, desc="calibrate"):
+        step = Step(levels[k], levels[k + 1])
+        noisy = [
+            step.alpha_t * x + step.sigma_t * torch.randn(x.shape, generator=generator).to(x.device) for x in pictures
+        ]
+        tried = []
+        for scale in (1,) if math.isinf(step.gamma_t) else scales[k] if isinstance(scales, list) else scales:
+            scaled = replace(tables, scales=(scale,) * len(levels))
+            seen = [denoise(model, scaled, k, z)[1:] for z in noisy]
+            tried.append((scale, *fit_bands(step, k, pictures, seen, bases)))
+        best = min(kl.mean() for _, kl, *_ in tried)
+        limit = best + PATIENCE * (best + sum(kl.mean() for kl in out.kl))
+        scale, kl, bands, powers = max((t for t in tried if t[1].mean() <= limit), key=lambda t: t[0])
+        out.kl.append(kl)
+        out.scales.append(scale)
+        out.bands.append(bands)
+        out.powers.append(powers)
     out.kl = np.stack(out.kl, 1).astype(float)
     return out
 
@@ -142,10 +130,10 @@ def lean(costs: np.ndarray) -> np.ndarray:
     return direction if direction[-1] > direction[0] else -direction
 
 
-def tables(costs: np.ndarray, leaning: np.ndarray) -> list[list[int]]:
+def cumulative(costs: np.ndarray, leaning: np.ndarray) -> tuple[tuple[int, ...], ...]:
     """TILTS cumulative tables in units of 2^-UNIT bits/dim: costs leaned by -2 ... 1.5 standard deviations."""
     leaned = [costs * np.exp(leaning * (tilt - MEAN.tilt) / 2) for tilt in range(TILTS)]
-    return [[0, *(int(v) for v in np.rint(np.cumsum(c) * 2.0**UNIT))] for c in leaned]
+    return tuple((0, *(int(v) for v in np.rint(np.cumsum(c) * 2.0**UNIT))) for c in leaned)
 
 
 def merged(costs: np.ndarray, levels, dims: int, min_bits: int) -> list[float]:
@@ -154,24 +142,34 @@ def merged(costs: np.ndarray, levels, dims: int, min_bits: int) -> list[float]:
     return [round(float(g), 6) for g in Plan(dims, tuple(levels), (table,) * TILTS, min_bits).gammas]
 
 
-def rehearsed(model: DDPM, batches, grey: bool, quiet: bool) -> np.ndarray:
+def rehearsed(model: DDPM, tables: CodingTables, batches, *, grey: bool, quiet: bool) -> np.ndarray:
     """Bits/dim that each step of a coded chain asks for if it gets ``surplus`` times its KL, (pictures, steps)."""
     costs = []
     for batch in tqdm(batches, disable=True if quiet else None, desc="rehearse"):
-        dims = batch[0].numel() // (3 if grey else 1)
-        levels = (math.inf, *model.coding["levels"])
-        plan = Plan(dims, levels, (tuple(range(len(levels))),) * TILTS, min_bits=0)
-        spending = [Oracle(plan, model.coding["surplus"]) for _ in batch]
-        streams = progressive.encode(model, plan, as_grey(batch) if grey else batch, spending, grey)
-        costs += [np.array(s.kl) * model.coding["surplus"] / dims for s in streams]
+        dims, n = batch[0].numel() // (COLOURS if grey else 1), len(tables.gammas)
+        plan = Plan(dims, tables.gammas, (tuple(range(n)),) * TILTS, min_bits=0)
+        spending = [Oracle(plan, tables.surplus) for _ in batch]
+        setting = Setting(model, tables, plan, tuple(batch.shape[2:]), grey)
+        streams = progressive.encode(setting, as_grey(batch) if grey else batch, spending)
+        costs += [np.array(s.kl) * tables.surplus / dims for s in streams]
     return np.stack(costs)
 
 
 def coding_tables(
-    model: DDPM, batches, levels, *, surplus, memory, min_bits, block=8, scales=(1,), thin=None, quiet=False
-) -> dict:
-    """The ``coding`` entry of a model card. surplus: bits sent per bit of KL by a profile that fits; block: of the
-    cosine transform; scales: reductions at which the network may work at noisy levels.
+    model: DDPM,
+    batches,
+    levels: Sequence[float],
+    *,
+    surplus,
+    memory,
+    min_bits,
+    block=8,
+    scales=(1,),
+    thin=None,
+    quiet=False,
+) -> CodingTables:
+    """surplus: bits sent per bit of KL by a profile that fits; block: of the cosine transform; scales: reductions at
+    which the network may work at noisy levels.
 
     First the levels are thinned until steps have ``thin`` bits (by default ``min_bits``, which is for smaller pictures
     later on) at the size of these pictures, by the KL of the ideal channel; that KL at the levels kept is the
@@ -181,174 +179,34 @@ def coding_tables(
     batches = list(batches)
     some = batches[: max(1, len(batches) // 3)]
     values = torch.cat([to_unit(b).transpose(0, 1).flatten(1) for b in batches], 1)
-    model.coding = coding = {
-        "mean": [round(float(v), 3) for v in values.mean(1)],
-        "variance": round(float(values.var(1).mean()), 3),
-        "block": block,
-        "long": LONG,
-        "free": True,
-        "mirrored": True,
-        "sphere": True,
-        "opposed": True,
-        "surplus": surplus,
-        "memory": memory,
-        "min_bits": min_bits,
-    }
-    every = [math.inf, *map(float, levels)]
-    rough = step_costs(model, some, every, scales=scales, quiet=quiet)
-    kept = merged(rough.kl, every, batches[0][0].numel(), min_bits if thin is None else thin)
-    coding["levels"] = kept[1:]
-    colour = step_costs(model, batches, kept, scales=scales, quiet=quiet)
-    grey = step_costs(model, batches, kept, grey=True, scales=[(s,) for s in colour.scales], quiet=quiet)
+    mean = tuple(round(float(v), 3) for v in values.mean(1))
+    variance = round(float(values.var(1).mean()), 3)
+    tables = CodingTables(mean, variance, block, surplus, memory, min_bits, tuple(map(float, levels)))
+    rough = step_costs(model, tables, some, scales=scales, quiet=quiet)
+    kept = merged(rough.kl, tables.gammas, batches[0][0].numel(), min_bits if thin is None else thin)
+    tables = replace(tables, levels=tuple(kept[1:]))
+    colour = step_costs(model, tables, batches, scales=scales, quiet=quiet)
+    grey = step_costs(model, tables, batches, grey=True, scales=[(s,) for s in colour.scales], quiet=quiet)
     # The last level is where no step begins; its picture is made like that of the level before.
-    coding["scales"] = colour.scales + colour.scales[-1:]
-    coding["bands"], coding["grey_bands"] = (c.bands + c.bands[-1:] for c in (colour, grey))
-    coding["powers"], coding["grey_powers"] = (c.powers + c.powers[-1:] for c in (colour, grey))
+    tables = replace(tables, scales=(*colour.scales, colour.scales[-1]), colour=bands_of(colour), grey=bands_of(grey))
     leaning = lean(colour.kl)
-    for name, ideal, grey_too in (("", colour.kl, False), ("grey_", grey.kl, True)):
-        coding[name + "reference"] = [float(f"{v:.5g}") for v in ideal.mean(0)]
-        coding[name + "tables"] = tables(rehearsed(model, some, grey_too, quiet).mean(0), leaning)
-    return coding | contexts(model, batches, coding)
+    found = {}
+    for name, costs in (("colour", colour), ("grey", grey)):
+        reference = tuple(float(f"{v:.5g}") for v in costs.kl.mean(0))
+        asked = rehearsed(model, tables, some, grey=name == "grey", quiet=quiet).mean(0)
+        found[name] = replace(getattr(tables, name), reference=reference, bits=cumulative(asked, leaning))
+    return with_context(model, batches, replace(tables, **found))
 
 
-def contexts(model: DDPM, batches, coding: dict) -> dict:
-    """What tables have for lossless files and archives beside those for the chain, of which ``coding`` has the end."""
-    return {
-        name: fit_context.fit(model, batches, coding["levels"][-1], grey)
-        for name, grey in (("context", False), ("grey_context", True))
-    }
+def bands_of(costs: Costs) -> Tables:
+    """Variances and exponents of the bands, the last level's like those of the one before."""
+    bands, powers = (tuple(map(tuple, [*rows, rows[-1]])) for rows in (costs.bands, costs.powers))
+    return Tables(bands=bands, powers=powers)
 
 
-def sample_pictures(
-    sources, tile, images: int, crop: int, seed: int = 0, skip_bad=False
-) -> tuple[list[torch.Tensor], list[dict]]:
-    """At most ``images`` pictures drawn at random, cropped about the centre to at most ``crop`` x ``crop``.
-
-    Returned as tensors (B, 3, H, W) uint8, pictures of one size together, up to 2^16 pixels a batch; and the lists that
-    they were drawn from, see ddpm/images/lists.py.
-    """
-    pictures, found = lists.read(sources, tile, skip_bad=skip_bad)
-    groups: dict[tuple, list[np.ndarray]] = {}
-    for i in np.random.default_rng(seed).permutation(len(pictures))[:images]:
-        h, w = (min(n, crop) for n in pictures[i].shape[:2])
-        top, left = (pictures[i].shape[0] - h) // 2, (pictures[i].shape[1] - w) // 2
-        groups.setdefault((h, w), []).append(pictures[i][top : top + h, left : left + w])
-    batches = []
-    for (h, w), members in groups.items():
-        stacked = torch.from_numpy(np.stack(members)).permute(0, 3, 1, 2)
-        batches += stacked.split(max(1, (1 << 16) // (h * w)))
-    return batches, found["used"]
-
-
-def trained(source: str) -> tuple[DDPM, dict]:
-    """A training run's folder (its averaged weights) or a model, weights rounded to fp16; and what to say of it, with
-    the path of a model's ``weights``.
-
-    A diffusers model comes as it is, without its tables.
-    """
-    folder = Path(source)
-    try:
-        if looks_like(folder):
-            return pretrained.load_folder(folder, tables=False), {}
-        if is_run(folder):
-            model, settings, log = runs.load(folder), runs.settings(folder), runs.log(folder)
-            thin = log[:: max(1, len(log) // 40)] + log[-1:]
-            used = settings.pop("lists", {})
-            card = {"training": {k: v for k, v in settings.items() if k != "model"} | runs.clock(folder), "log": thin}
-            return model, card | {"data": {TRAINING.get(k, k): v for k, v in used.items()}}
-        model = load_model(source)
-        card = {k: v for k, v in model.card.items() if k not in ("config", "coding", "fingerprint")}
-        return model, {**card, "weights": weights_of(find_model(source)).resolve()}
-    except ModelError as e:
-        raise CodecError(str(e)) from None
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise CodecError(f"{source}: neither a training run nor a model: {str(e).splitlines()[0]}") from None
-
-
-def levels_of(model: DDPM, steps: int) -> Sequence[float]:
-    """Of noise, for a chain of so many steps. ValueError if a file cannot have them."""
-    if not 1 <= steps <= MAX_STEPS - 1:
-        raise ValueError(f"a chain has 1 to {MAX_STEPS - 1} steps, not {steps}")
-    schedule = model.schedule  # one of betas has few of its levels where the noise is low
-    return schedule.spread(steps) if isinstance(schedule, Levels) else schedule.gammas(steps)
-
-
-def release(
-    source,
-    data,
-    output,
-    *,
-    tile,
-    images,
-    crop,
-    settings,
-    test=None,
-    note=None,
-    skip_bad=False,
-    device="cpu",
-    quiet=False,
-) -> tuple[DDPM, int]:
-    """Write OUTPUT.safetensors and .json: weights in fp16, coding tables measured on ``data``, the bound on ``test``.
-
-    A model beside the one it is made from shares its weights. The tables of a diffusers model go into its folder
-    instead. settings: steps, surplus, memory, min_bits, thin (see ``coding_tables``); None: the model's own tables
-    stay, only what they have for lossless files is measured. The card names all pictures by lists' hashes. Returns the
-    model, and the number of pictures that it was measured on.
-    """
-    beside = looks_like(Path(source))
-    if beside != (output is None):
-        raise CodecError(
-            f"{source}: the tables of a diffusers model are stored in its folder; leave -o out"
-            if beside
-            else "say with -o where to write the model"
-        )
-    if not beside:
-        check_place(output)
-    model, card = trained(source)
-    weights = card.pop("weights", None)
-    if weights and weights.parent == Path(output).resolve().parent:
-        card["weights"] = weights.stem
-    model.to(device, memory_format=torch.channels_last)
-    strict_fp32()
-    try:
-        batches, found = sample_pictures(data, tile, images, crop, skip_bad=skip_bad)
-        seen = dict(card.get("data", {}))
-        measured = {"pictures": sum(len(b) for b in batches), "crop": crop}
-        if settings is None:
-            if not model.coding:
-                raise CodecError(f"{source} has no coding tables to which the context could be added")
-            coding = {**model.coding, **contexts(model, batches, model.coding)}
-            card["calibration"] = {**card.get("calibration", {}), "context": measured}
-            seen["context"] = found
-        else:
-            coding = coding_tables(model, batches, levels_of(model, settings.pop("steps")), **settings, quiet=quiet)
-            card["calibration"] = measured
-            seen["calibration"] = found
-        if test:
-            pictures, seen["test"] = sample_pictures([test], tile, 2048, crop, 1, skip_bad)
-            limit = bound(chain_for(Reverse(model), own_steps(model)), pictures, samples=2, quiet=quiet).to_json()
-            card["bound"] = {k: v for k, v in limit.items() if v is not None}
-            card["summary"] = {"bits_per_dim": round(card["bound"]["total"], 4)}
-        card |= {"data": seen, "coding": coding} | ({} if note is None else {"notes": note})
-        model.coding = coding
-        if beside:
-            pretrained.save_tables(source, card)
-        else:
-            save_model(model, output, card)
-    except CodecError:
-        raise
-    except (OSError, ValueError) as e:
-        raise CodecError(trouble(e) if isinstance(e, OSError) else str(e)) from None
-    return model, measured["pictures"]
-
-
-def check_place(output: str) -> None:
-    """CodecError now where a model could not be written in the end."""
-    path = Path(output)
-    if not path.name or path.is_dir():
-        raise CodecError(f"{output}: name the model, not a folder, with -o")
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir():
-        raise CodecError(f"{above}: Not a directory")
-    if not os.access(above, os.W_OK):
-        raise CodecError(f"{above}: Permission denied")
+def with_context(model: DDPM, batches, tables: CodingTables) -> CodingTables:
+    """The same with what lossless files and archives need besides, measured on pictures (B, 3, H, W) uint8."""
+    colour, grey = (
+        replace(tables.of(g), context=context.fit(model, batches, tables.levels[-1], g)) for g in (False, True)
+    )
+    return replace(tables, colour=colour, grey=grey)

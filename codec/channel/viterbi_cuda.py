@@ -1,4 +1,4 @@
-"""Viterbi's algorithm on a CUDA device: what trellis.py does in NumPy, without leaving the device.
+"""Viterbi's algorithm on a CUDA device: what viterbi.py does in NumPy, without leaving the device.
 
 One block of threads walks one path. It keeps the values of all states in memory of its own, near enough to stay in the
 caches of its multiprocessor, and waits for itself after each stage; many paths are walked at once by many of them. So
@@ -35,7 +35,7 @@ class Metrics(Protocol):
 
 @triton.jit
 def _metrics(metrics, w, HALF: tl.constexpr, OPPOSED: tl.constexpr):
-    """Of branches 2w and 2w + 1, then 2w + 2^M and 2w + 2^M + 1; w (n,) < HALF = 2^M / 2. As ``trellis._arriving``."""
+    """Of branches 2w and 2w + 1, then 2w + 2^M and 2w + 2^M + 1; w (n,) < HALF = 2^M / 2. As ``metrics.arriving``."""
     if OPPOSED:
         even = tl.load(metrics + w).to(tl.float32).to(tl.int32)
         odd = tl.load(metrics + HALF + w).to(tl.float32).to(tl.int32)
@@ -131,7 +131,7 @@ def _follow(decisions, ends, lengths, bits, stride, longest, M: tl.constexpr):
 
 
 class Search:
-    """See ``trellis._OnCpu``; values (K, 2^M) int32 and decisions (S, K, 2^M) uint8 are tensors on the device."""
+    """See ``viterbi.OnCpu``; values (K, 2^M) int32 and decisions (S, K, 2^M) uint8 are tensors on the device."""
 
     def __init__(self, metrics: Metrics, memory: int, device: torch.device):
         self.metrics, self.M, self.device = metrics, memory, device

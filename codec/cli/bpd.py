@@ -201,7 +201,7 @@ def coded(model, groups, seed, quiet) -> list:
     plans = [codec.plan(*x.shape[2:], grey) for _, x, grey in groups]
     total = sum((plan.steps + 1) * len(x) for plan, (_, x, _) in zip(plans, groups))
     with tqdm(total=total, disable=True if quiet else None, desc="bound") as bar:
-        chains = [Coded(model, plan, tuple(x.shape[2:]), grey) for plan, (_, x, grey) in zip(plans, groups)]
+        chains = [Coded(codec.setting(tuple(x.shape[2:]), grey)) for _, x, grey in groups]
         return [
             bound(chain, [x], seed=seed, numbers=[numbers], progress=bar.update)
             for chain, (numbers, x, _) in zip(chains, groups)

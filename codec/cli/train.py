@@ -193,7 +193,7 @@ def calibrate(
     """
     check_sources([*data, test] if test else data)
     from codec.api import pick_device
-    from codec.calibration.tables import release
+    from codec.calibration.release import release
 
     settings = {"steps": steps, "surplus": surplus, "memory": memory, "min_bits": min_bits, "thin": thin}
     settings |= {"block": block, "scales": (1, *scales)}
@@ -213,5 +213,5 @@ def calibrate(
     )
     if not quiet:
         name = output or model
-        tables = f"tables of {counted(pictures, 'picture')}, {counted(len(made.coding['levels']), 'level')}"
+        tables = f"tables of {counted(pictures, 'picture')}, {counted(len(made.levels), 'level')}"
         print(f"{name}: {tables}; next: {command('encode')} PICTURE --model {shlex.quote(name)}")

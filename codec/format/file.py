@@ -11,7 +11,7 @@ import numpy as np
 from codec.errors import CodecError, DamagedFile
 from codec.images.alpha import split
 from codec.lossless import pixels as lossless
-from codec.lossy.plan import MEAN, Allotment, Plan
+from codec.lossy.plan import FREE, MEAN, Allotment, Plan
 
 from . import stored
 from .container import METADATA, TRAILER, Header, checksum, unpack_corrections, unpack_part
@@ -43,6 +43,11 @@ class Opened:
     messages: bytes
     parts: dict[str, tuple[int, int]]  # first byte, and end
 
+    @property
+    def bits(self) -> np.ndarray:
+        """Those of the messages that are there, uint8 of 0 and 1."""
+        return np.unpackbits(np.frombuffer(self.messages, np.uint8))[: self.allotment.total]
+
 
 def opened(data: bytes, header: Header, at: int, plan: Plan, model: str, fingerprint: bytes) -> Opened:
     """The file of a header that takes ``at`` bytes and fits its model, of which there is the plan."""
@@ -67,7 +72,7 @@ def opened(data: bytes, header: Header, at: int, plan: Plan, model: str, fingerp
     if complete and data[whole - TRAILER :] != expected:
         raise DamagedFile("the file is damaged (checksum), or was made with another model")
     steps = allotment.complete(8 * len(messages))
-    gamma, free = plan.gammas[steps], plan.is_free(header.profile)
+    gamma, free = plan.gammas[steps], header.profile == FREE
     info = Info(header, model, at, start, len(data), known, plan.dims, steps, gamma, complete, free)
     return Opened(info, allotment, messages, {name: ends for name, ends in parts.items() if ends[1] <= len(data)})
 

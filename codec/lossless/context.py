@@ -50,18 +50,15 @@ class Context:
     groups: dict[Group, tuple[dict[Place, np.ndarray], np.ndarray]]
 
     @classmethod
-    def of(cls, coding: dict | None, grey: bool) -> Context | None:
-        """What a model's coding tables have for pictures of one colour or of three; None if they have nothing."""
-        tables = (coding or {}).get("grey_context" if grey else "context")
-        if not tables:
-            return None
+    def from_json(cls, tables: dict) -> Context:
+        """As a model's card has it."""
         groups = {}
         for colour, odd, weights, narrower in tables["groups"]:
             groups[colour, odd] = {tuple(place): np.array(w) for *place, w in weights}, np.array(narrower)
         return cls(np.array(tables["edges"]), groups)
 
     def to_json(self) -> dict:
-        """The inverse of ``of``."""
+        """The inverse of ``from_json``."""
         groups = [
             [*group, [[*place, w.tolist()] for place, w in weights.items()], narrower.tolist()]
             for group, (weights, narrower) in self.groups.items()

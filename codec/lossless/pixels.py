@@ -22,11 +22,12 @@ import numpy as np
 import torch
 
 from codec.errors import DamagedFile
-from codec.randomness.streams import filling
+from codec.lossy.setting import Setting
+from codec.randomness.streams import shared_noise
 from ddpm.diffusion.gaussian import Step
 from ddpm.models.model import DDPM
 
-from .context import Context, Sight
+from .context import Sight
 from .entropy import CHUNK, FRACTIONS, HALF, HIGHEST, LOWEST, OCTAVE, Reader, Writer
 from .rounding import BLOCK, choose, likely, snapped, unsnapped
 
@@ -39,12 +40,16 @@ PREFIX = 5  # bytes before the range-coded words
 class Pixels:
     """x given z_0 for pictures of one size. Encoder and decoder derive the same integers from their own z_0."""
 
-    def __init__(self, model: DDPM, size: tuple[int, int], gamma: float, grey: bool, seed: int):
-        self.model, self.size, self.grey = exact(model), size, grey
+    def __init__(self, setting: Setting):
+        self.model, self.size, self.grey = exact(setting.model), setting.size, setting.grey
+        gamma = setting.plan.gammas[-1]
         self.step = Step(gamma, gamma - 1)
         self.unit = HALF / self.step.alpha_t  # levels in a unit of z_0
-        self.context = Context.of(model.coding, grey)
-        self.noise = filling(seed, CHROMA, 3 * size[0] * size[1]).view(3, *size).double() if grey else None
+        self.context = setting.tables.of(setting.grey).context
+        self.noise = None
+        if setting.grey:
+            height, width = setting.size
+            self.noise = shared_noise(setting.seed, CHROMA, 3 * height * width).view(3, height, width).double()
 
     def coded(self, z: torch.Tensor) -> np.ndarray:
         """(3, H, W) -> (n,) float64: the part of z_0 that tells of x, in levels."""

@@ -12,8 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from codec.channel.trellis import all_threads
-from ddpm.machine import cpu_count
+from ddpm.machine import all_threads, cpu_count
 from ddpm.models.model import DDPM
 
 SMALL = 1 << 12  # pixels, at most

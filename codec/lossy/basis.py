@@ -24,13 +24,9 @@ from scipy.fft import dct
 
 from ddpm.diffusion.gaussian import Step
 
-RINGS = 11  # bands of a colour: radial frequency, rounded, in half periods per 8 pixels
+from .tables import RINGS, CodingTables
+
 AT_ONCE = 1 << 18  # pixels; large pictures are transformed a few rows of blocks at a time, in memory that is near
-
-
-def basis_for(coding: dict, size: tuple[int, int], grey: bool) -> Cosines | Pixels:
-    """The basis that a model's coding tables ask for, for pictures of ``size`` (height, width)."""
-    return (Cosines if "block" in coding else Pixels)(coding, size, grey)
 
 
 def gain(step: Step) -> float:
@@ -38,40 +34,15 @@ def gain(step: Step) -> float:
     return step.gain if math.isfinite(step.gain) else (step.alpha_s / step.sigma_s) ** 2
 
 
-class Pixels:
-    """Every channel of every pixel by itself: the plain basis of the first models."""
-
-    def __init__(self, coding: dict, size: tuple[int, int], grey: bool):
-        self.coding, self.size, self.grey = coding, size, grey
-
-    def coordinates(self, values: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) -> (B, n), the coded coordinates: all of them, or those along grey."""
-        return (values.sum(1) / 3**0.5 if self.grey else values).flatten(1)
-
-    def picture(self, coordinates: torch.Tensor) -> torch.Tensor:
-        """(B, n) -> (B, 3, H, W), the adjoint of ``coordinates``."""
-        if self.grey:
-            return coordinates.view(-1, 1, *self.size).expand(-1, 3, -1, -1) / 3**0.5
-        return coordinates.view(-1, 3, *self.size)
-
-    def extra_variance(self, level: int, step: Step, m: torch.Tensor) -> torch.Tensor:
-        """r = E delta^2 in the coded coordinates, (B, n), of a step from the given level of the tables."""
-        if self.grey:
-            m = m.mean(1) * (3.0 if math.isinf(step.gain) else self.coding["grey_variance"])
-        return gain(step) * m.flatten(1)
-
-
 class Cosines:
-    """Discrete cosine transform over the three colours and blocks of ``coding["block"]`` pixels a side.
+    """Discrete cosine transform over the three colours and blocks of the tables' side, of pictures of one size.
 
-    At the right and lower edges a smaller block takes what is left. ``coding["bands"]`` (or ``grey_bands``) holds, for
-    each level, the variance of each band relative to a power of the mean of m over the block: 3 x RINGS numbers, or
-    RINGS; ``coding["powers"]`` (or ``grey_powers``) the exponents, 1 if absent.
+    At the right and lower edges a smaller block takes what is left.
     """
 
-    def __init__(self, coding: dict, size: tuple[int, int], grey: bool):
-        self.block, self.size, self.grey = coding["block"], size, grey
-        self.bands, self.powers = (coding.get("grey_" * grey + name) for name in ("bands", "powers"))
+    def __init__(self, tables: CodingTables, size: tuple[int, int], grey: bool):
+        self.block, self.size, self.grey = tables.block, size, grey
+        self.bands, self.powers = tables.of(grey).bands, tables.of(grey).powers
         self.band = band_of(self.block, size, 1 if grey else 3)
 
     def coordinates(self, values: torch.Tensor) -> torch.Tensor:
@@ -95,8 +66,7 @@ class Cosines:
     def extra_variance(self, level: int, step: Step, m: torch.Tensor) -> torch.Tensor:
         """r = E delta^2 in the coded coordinates, (B, n), of a step from the given level of the tables."""
         r = m.new_empty(len(m), *self.band.shape)
-        tables = [self.bands[level], self.powers[level] if self.powers else [1.0]]
-        bands, powers = (torch.tensor(table).view(-1, 1, 1) for table in tables)
+        bands, powers = (torch.tensor(table[level]).view(-1, 1, 1) for table in (self.bands, self.powers))
         linear = bool((powers == 1).all())
         bands, powers = (table.to(m.device, non_blocking=True) for table in (bands, powers))
         for rows in self.strips():

@@ -24,20 +24,22 @@ from ddpm.diffusion.schedule import alpha_sigma
 from ddpm.models.model import DDPM, mirror
 
 from .alone import by_one_thread_each
+from .tables import CodingTables
 
 
 def denoise(
-    model: DDPM, level: int, gamma: float, z: torch.Tensor, bf16=False
+    model: DDPM, tables: CodingTables, level: int, z: torch.Tensor, bf16=False
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """eps_hat, x_hat cut to the range of images, and m at z (B, 3, H, W), a point at ``level`` of the model's tables.
+    """eps_hat, x_hat cut to the range of images, and m at z (B, 3, H, W), a point at ``level`` of the tables.
 
-    If gamma is infinite, what pictures are like: m then is the limit of m exp(gamma), the variance of x.
+    At the first, where gamma is infinite, what pictures are like: m then is the limit of m exp(gamma), the variance of
+    x.
     """
+    gamma, scale = tables.gammas[level], tables.scales[level]
     if math.isinf(gamma):
-        mean = torch.tensor(model.coding["mean"], device=z.device).view(1, 3, 1, 1).expand_as(z).contiguous()
-        return z, mean, torch.full_like(z, model.coding["variance"])
-    scale = scale_at(model.coding, level)
-    eps_hat, x_hat, m = seen_at(model, scale, gamma, z, bf16)
+        mean = torch.tensor(tables.mean, device=z.device).view(1, 3, 1, 1).expand_as(z).contiguous()
+        return z, mean, torch.full_like(z, tables.variance)
+    eps_hat, x_hat, m = seen_at(model, scale, gamma, z, bf16=bf16)
     if scale > 1:
         x_hat, m = (enlarge(v, scale, z.shape[2:]) for v in (x_hat, m / scale**2))
         step = Step(gamma, gamma - 1)
@@ -46,15 +48,15 @@ def denoise(
     return eps_hat, x_hat, m.contiguous()
 
 
-def mirrored_x_hat(model: DDPM, level: int, gamma: float, z: torch.Tensor, bf16=False) -> torch.Tensor:
+def mirrored_x_hat(model: DDPM, tables: CodingTables, level: int, z: torch.Tensor, bf16=False) -> torch.Tensor:
     """x_hat of ``denoise`` as it is seen in a mirror, turned back; gamma is finite."""
-    scale = scale_at(model.coding, level)
-    x_hat = seen_at(model, scale, gamma, z, bf16, mirrored=True)[1]
+    scale = tables.scales[level]
+    x_hat = seen_at(model, scale, tables.gammas[level], z, bf16=bf16, mirrored=True)[1]
     return (enlarge(x_hat, scale, z.shape[2:]) if scale > 1 else x_hat).flip(3)
 
 
 def seen_at(
-    model: DDPM, scale: int, gamma: float, z: torch.Tensor, bf16=False, mirrored=False
+    model: DDPM, scale: int, gamma: float, z: torch.Tensor, *, bf16=False, mirrored=False
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """eps_hat, x_hat and m of the picture ``scale`` times smaller that z (B, 3, H, W) at gamma shows.
 
@@ -68,11 +70,6 @@ def seen_at(
     alpha, sigma = map(float, alpha_sigma(gamma))
     x_hat = torch.sub(z, eps_hat, alpha=sigma).div_(alpha).clamp_(-1, 1)
     return tuple(v[..., :height, :width] for v in (eps_hat, x_hat, log_m.exp_()))
-
-
-def scale_at(coding: dict, level: int) -> int:
-    """The resolution that the network works at, 1/scale, at a level of the tables."""
-    return coding["scales"][level] if "scales" in coding else 1
 
 
 def coarse(z: torch.Tensor, gamma: float, scale: int) -> tuple[torch.Tensor, float]:

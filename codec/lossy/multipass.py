@@ -9,12 +9,12 @@ from functools import partial
 
 import torch
 
-from ddpm.models.model import DDPM
-
 from . import progressive
-from .plan import Allotment, Plan
-from .progressive import Stream
-from .ratecontrol import ending_at, ends_for, probe, side_bits, spending_for
+from .plan import Allotment
+from .probe import probe
+from .progressive import Progress, Stream
+from .ratecontrol import ending_at, ends_for, side_bits, spending_for
+from .setting import Setting
 
 STARVED = 1.3  # KL along the chain over bits sent, beyond which a picture is coded again
 TRIALS = 8  # files made, at most, on the way to the smallest that reaches a PSNR
@@ -51,7 +51,7 @@ class Sent:
 
     @property
     def mse(self) -> float:
-        """Of the ``mean`` picture at the end, squared grey levels."""
+        """Of the ``mean`` picture at the end, squared grey values."""
         return self.stream.mse[-1]
 
     @property
@@ -66,33 +66,21 @@ class Sent:
         return sum(self.stream.kl) / max(len(self.stream.bits), 1)
 
 
-@dataclass(frozen=True)
-class How:
-    """What all steps of a file have in common. progress: called with 1 after each step of a batch."""
-
-    grey: bool = False
-    seed: int = 0
-    channel: str = "trellis"
-    bf16: bool = False
-    progress: Callable[[int], object] | None = None
-
-
 class Sender:
-    """Pictures of one size, ``levels`` (B, 3, H, W) uint8, on their way into the code."""
+    """Pictures of one size, (B, 3, H, W) uint8, on their way into the code.
 
-    def __init__(self, model: DDPM, plan: Plan, levels: torch.Tensor, how: How):
-        self.model, self.plan, self.levels, self.how = model, plan, levels, how
-        self.cost = probe(model, plan, levels, how.grey, how.bf16)
+    progress: called with 1 after each step of a batch.
+    """
+
+    def __init__(self, setting: Setting, pictures: torch.Tensor, channel: str, progress: Progress | None):
+        self.setting, self.plan, self.pictures = setting, setting.plan, pictures
+        self.channel, self.progress = channel, progress
+        self.cost, self.surplus = probe(setting, pictures), setting.tables.surplus
 
     def fed(self, jobs: list[Job]) -> list[Sent]:
         """A picture whose steps were given too little falls ever further behind; the few there are get another try."""
         sent = self.once(jobs)
-        hungry = [
-            j for j, s in enumerate(sent) if s.starved > STARVED and s.stream.kl and self.how.channel == "trellis"
-        ]
-        if not self.plan.free:
-            for j in hungry:
-                self.cost[jobs[j].picture] *= sent[j].starved
+        hungry = [j for j, s in enumerate(sent) if s.starved > STARVED and s.stream.kl and self.channel == "trellis"]
         for j, again in zip(hungry, self.once([replace(jobs[j], free=True) for j in hungry])):
             mse = jobs[j].mse
             merit = (lambda s: s.mse) if mse is None else (lambda s, mse=mse: (s.mse > mse, s.bits))
@@ -101,28 +89,23 @@ class Sender:
 
     def once(self, jobs: Sequence[Job]) -> list[Sent]:
         """One pass through the chain, of as many pictures at once as their pixels allow."""
-        at_once = max(1, FULL // self.levels[0, 0].numel(), len(self.levels))
+        at_once = max(1, FULL // self.pictures[0, 0].numel(), len(self.pictures))
         return [sent for i in range(0, len(jobs), at_once) for sent in self._once(jobs[i : i + at_once])]
 
     def _once(self, jobs: Sequence[Job]) -> list[Sent]:
-        surplus, how = self.model.coding["surplus"], self.how
         spending = [
-            spending_for(self.plan, self.cost[job.picture], job.budget, surplus, job.steps, job.free)
+            spending_for(self.plan, self.cost[job.picture], job.budget, self.surplus, steps=job.steps, free=job.free)
             if job.last is None
-            else ending_at(self.plan, self.cost[job.picture], job.budget, surplus, job.last)
+            else ending_at(self.plan, self.cost[job.picture], job.budget, self.surplus, job.last)
             for job in jobs
         ]
         streams = progressive.encode(
-            self.model,
-            self.plan,
-            self.levels[[job.picture for job in jobs]],
+            self.setting,
+            self.pictures[[job.picture for job in jobs]],
             spending,
-            how.grey,
-            how.seed,
-            how.channel,
-            [job.mse for job in jobs],
-            how.bf16,
-            how.progress,
+            channel=self.channel,
+            mse=[job.mse for job in jobs],
+            progress=self.progress,
         )
         out = []
         for job, stream, by in zip(jobs, streams, spending):
@@ -141,7 +124,7 @@ class Sender:
         """
         jobs = []
         for budget in rungs:
-            lasts = ends_for(self.plan, self.cost[picture], budget, self.model.coding["surplus"])
+            lasts = ends_for(self.plan, self.cost[picture], budget, self.surplus)
             jobs.append([Job(picture, budget), *(Job(picture, budget, last=n) for n in lasts)])
         sent = iter(self.once([job for of_rung in jobs for job in of_rung]))
         best: list[Sent] = []
@@ -168,7 +151,7 @@ class Sender:
                 return None
             below, budget = (sent.bits, sent.mse), min(max(budget, 1) * MORE, most)
             [sent] = self.fed([Job(picture, budget)])
-        return self.closer(picture, mse, sent, below) if self.how.channel == "trellis" else sent
+        return self.closer(picture, mse, sent, below) if self.channel == "trellis" else sent
 
     def closer(self, picture: int, mse: float, best: Sent, below: tuple[float, float]) -> Sent:
         """From a file that reaches ``mse`` and one that does not, bits and error, to the smallest that does.

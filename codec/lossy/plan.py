@@ -10,7 +10,6 @@ floating point, so nothing can differ between machines.
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from itertools import pairwise
 START_BITS = 6  # on top for the first step, whose message is short for small pictures and so inefficient
 UNIT = 24  # tables count 2^-24 bits per dimension
 SHARE = 19  # the shares of FREE files count 2^-19 bits per dimension
+LONG = 512  # bits from which a step has a correction
 REGISTER = 28  # the first bits of a message only say where its walk begins: they show little by themselves
 FACTORS, TILTS, MAX_STEPS = 128, 8, 63  # of a header's two bytes: 7, 3 and 6 bits
 
@@ -37,7 +37,7 @@ class Profile:
 
 
 MEAN = Profile(64, TILTS // 2)  # what the calibration pictures have on average
-FREE = Profile(0, 0)  # with models that know it: each step says itself how many bits it has
+FREE = Profile(0, 0)  # no table: each step says itself how many bits it has
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Plan:
     levels: descending gammas, at least three, the first infinite: the first step sends z_T. tables: TILTS of integers,
     one per level, rising from 0. min_bits: neighbouring levels are skipped until a step of the MEAN profile has so many
     bits, as short messages are inefficient. reference: what an ideal channel needs for each level, bits/dim; for the
-    encoder's choice of a profile only. keep_first: the first finite level is never skipped. long: see ``Allotment``.
+    encoder's choice of a profile only. long: bits from which a step has a correction, see ``Allotment``.
     """
 
     dims: int
@@ -55,20 +55,17 @@ class Plan:
     tables: tuple[tuple[int, ...], ...]
     min_bits: int
     reference: tuple[float, ...] = ()
-    keep_first: bool = False
-    long: int = 0  # bits from which a step has a correction; 0: none has
-    free: bool = False  # whether the profile FREE is not one of the tables
+    long: int = LONG
 
     @cached_property
     def stops(self) -> tuple[int, ...]:
         """Indices into ``levels`` of x_T, ..., the steps' ends; the last level is always one."""
-        stops, last = [0, 1] if self.keep_first else [0], len(self.levels) - 1
-        kept = len(stops)
-        for i in range(kept, last + 1):
+        stops, last = [0], len(self.levels) - 1
+        for i in range(1, last + 1):
             if self._bits(i, MEAN) - self._bits(stops[-1], MEAN) >= self.min_bits:
                 stops.append(i)
         if stops[-1] != last:
-            stops[kept if len(stops) == kept else -1 :] = [last]
+            stops[1 if len(stops) == 1 else -1 :] = [last]
         return tuple(stops)
 
     @cached_property
@@ -91,12 +88,9 @@ class Plan:
         lower, upper = (self._bits(i, profile) for i in self.stops[step : step + 2])
         return min(upper - lower + (START_BITS if step == 0 else 0), self.dims)
 
-    def is_free(self, profile: Profile) -> bool:
-        return self.free and profile == FREE
-
     def is_long(self, step: int, profile: Profile) -> bool:
         """Whether a step has a correction."""
-        return self.is_free(profile) or 0 < self.long <= self.bits(step, profile)
+        return profile == FREE or self.long <= self.bits(step, profile)
 
     def totals(self, profile: Profile) -> list[int]:
         """Bits of the first 0, 1, ..., all steps."""
@@ -136,7 +130,7 @@ class Allotment:
     @staticmethod
     def corrected(plan: Plan, profile: Profile, step: int, correction: int) -> int:
         """Bits of a long step; rising with the correction."""
-        if plan.is_free(profile):
+        if profile == FREE:
             return plan.dims * share(correction) >> SHARE
         return min(plan.bits(step, profile) * (128 + correction) >> 8, plan.dims)
 
@@ -165,18 +159,6 @@ class Allotment:
         if steps < self.steps:
             steps += 2 * (n_bits - sum(self.sizes[:steps])) > self.sizes[steps] + REGISTER
         return steps
-
-
-def plan_for(coding: dict, dims: int, grey: bool, every_level=False) -> Plan:
-    """The plan that a model's coding tables give for an image of ``dims`` coded dimensions.
-
-    every_level: none is skipped for the sake of messages, where there are no messages.
-    """
-    tables = tuple(tuple(t) for t in coding["grey_tables" if grey else "tables"])
-    reference = tuple(coding["grey_reference" if grey else "reference"])
-    keep_first = "block" not in coding  # with pixels by themselves z_T is best sent at the noisiest level
-    levels, min_bits = (math.inf, *coding["levels"]), 0 if every_level else coding["min_bits"]
-    return Plan(dims, levels, tables, min_bits, reference, keep_first, coding.get("long", 0), coding.get("free", False))
 
 
 def share(code: int) -> int:

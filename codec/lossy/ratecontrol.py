@@ -6,66 +6,10 @@ import math
 from bisect import bisect_right
 
 import numpy as np
-import torch
 
-from ddpm.diffusion.gaussian import Step, kl_nats
-from ddpm.diffusion.likelihood import LN2, to_unit
-from ddpm.models.model import DDPM
-
-from .alone import Alone
-from .basis import basis_for
-from .denoise import denoise, scale_at
 from .plan import FACTORS, FREE, MEAN, TILTS, Allotment, Plan, Profile
 
-PROBES = 8  # levels at which a picture's cost is looked at before it is coded
-PROBE_PIXELS = 1 << 16  # larger pictures are probed on tiles of about so many pixels in all, as the network sees them
-TILE = 64  # pixels, likewise
 SURE = 0.2  # standard deviation of the logarithm of what a probe says of a step
-
-
-def tiles(x: torch.Tensor, scale: int) -> torch.Tensor:
-    """(B, 3, H, W) -> (B, N, 3, h, w): the picture itself if small, else an even grid of tiles of it."""
-    height, width = x.shape[2:]
-    most, tile = PROBE_PIXELS * scale**2, TILE * scale
-    if height * width <= most or min(height, width) < tile:
-        area = x[:, :, : max(1, most // min(width, most)), :most]
-        return area.unsqueeze(1)
-    side = math.isqrt(PROBE_PIXELS // TILE**2)
-    rows = np.linspace(0, height - tile, side).astype(int)
-    columns = np.linspace(0, width - tile, side).astype(int)
-    return torch.stack([x[:, :, r : r + tile, c : c + tile] for r in rows for c in columns], 1)
-
-
-@torch.inference_mode()
-def probe(model: DDPM, plan: Plan, levels: torch.Tensor, grey: bool, bf16=False) -> np.ndarray:
-    """(B, steps + 1): an estimate of the cumulative KL along the plan, in bits, of pictures (B, 3, H, W) uint8.
-
-    At a few levels z_t is drawn from q(z_t | x), which an ideal channel would hand on, and the next step's KL is
-    computed; between them it is interpolated in proportion to the model's reference. All pictures meet the same noise.
-    """
-    mean_bits = np.maximum(plan.ideal(), 1e-3)
-    at = np.unique(np.linspace(0, plan.steps - 1, PROBES).round().astype(int))
-    generator = torch.Generator().manual_seed(0)
-    ratio = []
-    for k in at:
-        step, level = Step(plan.gammas[k], plan.gammas[k + 1]), plan.stops[k]
-        parts = to_unit(tiles(levels, scale_at(model.coding, level)).to(model.device))
-        basis = basis_for(model.coding, tuple(parts.shape[3:]), grey)
-        noise = torch.randn(parts.shape[1:], generator=generator).to(parts.device)
-        z = step.alpha_t * parts + step.sigma_t * noise
-        # Pictures are looked at alone, the tiles of one together.
-        network, looks = (Alone(model), [z[:, 0]]) if parts.shape[1] == 1 else (model, z)
-        x_hats, ms = (torch.cat(v) for v in zip(*(denoise(network, level, step.gamma_t, v, bf16)[1:] for v in looks)))
-        kl = [
-            kl_nats(basis.coordinates(step.delta(x, x_hat)) ** 2, basis.extra_variance(level, step, m)).double().mean()
-            for x, x_hat, m in zip(parts, x_hats.view_as(parts), ms.view_as(parts))
-        ]
-        kl = torch.stack(kl).cpu().numpy() / LN2 * plan.dims
-        ratio.append(np.maximum(kl, 1e-6) / mean_bits[k])
-    log_ratio = np.log(np.stack(ratio, 1))
-    between = np.stack([np.interp(np.arange(plan.steps), at, row) for row in log_ratio])
-    bits = np.exp(between) * mean_bits
-    return np.concatenate([np.zeros((len(levels), 1)), np.cumsum(bits, 1)], 1)
 
 
 def choose(plan: Plan, cost: np.ndarray, budget: float, steps: int | None = None) -> tuple[Profile, int]:
@@ -105,8 +49,7 @@ def misfits(plan: Plan, cost: np.ndarray) -> np.ndarray:
     mean, square = (np.cumsum(spent * gap**p, 1) / weight for p in (1, 2))
     misfit = square[None] - 2 * scale[:, None, None] * mean[None] + scale[:, None, None] ** 2
     misfit = misfit.reshape(FACTORS * TILTS, plan.steps)
-    if plan.free:
-        misfit[FREE.factor * TILTS + FREE.tilt] = np.inf  # which is no table
+    misfit[FREE.factor * TILTS + FREE.tilt] = np.inf  # which is no table
     return misfit
 
 
@@ -120,7 +63,7 @@ def better_free(plan: Plan, profile: Profile, steps: int, cost: np.ndarray) -> b
     long = np.array([plan.is_long(k, profile) for k in range(steps)])
     miss = gap[profile.tilt, :steps] - math.log(profile.scale / 256)
     miss -= np.clip(miss, *np.log([[0.5], [1.5]]) * long)
-    return plan.free and spent[:steps] @ (miss**2 + SURE**2 * ~long) / 2 >= 8 * np.sum(~long)
+    return spent[:steps] @ (miss**2 + SURE**2 * ~long) / 2 >= 8 * np.sum(~long)
 
 
 class Oracle:
@@ -156,7 +99,15 @@ class Controlled:
     SLACK = 2
 
     def __init__(
-        self, plan: Plan, profile: Profile, steps: int, cost: np.ndarray, budget: float, surplus: float, slack=SLACK
+        self,
+        plan: Plan,
+        profile: Profile,
+        steps: int,
+        cost: np.ndarray,
+        *,
+        budget: float,
+        surplus: float,
+        slack: int = SLACK,
     ):
         self.plan, self.profile, self.corrections = plan, profile, b""
         self.steps, self.most = steps, min(steps + slack, plan.steps)
@@ -196,23 +147,24 @@ def side_bits(plan: Plan, profile: Profile, steps: int) -> int:
 
 
 def spending_for(
-    plan: Plan, cost: np.ndarray, budget: float, surplus: float, steps: int | None = None, free=False
+    plan: Plan, cost: np.ndarray, budget: float, surplus: float, *, steps: int | None = None, free=False
 ) -> Fixed | Controlled:
     """Who spends ``budget`` bits on a picture of that cumulative cost (bits): on messages, and corrections if any.
 
-    free: whatever the cost says, no table is trusted, if the model has that.
+    free: whatever the cost says, no table is trusted.
     """
     if math.isinf(budget):
         profile, steps = choose(plan, cost, budget, steps)
     else:
         steps = int(np.abs(np.log(max(budget, 1) / (surplus * np.maximum(cost[1:], 1e-6)))).argmin()) + 1
         profile = Profile(*divmod(int(misfits(plan, cost)[:, steps - 1].argmin()), TILTS))
-    if (free and plan.free) or better_free(plan, profile, steps, cost):
+    if free or better_free(plan, profile, steps, cost):
         profile = FREE
     most = min(steps + Controlled.SLACK, plan.steps)
     last = range(max(0, steps - 1 - Controlled.SLACK), most)
     if math.isinf(budget) or all(plan.is_long(k, profile) for k in last):
-        return Controlled(plan, profile, steps, cost, budget - side_bits(plan, profile, most), surplus)
+        budget -= side_bits(plan, profile, most)
+        return Controlled(plan, profile, steps, cost, budget=budget, surplus=surplus)
     # Short steps cannot be corrected, so here the profile itself must use the budget up.
     side, needed = -1, 0
     while needed > side:
@@ -224,8 +176,6 @@ def spending_for(
 
 def ends_for(plan: Plan, cost: np.ndarray, budget: float, surplus: float) -> list[int]:
     """Numbers of steps with which so few bits may go furthest, if every step says its own."""
-    if not plan.free:
-        return []
     needed = [surplus * cost[n] + side_bits(plan, FREE, n) for n in range(1, plan.steps + 1)]
     middle = bisect_right(needed, budget)
     return sorted({n for n in (1, middle - 1, middle, middle + 1) if 1 <= n <= plan.steps})
@@ -234,4 +184,4 @@ def ends_for(plan: Plan, cost: np.ndarray, budget: float, surplus: float) -> lis
 def ending_at(plan: Plan, cost: np.ndarray, budget: float, surplus: float, steps: int) -> Controlled:
     """Who spends ``budget`` bits on exactly so many steps, each of which says its own."""
     payload = max(0, budget - side_bits(plan, FREE, steps))
-    return Controlled(plan, FREE, steps, cost, payload, surplus, slack=0)
+    return Controlled(plan, FREE, steps, cost, budget=payload, surplus=surplus, slack=0)

@@ -1,4 +1,4 @@
-"""The words of randomness.py made on a CUDA device: faster than to make them on the CPU and to send them there."""
+"""The words of philox.py made on a CUDA device: faster than to make them on the CPU and to send them there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .streams import words
+from .philox import words
 
 BLOCK = 256  # counters for each block of threads; each counter gives four words
 

@@ -5,23 +5,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.fft import dctn
 
-from codec.lossy.basis import RINGS, basis_for
+from codec.lossy.basis import Cosines
+from codec.lossy.tables import RINGS, CodingTables, Tables
 from ddpm.diffusion.gaussian import Step, kl_nats
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
-PIXELS = {"grey_variance": 1.7}
 
 
-def cosine_coding(block=8, seed=0):
+def cosine_tables(block=8, seed=0):
     rng = np.random.default_rng(seed)
-    bands = [(0.2 + rng.random(3 * RINGS)).tolist() for _ in range(3)]
-    return {"block": block, "bands": bands, "grey_bands": [b[:RINGS] for b in bands]}
+    bands = tuple(tuple((0.2 + rng.random(3 * RINGS)).tolist()) for _ in range(3))
+    ones = ((1.0,) * 3 * RINGS,) * 3
+    grey = Tables(bands=tuple(b[:RINGS] for b in bands), powers=tuple(p[:RINGS] for p in ones))
+    return CodingTables((0.0,) * 3, 1.0, block, 1.0, 8, 0, colour=Tables(bands=bands, powers=ones), grey=grey)
 
 
 @settings(deadline=None)
-@given(sizes, st.booleans(), st.sampled_from([PIXELS, cosine_coding(4), cosine_coding(8)]))
-def test_coordinates_are_orthonormal(size, grey, coding):
-    basis = basis_for(coding, size, grey)
+@given(sizes, st.booleans(), st.sampled_from([cosine_tables(4), cosine_tables(8)]))
+def test_coordinates_are_orthonormal(size, grey, tables):
+    basis = Cosines(tables, size, grey)
     x = torch.randn(2, 3, *size, dtype=torch.float64)
     c = basis.coordinates(x)
     assert c.shape == (2, size[0] * size[1] * (1 if grey else 3))
@@ -33,7 +35,7 @@ def test_coordinates_are_orthonormal(size, grey, coding):
 
 def test_cosines_are_scipys():
     x = torch.randn(1, 3, 20, 13)
-    c = basis_for(cosine_coding(), (20, 13), False).coordinates(x).view(3, 20, 13).numpy()
+    c = Cosines(cosine_tables(), (20, 13), False).coordinates(x).view(3, 20, 13).numpy()
     for rows, columns in ((slice(0, 8), slice(0, 8)), (slice(16, 20), slice(8, 13))):
         expected = dctn(x[0, :, rows, columns].numpy(), norm="ortho")
         np.testing.assert_allclose(c[:, rows, columns], expected, atol=1e-5)
@@ -42,11 +44,11 @@ def test_cosines_are_scipys():
 @pytest.mark.parametrize("grey", [False, True])
 def test_extra_variance_is_that_of_the_error(grey):
     """Errors drawn with known variances in the basis: the KL per dim is 1/2 ln(1 + r)."""
-    coding, step = cosine_coding(), Step(1.0, 0.3)
-    basis = basis_for(coding, (16, 24), grey)
+    tables, step = cosine_tables(), Step(1.0, 0.3)
+    basis = Cosines(tables, (16, 24), grey)
     m = torch.rand(1, 1, 16, 24).expand(1, 3, 16, 24)
     r = basis.extra_variance(1, step, m)
-    bands = np.array(coding["grey_bands" if grey else "bands"][1])[basis.band.numpy()]
+    bands = np.array(tables.of(grey).bands[1])[basis.band.numpy()]
     local = m[0, 0].numpy().reshape(2, 8, 3, 8).mean((1, 3)).repeat(8, 0).repeat(8, 1)
     np.testing.assert_allclose(r.numpy().reshape(bands.shape), step.gain * local * bands, rtol=1e-5)
     delta = r.sqrt() * torch.randn(4000, r.shape[1])
@@ -54,7 +56,7 @@ def test_extra_variance_is_that_of_the_error(grey):
 
 
 def test_a_band_is_a_ring_of_frequencies_of_one_colour():
-    basis = basis_for(cosine_coding(), (16, 8), False)
+    basis = Cosines(cosine_tables(), (16, 8), False)
     assert basis.band[:, 0, 0].tolist() == [0, RINGS, 2 * RINGS]
     assert basis.band[0, 8:, :].tolist() == basis.band[0, :8, :].tolist()
     assert basis.band[0, 3, 4] == 5

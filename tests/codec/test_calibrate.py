@@ -1,12 +1,15 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from codec.calibration.tables import fit_bands, release, step_costs
-from codec.lossy.basis import RINGS, basis_for
+from codec.calibration.release import release
+from codec.calibration.tables import fit_bands, step_costs
+from codec.lossy.basis import Cosines
+from codec.lossy.tables import RINGS, CodingTables, Tables
 from ddpm.diffusion.gaussian import Step
 from ddpm.models.model import load_model, read_card
 from tests.conftest import smooth_picture
@@ -14,15 +17,15 @@ from tests.conftest import smooth_picture
 
 def test_the_network_works_at_a_smaller_size_where_that_costs_hardly_more(model):
     batch = torch.from_numpy(np.stack([smooth_picture(32, 32, s) for s in range(6)])).permute(0, 3, 1, 2)
-    levels = [math.inf, *np.linspace(5, -9, 15)]
-    whole, smaller = (step_costs(model, [batch], levels, scales=s, quiet=True) for s in ((1,), (1, 2, 4)))
+    tables = replace(CodingTables.of_model(model), levels=tuple(np.linspace(5, -9, 15).tolist()))
+    whole, smaller = (step_costs(model, tables, [batch], scales=s, quiet=True) for s in ((1,), (1, 2, 4)))
     assert set(whole.scales) == {1}
     assert smaller.scales[0] == 1  # nothing is looked at there
     assert max(smaller.scales[1:5]) == 4
     assert smaller.scales[-3:] == [1, 1, 1]
     spent, least = (np.cumsum(costs.kl.mean(0)) for costs in (smaller, whole))
     assert (spent[3:] < 1.02 * least[3:]).all()
-    assert len(smaller.bands) == len(smaller.scales) == len(levels) - 1
+    assert len(smaller.bands) == len(smaller.scales) == len(tables.levels)
 
 
 @pytest.mark.parametrize("grey", [False, True])
@@ -30,16 +33,18 @@ def test_bands_and_their_powers_are_found(grey):
     """Errors drawn with variances that are known powers of m: found again, with the KL 1/2 ln(1 + r) that they have."""
     rings = RINGS if grey else 3 * RINGS
     generator, step = torch.Generator().manual_seed(0), Step(1.0, 0.3)
-    plain = {"block": 8, "bands": [[1.0] * 3 * RINGS], "grey_bands": [[1.0] * RINGS]}
+    ones = ((1.0,) * rings,)
+    plain = CodingTables((0.0,) * 3, 1.0, 8, 1.0, 8, 0, colour=Tables(bands=ones, powers=ones))
+    plain = replace(plain, grey=plain.colour)
     powers = [(0.5, 1.0, 1.25)[i % 3] for i in range(rings)]
     bands = [0.5 + i / rings for i in range(rings)]
-    name = "grey_" * grey
-    truth = basis_for({**plain, name + "bands": [bands], name + "powers": [powers]}, (64, 96), grey)
+    true = Tables(bands=(tuple(bands),), powers=(tuple(powers),))
+    truth = Cosines(replace(plain, colour=true, grey=true), (64, 96), grey)
     blocks = torch.rand(4, 1, 8, 12, generator=generator).pow(2).add(0.05)
     m = blocks.repeat_interleave(8, 2).repeat_interleave(8, 3).expand(-1, 3, -1, -1)
     r = truth.extra_variance(0, step, m)
     x = truth.picture(r.sqrt() * torch.randn(r.shape, generator=generator)) / step.delta(torch.ones(1), torch.zeros(1))
-    kl, got, exponents = fit_bands(step, 0, [x], [(torch.zeros_like(x), m)], [basis_for(plain, (64, 96), grey)])
+    kl, got, exponents = fit_bands(step, 0, [x], [(torch.zeros_like(x), m)], [Cosines(plain, (64, 96), grey)])
     assert sum(p == q for p, q in zip(powers, exponents)) > 0.8 * rings
     same = [i for i in range(rings) if powers[i] == exponents[i] and i % RINGS > 1]
     np.testing.assert_allclose(np.array(got)[same], np.array(bands)[same], rtol=0.15)
@@ -57,4 +62,4 @@ def test_a_model_made_from_the_one_beside_it_shares_its_weights(models, tmp_path
         release(source, [str(tmp_path)], output, tile=None, images=3, crop=32, settings=dict(settings), quiet=True)
     assert not (tmp_path / "own-2.safetensors").exists()
     assert read_card(tmp_path / "own-2")["fingerprint"] == read_card(tmp_path / "elsewhere" / "own-2")["fingerprint"]
-    assert load_model(str(tmp_path / "own-2")).coding["opposed"]
+    assert CodingTables.of_model(load_model(str(tmp_path / "own-2"))).memory == 4

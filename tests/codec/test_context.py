@@ -1,5 +1,6 @@
 """What known pixels say of others: the same to both sides, what the formula says, and worth what it should be."""
 
+import json
 import math
 
 import numpy as np
@@ -106,8 +107,7 @@ def test_fitted_it_saves_the_mutual_information():
     scales = np.full(shape, round(OCTAVE * math.log2(std)))
     x = np.rint(means / FRACTIONS + std * errors).astype(np.uint8)
     fitted = context_of([(x[:30], means[:30], scales[:30])])
-    assert Context.of({"context": fitted.to_json()}, grey=False).to_json() == fitted.to_json()
-    assert Context.of({}, grey=True) is None
+    assert Context.from_json(json.loads(json.dumps(fitted.to_json()))).to_json() == fitted.to_json()
     rest = x[30:], means[30:], scales[30:]
     before = pixel_nats(*rest).mean()
     groups = Sight(fitted, *rest[1:], (10, *shape[1:])).foreseen(rest[0])
@@ -131,11 +131,10 @@ def test_files_are_as_long_as_the_bound_says(codec):
     from tests.conftest import smooth_picture
 
     picture = smooth_picture(32, 32)
-    assert codec.model.coding["context"]["groups"]
+    assert codec.tables.colour.context.groups
     [file] = codec.encode([picture], Target(lossless=True), store=False)
     begin, end = codec.open(file.data).parts["pixels"]
-    plan = codec.plan(32, 32, False)
-    chain = Coded(codec.model, plan, (32, 32))
+    chain = Coded(codec.setting((32, 32)))
     x = to_unit(torch.from_numpy(picture).permute(2, 0, 1)[None])
     eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     ideal = float(chain.distortion(x, eps)) * x.numel() / math.log(2) / 8
@@ -144,8 +143,8 @@ def test_files_are_as_long_as_the_bound_says(codec):
 
 @pytest.mark.parametrize("name", ["cifar10", "photo"])
 def test_shipped_models_have_them(name):
-    coding = Codec(name, "cpu").model.coding
+    tables = Codec(name, "cpu").tables
     for grey, groups in ((False, 6), (True, 2)):
-        known = Context.of(coding, grey)
+        known = tables.of(grey).context
         assert len(known.groups) == groups
         assert all(len(w) == len(known.edges) + 1 for weights, _ in known.groups.values() for w in weights.values())

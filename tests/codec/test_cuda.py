@@ -13,15 +13,19 @@ import numpy as np
 import pytest
 import torch
 
+from bench.channels.trellis import RandomLabels, Relabelled
 from codec.api import Codec, Target
-from codec.channel import trellis
-from codec.channel.trellis import Trellis, decode, encode
-from codec.randomness.streams import _scramble_there, scramble
+from codec.channel.labels import Labels
+from codec.channel.message import decode, encode
+from codec.channel.metrics import Metrics
+from codec.channel.search import in_stretches, tail_biting
+from codec.channel.viterbi import OnCpu
+from codec.randomness.interleave import _scramble_there, scramble
 from tests.conftest import smooth_picture
 
 there = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 gpu = lambda test: pytest.mark.gpu(there(test))  # noqa: E731
-both = pytest.mark.parametrize("opposed", [False, True])
+both = pytest.mark.parametrize("kind", [Labels, RandomLabels])
 
 
 def target(dims, seed, device="cpu"):
@@ -33,8 +37,8 @@ def paths_agree(code, search, device):
     """Both ways to find a path, on the device and in NumPy from the same metrics."""
     from codec.channel import viterbi_cuda
 
-    metrics = trellis._Metrics(code, *target(code.dims, 1, device))
-    here, there = trellis._OnCpu(metrics, code.memory), viterbi_cuda.Search(metrics, code.memory, torch.device(device))
+    metrics = Metrics(code, *target(code.dims, 1, device))
+    here, there = OnCpu(metrics, code.memory), viterbi_cuda.Search(metrics, code.memory, torch.device(device))
     here.stretch, here.overlap = there.stretch, there.overlap = 100, 40
     assert np.array_equal(search(code, here), search(code, there))
 
@@ -58,10 +62,10 @@ def interpreted():
     cpu = torch.device("cpu")
     assert viterbi_cuda.works(cpu)
     assert philox_cuda.works(cpu)
-    for opposed in (False, True):
+    for kind in (Labels, RandomLabels):
         for dims, bits, memory in [(40, 30, 2), (200, 60, 5), (900, 250, 7)]:
-            paths_agree(Trellis(dims, bits, memory, opposed=opposed), trellis._tail_biting, "cpu")
-        paths_agree(Trellis(900, 250, 6, opposed=opposed), trellis._in_stretches, "cpu")
+            paths_agree(Relabelled(dims, bits, memory, kind=kind), tail_biting, "cpu")
+        paths_agree(Relabelled(900, 250, 6, kind=kind), in_stretches, "cpu")
 
 
 @pytest.mark.parametrize("n", [0, 1, 63, 64, 65, 1000])
@@ -82,10 +86,10 @@ def test_triton_works():
 
 @gpu
 @pytest.mark.parametrize("memory", [2, 5, 11, 14])
-@pytest.mark.parametrize("search", [trellis._tail_biting, trellis._in_stretches])
+@pytest.mark.parametrize("search", [tail_biting, in_stretches])
 @both
-def test_paths_agree(memory, search, opposed):
-    paths_agree(Trellis(6000, 700, memory, opposed=opposed), search, "cuda")
+def test_paths_agree(memory, search, kind):
+    paths_agree(Relabelled(6000, 700, memory, kind=kind), search, "cuda")
 
 
 @gpu
@@ -98,8 +102,8 @@ def test_scrambles_agree(seed, n):
 @gpu
 @pytest.mark.parametrize(("dims", "bits"), [(9000, 50), (30_000, 900), (30_000, 5000)])
 @both
-def test_messages_are_as_good_and_mean_the_same(dims, bits, opposed):
-    code = Trellis(dims, bits, 12, sphere=True, opposed=opposed)
+def test_messages_are_as_good_and_mean_the_same(dims, bits, kind):
+    code = Relabelled(dims, bits, 12, kind=kind)
     (a, b), rest = target(dims, 2), torch.full((dims,), 9.0)
     reached = {}
     for device in ("cpu", "cuda"):

@@ -1,9 +1,11 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from codec.lossy.denoise import coarse, denoise, enlarge
+from codec.lossy.tables import CodingTables
 from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.schedule import alpha_sigma
 
@@ -32,15 +34,11 @@ def test_enlarge_undoes_the_averaging_of_a_ramp():
 
 def test_denoise_at_a_coarser_scale_is_consistent(model):
     """eps_hat, x_hat and z stay one equation, and m is what the small picture's error is to z."""
-    coding, z = model.coding, torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    try:
-        model.coding = {**coding, "scales": [1, 2, 1]}
-        with torch.inference_mode():
-            eps_hat, x_hat, m = denoise(model, 1, 2.0, z)
-            small, gamma = coarse(z, 2.0, 2)
-            _, log_m = model(small, torch.full((2,), gamma))
-    finally:
-        model.coding = coding
+    tables, z = CodingTables.of_model(model), torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        eps_hat, x_hat, m = denoise(model, replace(tables, levels=(2.0, 1.0), scales=(1, 2, 1)), 1, z)
+        small, gamma = coarse(z, 2.0, 2)
+        _, log_m = model(small, torch.full((2,), gamma))
     step = Step(2.0, 1.0)
     torch.testing.assert_close(step.alpha_t * x_hat + step.sigma_t * eps_hat, z, rtol=1e-4, atol=1e-4)
     variance = log_m.exp() * math.exp(gamma)  # of x given z, at the small size

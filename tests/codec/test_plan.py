@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from codec.lossy.plan import (
     FACTORS,
     FREE,
+    LONG,
     MAX_STEPS,
     MEAN,
     START_BITS,
@@ -16,9 +17,9 @@ from codec.lossy.plan import (
     Allotment,
     Plan,
     Profile,
-    plan_for,
     share,
 )
+from codec.lossy.tables import CodingTables, Tables
 
 
 def tables(min_size=2):
@@ -26,29 +27,31 @@ def tables(min_size=2):
     return st.lists(step, min_size=min_size, max_size=40).map(lambda s: tuple(sum(s[:i]) for i in range(len(s) + 1)))
 
 
-def make(dims, cumulative, min_bits, keep_first=False):
+def make(dims, cumulative, min_bits):
     levels = tuple(5.0 - i / 4 for i in range(len(cumulative)))
-    return Plan(dims, levels, (cumulative,) * TILTS, min_bits, keep_first=keep_first)
+    return Plan(dims, levels, (cumulative,) * TILTS, min_bits)
 
 
-profiles = st.builds(Profile, st.integers(0, FACTORS - 1), st.integers(0, TILTS - 1))
+NEVER = 1 << 62  # bits; so no step is long
 
 
-@given(st.integers(1, 5000), tables(), st.integers(0, 64), st.booleans())
-def test_stops_go_from_end_to_end_and_no_step_is_short(dims, cumulative, min_bits, keep_first):
-    plan = make(dims, cumulative, min_bits, keep_first)
+profiles = st.builds(Profile, st.integers(0, FACTORS - 1), st.integers(0, TILTS - 1)).filter(lambda p: p != FREE)
+
+
+@given(st.integers(1, 5000), tables(), st.integers(0, 64))
+def test_stops_go_from_end_to_end_and_no_step_is_short(dims, cumulative, min_bits):
+    plan = make(dims, cumulative, min_bits)
     assert plan.stops[0] == 0
     assert plan.stops[-1] == len(cumulative) - 1
     assert list(plan.stops) == sorted(set(plan.stops))
-    assert not keep_first or plan.stops[1] == 1
     if plan.steps > 2:
-        ends = [cumulative[i] * dims >> UNIT for i in plan.stops[keep_first:]]
+        ends = [cumulative[i] * dims >> UNIT for i in plan.stops]
         assert min(b - a for a, b in pairwise(ends)) >= min_bits
 
 
 @given(st.integers(1, 5000), tables(), st.integers(0, 64), profiles)
 def test_totals_add_up(dims, cumulative, min_bits, profile):
-    plan = make(dims, cumulative, min_bits)
+    plan = replace(make(dims, cumulative, min_bits), long=NEVER)
     totals = plan.totals(profile)
     assert totals[0] == 0
     assert totals == [Allotment(plan, profile, k).total for k in range(plan.steps + 1)]
@@ -93,7 +96,7 @@ def test_shares_rise_by_at_most_a_sixteenth():
 
 @given(tables(), st.integers(1, 10**7), st.floats(0, 1), st.data())
 def test_a_free_step_has_what_is_wanted_whatever_the_tables_say(cumulative, dims, wanted, data):
-    plan = replace(make(dims, cumulative, 0), free=True)
+    plan = make(dims, cumulative, 0)
     k = data.draw(st.integers(0, plan.steps - 1))
     assert plan.is_long(k, FREE)
     c = Allotment.correction(plan, FREE, k, wanted * dims)
@@ -126,24 +129,22 @@ def test_corrections_go_from_a_half_to_nearly_three_halves():
         assert ends == [base // 2, base, base * 383 // 256]
     assert Allotment.count_long(plan, MEAN, 2) == 2
     assert Allotment.count_long(replace(plan, long=251), MEAN, 2) == 1
-    assert Allotment.count_long(replace(plan, long=0), MEAN, 2) == 0
+    assert Allotment.count_long(replace(plan, long=NEVER), MEAN, 2) == 0
 
 
 def test_the_plan_of_a_models_tables():
     """Grey pictures have their own; levels are skipped for the sake of messages; ideal bits are of the same steps."""
-    tables = {name: [[0, a, 2 * a, 40 * a]] * TILTS for name, a in (("tables", 1 << 20), ("grey_tables", 1 << 21))}
-    coding = {"levels": [3.0, 2.0, 1.0], "reference": [0.25, 0.5, 1.0], "grey_reference": [1, 2, 4], "min_bits": 12}
-    coding |= tables | {"long": 9, "free": True}
-    plan = plan_for(coding, 100, grey=False)
-    assert (plan.stops, plan.gammas) == ((0, 1, 3), (math.inf, 3.0, 1.0))
-    assert plan.keep_first
-    assert not plan_for(coding | {"block": 2}, 100, grey=False).keep_first
-    assert plan_for(coding | {"block": 2}, 100, grey=False).stops == (0, 2, 3)
-    assert plan_for(coding | {"block": 2}, 100, grey=True).stops == (0, 1, 2, 3)
-    every = plan_for(coding, 100, grey=False, every_level=True)
+    colour, grey = (
+        Tables(((0, a, 2 * a, 40 * a),) * TILTS, reference)
+        for a, reference in ((1 << 20, (0.25, 0.5, 1.0)), (1 << 21, (1, 2, 4)))
+    )
+    coding = CodingTables((0.0,) * 3, 1.0, 2, 1.0, 8, 12, (3.0, 2.0, 1.0), (1,) * 4, colour, grey)
+    assert (coding.plan((10, 10), True).dims, coding.plan((10, 10), False).dims) == (100, 300)
+    plan = coding.plan((6, 6), False)  # 108 dims
+    assert (plan.stops, plan.gammas) == ((0, 2, 3), (math.inf, 2.0, 1.0))
+    assert coding.plan((10, 10), True).stops == (0, 1, 2, 3)
+    every = coding.plan((10, 10), False, every_level=True)
     assert every.stops == (0, 1, 2, 3)
-    assert every.ideal() == [25, 50, 100]
-    assert plan_for(coding, 100, grey=True, every_level=True).ideal() == [100, 200, 400]
-    assert (plan.long, plan.free) == (9, True)
-    less = {key: value for key, value in coding.items() if key not in ("long", "free")}
-    assert (plan_for(less, 100, False).long, plan_for(less, 100, False).free) == (0, False)
+    assert every.ideal() == [75, 150, 300]
+    assert coding.plan((10, 10), True, every_level=True).ideal() == [100, 200, 400]
+    assert plan.long == LONG == 512

@@ -3,9 +3,12 @@ import pytest
 import torch
 
 from codec.lossy import progressive
-from codec.lossy.plan import MEAN, Allotment, Profile, plan_for
-from codec.lossy.progressive import Chain
+from codec.lossy.chain import Chain
+from codec.lossy.plan import MEAN, Allotment, Profile
 from codec.lossy.ratecontrol import Fixed
+from codec.lossy.reconstruct import reconstruct, show
+from codec.lossy.setting import Setting
+from codec.lossy.tables import CodingTables
 from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.likelihood import to_unit
 from tests.conftest import smooth_picture
@@ -16,23 +19,24 @@ def batch_of(*pictures):
     return torch.from_numpy(stacked).permute(0, 3, 1, 2)
 
 
-def send(model, pictures, grey=False, **more):
-    h, w = pictures[0].shape[:2]
-    plan = plan_for(model.coding, h * w * (1 if grey else 3), grey)
-    n = len(pictures)
-    spending = [Fixed(plan, MEAN, plan.steps) for _ in range(n)]
-    streams = progressive.encode(model, plan, batch_of(*pictures), spending, grey, **more)
-    return plan, streams
+def setting_of(model, size, **how):
+    return Setting.of(model, CodingTables.of_model(model), size, **how)
+
+
+def send(model, pictures, **how):
+    setting = setting_of(model, pictures[0].shape[:2], **how)
+    spending = [Fixed(setting.plan, MEAN, setting.plan.steps) for _ in pictures]
+    return setting, progressive.encode(setting, batch_of(*pictures), spending)
 
 
 @pytest.mark.parametrize("grey", [False, True])
 @pytest.mark.parametrize("size", [(16, 16), (13, 21), (1, 1), (1, 30)])
 def test_decoder_sees_what_the_encoder_measured(model, size, grey):
     pictures = [smooth_picture(*size, s, 1 if grey else 3) for s in range(2)]
-    plan, streams = send(model, pictures, grey)
+    setting, streams = send(model, pictures, grey=grey)
+    plan = setting.plan
     allotments = [Allotment(plan, MEAN, plan.steps)] * 2
-    chain = progressive.decode(model, plan, [s.bits for s in streams], allotments, plan.steps, size, grey)
-    arrays = progressive.show(chain)
+    arrays = show(progressive.decode(setting, [s.bits for s in streams], allotments, plan.steps))
     for picture, array, stream in zip(pictures, arrays, streams):
         shown = array[..., 0] if grey else array
         mse = np.mean((shown.astype(float) - picture) ** 2)
@@ -41,9 +45,9 @@ def test_decoder_sees_what_the_encoder_measured(model, size, grey):
 
 
 def test_more_bits_come_closer(model):
-    plan, [stream] = send(model, [smooth_picture(16, 16)])
+    setting, [stream] = send(model, [smooth_picture(16, 16)])
     assert stream.mse[-1] < 0.2 * stream.mse[0]
-    assert len(stream.mse) == plan.steps + 1 == len(stream.kl) + 1
+    assert len(stream.mse) == setting.plan.steps + 1 == len(stream.kl) + 1
 
 
 def test_a_batch_gives_the_same_bits_as_one_by_one(model):
@@ -57,27 +61,24 @@ def test_a_batch_gives_the_same_bits_as_one_by_one(model):
 
 def test_images_of_a_batch_may_stop_at_different_steps(model):
     pictures = [smooth_picture(16, 16, s) for s in range(3)]
-    plan = plan_for(model.coding, 768, False)
+    setting = setting_of(model, (16, 16))
+    plan = setting.plan
     profiles = [Profile(60, 2), MEAN, Profile(66, 7)]
     spending = [Fixed(plan, *choice) for choice in zip(profiles, [2, plan.steps, 5])]
-    streams = progressive.encode(model, plan, batch_of(*pictures), spending)
+    streams = progressive.encode(setting, batch_of(*pictures), spending)
     assert [len(s.kl) for s in streams] == [2, plan.steps, 5]
     for stream, profile, steps in zip(streams, profiles, [2, plan.steps, 5]):
         assert len(stream.bits) == plan.totals(profile)[steps]
 
 
-def test_ideal_channel_hands_on_q(model):
+def test_ideal_channel_hands_on_q(model, monkeypatch):
     """Its z at the end has the mean alpha x and the variance sigma^2 that q(z | x) has."""
     pictures = [smooth_picture(16, 16, 5)] * 64
-    plan = plan_for(model.coding, 768, False)
-    seen = []
-    real = Chain.diffuse
-    try:
-        Chain.diffuse = lambda self, p, zeta: (real(self, p, zeta), seen.append(self.z.clone()))[0]
-        spending = [Fixed(plan, MEAN, plan.steps) for _ in pictures]
-        progressive.encode(model, plan, batch_of(*pictures), spending, channel="ideal")
-    finally:
-        Chain.diffuse = real
+    setting, seen, real = setting_of(model, (16, 16)), [], Chain.advance
+    plan = setting.plan
+    monkeypatch.setattr(Chain, "advance", lambda self, *how: (real(self, *how), seen.append(self.z.clone()))[0])
+    spending = [Fixed(plan, MEAN, plan.steps) for _ in pictures]
+    progressive.encode(setting, batch_of(*pictures), spending, channel="ideal")
     step = Step(plan.gammas[-2], plan.gammas[-1])
     error = seen[-1] - step.alpha_s * to_unit(batch_of(*pictures))
     assert float(error.mean()) == pytest.approx(0, abs=4 * step.sigma_s / (64 * 768) ** 0.5)
@@ -85,14 +86,13 @@ def test_ideal_channel_hands_on_q(model):
 
 
 def test_grey_code_sends_one_coordinate_a_pixel(model):
-    chain = Chain(model, plan_for(model.coding, 256, True), (16, 16), 1, grey=True)
+    chain = Chain(setting_of(model, (16, 16), grey=True), 1)
     chain.k = 3
     with torch.inference_mode():
         p = chain.predict()
         before, x_hat = chain.z.clone(), p.x_hat.clone()
         zeta = torch.randn(1, 256)
-        chain.drift(p)
-        chain.diffuse(p, zeta)
+        chain.advance(p, zeta.clone)
     assert p.r.shape == (1, 256)
     grey = chain.basis.coordinates(chain.z - p.step.mean(before, x_hat))
     torch.testing.assert_close(grey, p.step.std_q * (1 + p.r).sqrt() * zeta, atol=1e-4, rtol=1e-4)
@@ -104,17 +104,16 @@ def test_grey_code_sends_one_coordinate_a_pixel(model):
 @pytest.mark.parametrize("recon", ["mean", "flow", "sample"])
 def test_reconstructions(model, recon):
     picture = smooth_picture(16, 16)
-    plan, [stream] = send(model, [picture])
+    setting, [stream] = send(model, [picture])
+    plan = setting.plan
     allotments = [Allotment(plan, MEAN, plan.steps)]
-    decode = lambda: progressive.show(  # noqa: E731
-        progressive.decode(model, plan, [stream.bits], allotments, plan.steps // 2, (16, 16)), recon
-    )
+    decode = lambda: show(progressive.decode(setting, [stream.bits], allotments, plan.steps // 2), recon)  # noqa: E731
     assert np.array_equal(decode(), decode())
     assert decode().shape == (1, 16, 16, 3)
 
 
 def test_reach_counts_a_step_that_is_mostly_there(model):
-    plan = plan_for(model.coding, 768, False)
+    plan = setting_of(model, (16, 16)).plan
     start, size = plan.totals(MEAN)[3], plan.bits(3, MEAN)
     reach = [Allotment(plan, MEAN, plan.steps).reach(start + n) for n in range(size + 1)]
     assert reach[0] == 3
@@ -128,14 +127,14 @@ def test_seeds_change_the_stream(model):
     assert not np.array_equal(one.bits, two.bits)
 
 
-def test_the_mirrored_picture_is_seen_as_the_mirror_of_the_picture(model, monkeypatch):
-    """What is shown does not depend on the side from which z is looked at, with models that say so."""
-    plan, [stream] = send(model, [smooth_picture(13, 21)])
-    allotments = [Allotment(plan, MEAN, plan.steps)]
-    chain = progressive.decode(model, plan, [stream.bits], allotments, 12, (13, 21))
+def test_the_mirrored_picture_is_seen_as_the_mirror_of_the_picture(model):
+    """What is shown does not depend on the side from which z is seen."""
+    setting, [stream] = send(model, [smooth_picture(13, 21)])
+    allotments = [Allotment(setting.plan, MEAN, setting.plan.steps)]
+    chain = progressive.decode(setting, [stream.bits], allotments, 12)
     plain, shown = chain.denoise()[1], chain.mean()
     chain.z = chain.z.flip(3)
     torch.testing.assert_close(chain.mean(), shown.flip(3))
     assert not torch.allclose(shown, plain, atol=1e-4)
-    monkeypatch.setitem(model.coding, "mirrored", False)
-    torch.testing.assert_close(chain.mean(), chain.denoise()[1])
+    with pytest.raises(ValueError, match="unknown"):
+        reconstruct(chain, "sharp")

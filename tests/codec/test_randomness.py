@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from codec.randomness import streams as randomness
-from codec.randomness.streams import FILLING, GRID, filling, gaussians, labels, scramble, words
+from codec.randomness import interleave, philox, streams
+from codec.randomness.interleave import scramble
+from codec.randomness.philox import GRID, NOISE, gaussians, words
+from codec.randomness.streams import labels, shared_noise
 
 
 def test_philox_known_answer():
@@ -40,9 +42,9 @@ def test_rows_of_labels_do_not_depend_on_how_many_are_made():
 def test_labels_that_differ_are_noticed(monkeypatch):
     from codec.errors import CodecError
 
-    monkeypatch.setattr(randomness, "GRID", 2.0**-9)
+    monkeypatch.setattr(philox, "GRID", 2.0**-9)
     with pytest.raises(CodecError, match="does not reproduce"):
-        randomness._label_rows(5, 8)
+        streams._label_rows(5, 8)
 
 
 def test_scramble_is_a_permutation_with_fair_signs():
@@ -56,16 +58,16 @@ def test_scramble_is_a_permutation_with_fair_signs():
 
 
 def test_a_stream_does_not_depend_on_the_chunks_it_is_made_in(monkeypatch):
-    whole = filling(3, 4, 1000)
-    assert np.array_equal(whole, gaussians(words(FILLING, 3, 4, 1000)))
-    monkeypatch.setattr(randomness, "CHUNK", 7)
-    assert torch.equal(filling(3, 4, 1000), whole)
+    whole = shared_noise(3, 4, 1000)
+    assert np.array_equal(whole, gaussians(words(NOISE, 3, 4, 1000)))
+    monkeypatch.setattr(philox, "CHUNK", 7)
+    assert torch.equal(shared_noise(3, 4, 1000), whole)
 
 
 def test_equal_keys_are_put_in_the_order_of_their_places(monkeypatch):
-    monkeypatch.setattr(randomness, "CHUNK", 16)
+    monkeypatch.setattr(interleave, "CHUNK", 16)
     for keys in (np.arange(100)[::-1], np.arange(100) // 3, np.repeat([5, 2], [16, 17])):
-        monkeypatch.setattr(randomness, "words", lambda purpose, seed, stream, n, k=keys: k.astype(np.uint64)[:n])
+        monkeypatch.setattr(interleave, "words", lambda purpose, seed, stream, n, k=keys: k.astype(np.uint64)[:n])
         assert scramble(0, 0, len(keys))[0].tolist() == np.argsort(keys, kind="stable").tolist()
 
 
@@ -76,14 +78,14 @@ def test_argsort_is_numpys(n, high, at, seed, chunk):
     keys = rng.integers(0, high, n).astype(np.uint64) << np.uint64(58) | rng.integers(0, 4, n).astype(np.uint64)
     keys ^= rng.integers(0, 2, n).astype(np.uint64) << np.uint64(at)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(randomness, "CHUNK", chunk)
-        patch.setattr(randomness, "SHARED", chunk)
-        patch.setattr(randomness, "cpu_count", lambda: 3)
-        order = randomness.argsort(keys.copy)
+        patch.setattr(interleave, "CHUNK", chunk)
+        patch.setattr(interleave, "SHARED", chunk)
+        patch.setattr(interleave, "cpu_count", lambda: 3)
+        order = interleave.argsort(keys.copy)
     assert order.dtype == np.int32
     assert np.array_equal(order, np.argsort(keys, kind="stable"))
 
 
 def test_streams_are_distinct():
-    assert not torch.equal(filling(0, 1, 64), filling(0, 2, 64))
-    assert not torch.equal(filling(0, 1, 64), filling(1, 1, 64))
+    assert not torch.equal(shared_noise(0, 1, 64), shared_noise(0, 2, 64))
+    assert not torch.equal(shared_noise(0, 1, 64), shared_noise(1, 1, 64))

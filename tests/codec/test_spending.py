@@ -1,5 +1,4 @@
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,16 +45,17 @@ def test_without_a_budget_each_step_gets_what_it_asks_for():
     by = spending_for(p, np.concatenate([[0], np.cumsum(COSTS)]), math.inf, 1.0, steps=7)
     sizes = spend(by, kl)
     assert len(sizes) == 7
-    np.testing.assert_allclose(sizes, kl[:7], rtol=0.01)
+    assert by.profile == FREE
+    np.testing.assert_allclose(sizes, kl[:7], rtol=1 / 16)  # what neighbouring shares differ by, at most
 
 
 def test_short_steps_get_what_the_tables_say():
-    p = replace(plan(), long=0)
-    by = spending_for(p, np.concatenate([[0], np.cumsum(COSTS)]), 9000, 1.0)
+    p = plan(long=1 << 62)
+    by = spending_for(p, 0.1 * np.concatenate([[0], np.cumsum(COSTS)]), 900, 1.0)
     assert isinstance(by, Fixed)
-    sizes = spend(by, COSTS * 2)
+    sizes = spend(by, COSTS * 0.2)
     assert sizes == [p.bits(k, by.profile) for k in range(by.steps)]
-    assert 0.97 * 9000 <= sum(sizes) <= 9000
+    assert 0.97 * 900 <= sum(sizes) <= 900
 
 
 def test_the_oracle_gives_each_step_its_kl():
@@ -64,25 +64,24 @@ def test_the_oracle_gives_each_step_its_kl():
 
 
 @settings(deadline=None)
-@given(st.floats(1500, 30000), st.booleans())
-def test_a_picture_unlike_all_others_is_free_of_the_tables(budget, known):
+@given(st.floats(1500, 30000))
+def test_a_picture_unlike_all_others_is_free_of_the_tables(budget):
     """Nearly all of its cost is in the first two steps, which no table has."""
-    p = replace(plan(), free=known)
+    p = plan()
     kl = np.array([1000, 100, *[10] * 8], float)
     cost = np.concatenate([[0], np.cumsum(kl)])
     by = spending_for(p, cost, budget, 1.0)
-    assert (by.profile == FREE) == known
+    assert by.profile == FREE
     sizes = spend(by, kl)
     allotment = Allotment(p, by.profile, len(sizes), by.corrections)
     assert list(allotment.sizes) == sizes
-    if known:
-        assert 0.9 * budget <= sum(sizes) + 8 * (len(by.corrections) + 1) <= budget
-        assert sizes[0] > 0.8 * budget * kl[0] / kl.sum()
+    assert 0.9 * budget <= sum(sizes) + 8 * (len(by.corrections) + 1) <= budget
+    assert sizes[0] > 0.8 * budget * kl[0] / kl.sum()
 
 
 def test_usual_pictures_keep_to_the_tables_while_those_save_bytes():
     """A step that is not long costs a byte more in a free file, a long one as much as its correction."""
-    p, cost = replace(plan(), free=True), np.concatenate([[0], np.cumsum(COSTS)])
+    p, cost = plan(), np.concatenate([[0], np.cumsum(COSTS)])
     for factor, free in ((0.1, False), (0.3, False), (1, True), (3, True)):
         for budget in (3000, 10_000, math.inf):
             by = spending_for(p, factor * cost, budget, 1.0)
@@ -90,4 +89,5 @@ def test_usual_pictures_keep_to_the_tables_while_those_save_bytes():
     table = Profile(MEAN.factor + 16, MEAN.tilt)  # where all steps are long
     assert side_bits(p, table, 5) == side_bits(p, FREE, 5)
     assert spending_for(p, cost, math.inf, 1.0, free=True).profile == FREE
-    assert not better_free(replace(p, free=False), MEAN, 3, cost**3)
+    assert better_free(p, MEAN, 3, cost**3)
+    assert not better_free(p, Profile(11, MEAN.tilt), 3, 0.1 * cost)

@@ -7,11 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec.channel import trellis
-from codec.channel.trellis import Trellis, decode, encode
+from bench.channels.trellis import RandomLabels, Relabelled
+from codec.channel import labels, trellis, viterbi
+from codec.channel.message import decode, encode
+from codec.channel.trellis import Trellis
 
 shapes = st.integers(1, 300).flatmap(lambda d: st.tuples(st.just(d), st.integers(0, min(d, 60)), st.integers(0, 8)))
-both = pytest.mark.parametrize("opposed", [False, True])
 
 
 def target(dims, seed, scale=1.0):
@@ -23,10 +24,10 @@ def metric(a, b, zeta):
     return float((a * zeta + b * zeta**2).double().sum())
 
 
-@given(shapes, st.integers(0, 99), st.booleans(), st.booleans())
+@given(shapes, st.integers(0, 99))
 @settings(max_examples=60, deadline=None)
-def test_any_shape_encodes_to_its_bits_and_decodes(shape, seed, sphere, opposed):
-    code = Trellis(*shape, sphere, opposed)
+def test_any_shape_encodes_to_its_bits_and_decodes(shape, seed):
+    code = Trellis(*shape)
     message = encode(code, *target(code.dims, seed))
     assert message.shape == (code.bits,)
     assert set(message.tolist()) <= {0, 1}
@@ -37,10 +38,9 @@ def test_any_shape_encodes_to_its_bits_and_decodes(shape, seed, sphere, opposed)
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 5, 8, 11])
 @pytest.mark.parametrize("seed", range(3))
-@both
-def test_short_messages_are_the_best_of_all(bits, seed, opposed):
+def test_short_messages_are_the_best_of_all(bits, seed):
     """Against every one of the 2^S messages, through the decoder alone."""
-    code = Trellis(40, bits, opposed=opposed)
+    code = Trellis(40, bits)
     a, b = target(40, seed)
     best = max(metric(a, b, decode(code, np.array(m, np.uint8), torch.zeros(40))) for m in product([0, 1], repeat=bits))
     assert metric(a, b, decode(code, encode(code, a, b), torch.zeros(40))) == pytest.approx(best, rel=1e-4, abs=1e-4)
@@ -48,18 +48,18 @@ def test_short_messages_are_the_best_of_all(bits, seed, opposed):
 
 def test_long_stages_are_folded_and_fold_is_the_adjoint_of_unfold():
     code = Trellis(5000, 10)
-    assert code.rows == trellis.MAX_ROWS
+    assert code.rows == labels.SPHERE_ROWS
     values, entries = torch.randn(5000), torch.randn(10, code.rows)
     left = (code.fold(values) * entries).sum()
     right = (values * code.unfold(entries)).sum()
     assert float(left) == pytest.approx(float(right), rel=1e-4)
 
 
-@given(st.integers(1, 4000), st.integers(1, 300), st.booleans(), st.integers(1, 700))
+@given(st.integers(1, 4000), st.integers(1, 300), st.integers(1, 700))
 @settings(max_examples=100, deadline=None)
-def test_folding_by_parts_is_folding(dims, bits, sphere, chunk):
+def test_folding_by_parts_is_folding(dims, bits, chunk):
     """However many dimensions are folded at once: element i adds to row (i // bits) mod rows of stage i mod bits."""
-    code = Trellis(dims, min(bits, dims), sphere=sphere)
+    code = Trellis(dims, min(bits, dims))
     values = np.random.default_rng(dims).integers(-99, 99, dims)  # sums are exact
     i, folded = np.arange(dims), np.zeros((code.bits, code.rows))
     np.add.at(folded, (i % code.bits, i // code.bits % code.rows), values)
@@ -79,9 +79,8 @@ def test_it_does_not_matter_what_torch_records():
 
 
 @pytest.mark.parametrize("dims", [300, 20_000])
-@both
-def test_a_beginning_of_the_message_gives_a_beginning_of_zeta(dims, opposed):
-    code = Trellis(dims, 50, 8, opposed=opposed)
+def test_a_beginning_of_the_message_gives_a_beginning_of_zeta(dims):
+    code = Trellis(dims, 50, 8)
     message = encode(code, *target(dims, 1))
     whole, filling = decode(code, message, torch.zeros(dims)), torch.full((dims,), 9.0)
     known_before = -1
@@ -95,14 +94,13 @@ def test_a_beginning_of_the_message_gives_a_beginning_of_zeta(dims, opposed):
 
 
 @pytest.mark.parametrize(("bits", "least"), [(32, 0.86), (64, 0.88), (128, 0.90)])
-@both
-def test_efficiency(bits, least, opposed):
+def test_efficiency(bits, least):
     """e = (E<delta, zeta>/|delta|)^2 / (2 ln 2 bits), all bits counted; a few draws, so a little below the figures."""
     g = torch.Generator().manual_seed(bits)
     reach = []
     for _ in range(30):
         delta = torch.randn(1024, generator=g)
-        code = Trellis(1024, bits, 12, opposed=opposed)
+        code = Trellis(1024, bits, 12)
         zeta = decode(code, encode(code, delta, torch.zeros(1024)), torch.zeros(1024))
         reach.append(float(delta @ zeta / delta.norm()))
     assert np.mean(reach) ** 2 / (2 * math.log(2) * bits) >= least - 0.02
@@ -129,17 +127,14 @@ def test_impossible_shapes_are_refused():
         Trellis(4, 5)
 
 
-@both
-def test_a_long_message_in_stretches_is_as_good_as_one_path(opposed):
+def test_a_long_message_in_stretches_is_as_good_as_one_path():
     """Cut into stretches, the path is worth what the single closed path is worth, to a thousandth."""
-    from codec.channel import trellis as module
-
-    code = Trellis(12000, 4500, 6, opposed=opposed)
+    code = Trellis(12000, 4500, 6)
     a = torch.randn(12000, generator=torch.Generator().manual_seed(0))
     values = []
-    for stretch in (module.STRETCH, 10**9):
+    for stretch in (viterbi.STRETCH, 10**9):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "STRETCH", stretch)
+            patch.setattr(viterbi, "STRETCH", stretch)
             message = encode(code, a, torch.zeros_like(a))
         values.append(float(a @ decode(code, message, torch.zeros_like(a))))
     assert values[0] == pytest.approx(values[1], rel=1e-3)
@@ -147,7 +142,7 @@ def test_a_long_message_in_stretches_is_as_good_as_one_path(opposed):
 
 @pytest.mark.parametrize("memory", range(6))
 def test_opposed_labels_are_opposite_where_branches_leave_or_meet(memory):
-    code = Trellis(50, 12, memory, opposed=True)
+    code = Trellis(50, 12, memory)
     table, states = code.table("cpu"), 2**code.memory
     assert torch.equal(table[:, states:], -table[:, :states])  # L and L + 2^M leave state L mod 2^M
     assert torch.equal(table[:, 1::2], -table[:, 0::2])  # 2w and 2w + 1 meet in state w
@@ -161,20 +156,19 @@ def test_opposed_labels_are_worth_a_bit_of_register():
     r = 4 ** (bits / dims) - 1  # a bit for each bit of KL
     deltas = r**0.5 * torch.randn(20, dims, generator=torch.Generator().manual_seed(0))
     correlation = []
-    for code in (Trellis(dims, bits, 8, opposed=True), Trellis(dims, bits, 9)):
+    for code in (Trellis(dims, bits, 8), Relabelled(dims, bits, 9, kind=RandomLabels)):
         sent = [encode(code, (1 + r) ** 0.5 * delta, torch.full((dims,), -r / 2)) for delta in deltas]
         zetas = torch.stack([decode(code, message, torch.zeros(dims)) for message in sent])
         correlation.append(float((deltas * zetas).sum() / (deltas.norm() * zetas.norm())))
     assert correlation[0] > correlation[1]
 
 
-@both
-def test_folded_stages_take_labels_from_a_sphere(opposed):
-    code = Trellis(100_000, 100, 8, sphere=True, opposed=opposed)
+def test_folded_stages_take_labels_from_a_sphere():
+    code = Trellis(100_000, 100, 8)
     assert (code.rows, code.on_sphere) == (64, True)
     norms = code.table("cpu").square().sum(0)
     torch.testing.assert_close(norms, torch.full_like(norms, 64), rtol=2e-3, atol=0)
-    assert not Trellis(100_000, 1000, 8, sphere=True).on_sphere
+    assert not Trellis(100_000, 1000, 8).on_sphere
     efficiency, power = [], []
     for seed in range(12):
         delta = torch.randn(100_000, generator=torch.Generator().manual_seed(seed))
@@ -188,8 +182,8 @@ def test_folded_stages_take_labels_from_a_sphere(opposed):
 
 def best_closed_path(code, a, b):
     """The largest a zeta + b zeta^2 of all messages, by an exhaustive search of the trellis in float64."""
-    M, labels = code.memory, code.table("cpu").double().numpy()
-    metrics = code.fold(a).double().numpy() @ labels + code.fold(b).double().numpy() @ labels**2
+    M, table = code.memory, code.table("cpu").double().numpy()
+    metrics = code.fold(a).double().numpy() @ table + code.fold(b).double().numpy() @ table**2
     branch = np.arange(2 ** (M + 1))
     best = -np.inf
     for start in range(2**M):
@@ -204,10 +198,9 @@ def best_closed_path(code, a, b):
 
 @pytest.mark.parametrize("tail", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize(("dims", "bits"), [(120, 40), (2000, 25), (90, 60)])
-@both
-def test_integers_find_nearly_the_best_of_all_closed_paths(dims, bits, tail, opposed):
+def test_integers_find_nearly_the_best_of_all_closed_paths(dims, bits, tail):
     """Also where a few dimensions matter far more than others: their stages set the scale of the integers."""
-    code = Trellis(dims, bits, 5, opposed=opposed)
+    code = Trellis(dims, bits, 5)
     g = torch.Generator().manual_seed(dims)
     a = torch.randn(dims, generator=g) * torch.exp(tail * torch.randn(dims, generator=g))
     b = -0.2 * torch.rand(dims, generator=g)
@@ -229,26 +222,22 @@ def test_nothing_to_say_is_said():
 
 
 def test_stretches_do_not_depend_on_the_number_of_threads(monkeypatch):
-    from codec.channel import trellis as module
-
     code, (a, b) = Trellis(9000, 5000, 6), target(9000, 3)
     messages = []
     for cores in (1, 2, 5):
-        monkeypatch.setattr(module, "cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr(viterbi, "cpu_count", lambda cores=cores: cores)
         messages.append(encode(code, a, b))
     assert np.array_equal(messages[0], messages[1])
     assert np.array_equal(messages[0], messages[2])
 
 
 def test_libraries_keep_their_threads(monkeypatch):
-    from codec.channel import trellis as module
-
     threads, (a, b) = torch.get_num_threads(), target(9000, 3)
     try:
         torch.set_num_threads(3)
         encode(Trellis(9000, 5000, 6), a, b)
         assert torch.get_num_threads() == 3
-        monkeypatch.setattr(module, "_only", None)
+        monkeypatch.setattr(viterbi, "_only", None)
         with pytest.raises(TypeError):
             encode(Trellis(9000, 5000, 6), a, b)
         assert torch.get_num_threads() == 3

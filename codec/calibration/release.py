@@ -1,0 +1,165 @@
+"""A model that codes, from a training run or a model and pictures: weights, tables, and a card that says all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from codec.cli.console import trouble
+from codec.errors import CodecError
+from codec.lossy.plan import MAX_STEPS
+from codec.lossy.tables import CodingTables
+from ddpm.diffusion.bound import bound, chain_for, own_steps
+from ddpm.diffusion.reverse import Reverse
+from ddpm.diffusion.schedule import Levels
+from ddpm.images import lists
+from ddpm.models import pretrained, runs
+from ddpm.models.model import DDPM, ModelError, find_model, load_model, save_model, strict_fp32, weights_of
+from ddpm.models.store import is_run, looks_like
+
+from .tables import coding_tables, with_context
+
+TRAINING = {"used": "training"}  # what a card calls the lists of a run
+
+
+def sample_pictures(
+    sources, tile, images: int, crop: int, seed: int = 0, skip_bad=False
+) -> tuple[list[torch.Tensor], list[dict]]:
+    """At most ``images`` pictures drawn at random, cropped about the centre to at most ``crop`` x ``crop``.
+
+    Returned as tensors (B, 3, H, W) uint8, pictures of one size together, up to 2^16 pixels a batch; and the lists that
+    they were drawn from, see ddpm/images/lists.py.
+    """
+    pictures, found = lists.read(sources, tile, skip_bad=skip_bad)
+    groups: dict[tuple, list[np.ndarray]] = {}
+    for i in np.random.default_rng(seed).permutation(len(pictures))[:images]:
+        h, w = (min(n, crop) for n in pictures[i].shape[:2])
+        top, left = (pictures[i].shape[0] - h) // 2, (pictures[i].shape[1] - w) // 2
+        groups.setdefault((h, w), []).append(pictures[i][top : top + h, left : left + w])
+    batches = []
+    for (h, w), members in groups.items():
+        stacked = torch.from_numpy(np.stack(members)).permute(0, 3, 1, 2)
+        batches += stacked.split(max(1, (1 << 16) // (h * w)))
+    return batches, found["used"]
+
+
+def trained(source: str) -> tuple[DDPM, dict]:
+    """A training run's folder (its averaged weights) or a model, weights rounded to fp16; and what to say of it, with
+    the path of a model's ``weights``.
+
+    A diffusers model comes as it is, without its tables.
+    """
+    folder = Path(source)
+    try:
+        if looks_like(folder):
+            return pretrained.load_folder(folder, tables=False), {}
+        if is_run(folder):
+            model, settings, log = runs.load(folder), runs.settings(folder), runs.log(folder)
+            thin = log[:: max(1, len(log) // 40)] + log[-1:]
+            used = settings.pop("lists", {})
+            card = {"training": {k: v for k, v in settings.items() if k != "model"} | runs.clock(folder), "log": thin}
+            return model, card | {"data": {TRAINING.get(k, k): v for k, v in used.items()}}
+        model = load_model(source)
+        card = {k: v for k, v in model.card.items() if k not in ("config", "coding", "fingerprint")}
+        return model, {**card, "weights": weights_of(find_model(source)).resolve()}
+    except ModelError as e:
+        raise CodecError(str(e)) from None
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise CodecError(f"{source}: neither a training run nor a model: {str(e).splitlines()[0]}") from None
+
+
+def levels_of(model: DDPM, steps: int) -> Sequence[float]:
+    """Of noise, for a chain of so many steps. ValueError if a file cannot have them."""
+    if not 1 <= steps <= MAX_STEPS - 1:
+        raise ValueError(f"a chain has 1 to {MAX_STEPS - 1} steps, not {steps}")
+    schedule = model.schedule  # one of betas has few of its levels where the noise is low
+    return schedule.spread(steps) if isinstance(schedule, Levels) else schedule.gammas(steps)
+
+
+def release(
+    source,
+    data,
+    output,
+    *,
+    tile,
+    images,
+    crop,
+    settings,
+    test=None,
+    note=None,
+    skip_bad=False,
+    device="cpu",
+    quiet=False,
+) -> tuple[CodingTables, int]:
+    """Write OUTPUT.safetensors and .json: weights in fp16, coding tables measured on ``data``, the bound on ``test``.
+
+    A model beside the one it is made from shares its weights. The tables of a diffusers model go into its folder
+    instead. settings: steps, surplus, memory, min_bits, thin (see ``coding_tables``); None: the model's own tables
+    stay, only what they have for lossless files is measured. The card names all pictures by lists' hashes. Returns the
+    tables, and the number of pictures that they were measured on.
+    """
+    beside = looks_like(Path(source))
+    if beside != (output is None):
+        raise CodecError(
+            f"{source}: the tables of a diffusers model are stored in its folder; leave -o out"
+            if beside
+            else "say with -o where to write the model"
+        )
+    if not beside:
+        check_place(output)
+    model, card = trained(source)
+    weights = card.pop("weights", None)
+    if weights and weights.parent == Path(output).resolve().parent:
+        card["weights"] = weights.stem
+    model.to(device, memory_format=torch.channels_last)
+    strict_fp32()
+    try:
+        batches, used = sample_pictures(data, tile, images, crop, skip_bad=skip_bad)
+        pictures = sum(len(b) for b in batches)
+        tables = measure(source, model, batches, settings, quiet)
+        name = "context" if settings is None else "calibration"
+        says = {"pictures": pictures, "crop": crop}
+        card["calibration"] = says if settings is not None else {**card.get("calibration", {}), name: says}
+        card["data"] = {**card.get("data", {}), name: used}
+        if test:
+            tested, card["data"]["test"] = sample_pictures([test], tile, 2048, crop, 1, skip_bad)
+            limit = bound(chain_for(Reverse(model), own_steps(model)), tested, samples=2, quiet=quiet).to_json()
+            card["bound"] = {k: v for k, v in limit.items() if v is not None}
+            card["summary"] = {"bits_per_dim": round(card["bound"]["total"], 4)}
+        card |= {"coding": tables.to_card()} | ({} if note is None else {"notes": note})
+        if beside:
+            pretrained.save_tables(source, card)
+        else:
+            save_model(model, output, card)
+    except CodecError:
+        raise
+    except (OSError, ValueError) as e:
+        raise CodecError(trouble(e) if isinstance(e, OSError) else str(e)) from None
+    return tables, pictures
+
+
+def measure(source, model: DDPM, batches, settings: dict | None, quiet: bool) -> CodingTables:
+    """The tables of a model, by ``coding_tables`` with these settings; without any its own, with a new context."""
+    if settings is not None:
+        settings = dict(settings)
+        return coding_tables(model, batches, levels_of(model, settings.pop("steps")), **settings, quiet=quiet)
+    known = CodingTables.of_model(model)
+    if known is None:
+        raise CodecError(f"{source} has no coding tables to which the context could be added")
+    return with_context(model, batches, known)
+
+
+def check_place(output: str) -> None:
+    """CodecError now where a model could not be written in the end."""
+    path = Path(output)
+    if not path.name or path.is_dir():
+        raise CodecError(f"{output}: name the model, not a folder, with -o")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise CodecError(f"{above}: Not a directory")
+    if not os.access(above, os.W_OK):
+        raise CodecError(f"{above}: Permission denied")

@@ -1,0 +1,150 @@
+"""Viterbi's algorithm in NumPy, by the cores of the machine.
+
+Values of states are int16. They lie within some 60 standard deviations of a metric and grow by 5 in a stage at most.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import chain
+
+import numpy as np
+import torch
+
+from ddpm.machine import all_threads, cpu_count
+
+from .metrics import Metrics, arriving
+
+STRETCH = 1024  # stages of a long message that are decided on together
+LANES = 8  # stretches that a thread walks at once
+MOST_THREADS = 8  # each has a block of its own
+OVERLAP = 128  # stages on each side of a cut between stretches that decide where the path passes it
+EVERY = 8  # stages; so often the largest value is set to 0
+NEVER = -(2**14)  # of states where a path must not begin
+
+
+class OnCpu:
+    """``search.Search`` on the CPU. Decisions are packed bits, (S, K, 2^M / 8)."""
+
+    def __init__(self, metrics: Metrics, M: int):
+        self.metrics, self.M, self.stretch, self.overlap = metrics, M, STRETCH, OVERLAP
+
+    def anywhere(self, paths: int) -> np.ndarray:
+        return np.zeros((paths, 2**self.M), np.int16)
+
+    def only(self, states: np.ndarray) -> np.ndarray:
+        return _only(states, self.M)
+
+    def walk(self, stages: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        paths = Paths(value)
+        decisions = np.concatenate([paths.extend(block) for block in self.metrics(stages)])
+        return decisions, paths.off[:, None] + paths.value
+
+    def backward(self, stages: np.ndarray) -> np.ndarray:
+        value = np.zeros(2**self.M, np.int16)
+        for block in self.metrics(stages):
+            value = _backward(value, block)
+        return value
+
+    def likeliest(self, value: np.ndarray, count: int) -> np.ndarray:
+        return np.argpartition(value, -count)[-count:]
+
+    def trace(self, decisions: np.ndarray, ends: np.ndarray, lengths: Sequence[int]) -> list[np.ndarray]:
+        return [_trace(decisions[:n, k], int(end), self.M) for k, (end, n) in enumerate(zip(ends, lengths))]
+
+    def by_groups(self, work: Callable[[np.ndarray], list], count: int, length: int) -> list:
+        def alone(group):
+            torch.set_num_threads(1)  # others are walked by the other cores
+            return work(group)
+
+        cores = min(_cores(), count)
+        groups = np.array_split(np.arange(count), cores * -(-count // (LANES * cores)))
+        with all_threads():
+            return list(chain.from_iterable(_threads().map(alone, groups)))
+
+
+def _only(states: np.ndarray, M: int) -> np.ndarray:
+    """Values (K, 2^M) for paths that begin in these states."""
+    value = np.full((len(states), 2**M), NEVER, np.int16)
+    value[np.arange(len(states)), states] = 0
+    return value
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_cores())
+
+
+def _cores() -> int:
+    return min(cpu_count(), MOST_THREADS)
+
+
+class Paths:
+    """The best paths into all states, from K sets of values (K, 2^M) int16, each of its own path: Viterbi's recursion.
+
+    Operations are few and large, for threads wait for each other between them.
+    """
+
+    def __init__(self, value: np.ndarray):
+        K, states = value.shape
+        half = max(states // 2, 1)
+        self.value, self.off = value.copy(), np.zeros(K, int)  # ``off`` is what was taken off the values, (K,)
+        # Branch L starts in state L mod 2^M: even ones in even states, twice over (or all in the only state).
+        self.origin = np.empty((2, K, 1, half), np.int16)
+        self.ends = np.empty((2, K, states // half, half), np.int16)
+        self.won = np.empty((0, K, states), bool)
+
+    def extend(self, block: np.ndarray) -> np.ndarray:
+        """By s stages with metrics (s, K, n), or (s, 1, n) where they are the same for all.
+
+        Returns which of the branches 2w and 2w + 1 won: (s, K, 2^M / 8) bytes of packed bits.
+        """
+        if len(self.won) < len(block):
+            self.won = np.empty((len(block), *self.value.shape), bool)
+        even, odd = self.ends.reshape(2, *self.value.shape)
+        for s, metrics in enumerate(zip(*arriving(block, self.value.shape[1]))):
+            self._split()
+            for origin, metric, ends in zip(self.origin, metrics, self.ends):
+                np.add(origin, metric, out=ends)
+            np.greater(odd, even, out=self.won[s])
+            np.maximum(even, odd, out=self.value)
+            if s % EVERY == 0:
+                top = self.value.max(1)
+                np.subtract(self.value, top[:, None], out=self.value)
+                self.off += top
+        return np.packbits(self.won[: len(block)], -1, bitorder="little")
+
+    def _split(self):
+        """Values of even and of odd states -> ``origin``."""
+        if self.value.shape[1] == 1:
+            self.origin[:, :, 0] = self.value
+        elif sys.byteorder == "little":  # several times faster, by pairs of values
+            pairs = self.value.view(np.int32)
+            np.copyto(self.origin[0, :, 0], pairs, casting="unsafe")
+            np.right_shift(pairs, 16, out=self.origin[1, :, 0], casting="unsafe")
+        else:
+            self.origin[:, :, 0] = self.value.reshape(*self.origin.shape[1::2], 2).transpose(2, 0, 1)
+
+
+def _backward(value, block):
+    """value (2^M,): the largest metric of any path that begins in each state before the stages of this block.
+
+    The last stage comes first in it.
+    """
+    for metrics in zip(*arriving(block[:, 0], len(value))):
+        ahead = np.stack(metrics) + value.reshape(metrics[0].shape)  # of branches 2w and 2w + 1
+        value = ahead.max(1).T.flatten() if len(value) > 1 else ahead.max(0)[0]
+        value -= value.max()
+    return value
+
+
+def _trace(decisions: np.ndarray, state: int, M: int) -> np.ndarray:
+    """Follow the decisions (S, 2^M / 8) backwards from the final state: the bits of the stages, (S,) uint8."""
+    bits = np.empty(len(decisions), np.uint8)
+    for s in range(len(decisions) - 1, -1, -1):
+        branch = 2 * state + (int(decisions[s, state >> 3]) >> (state & 7) & 1)
+        bits[s], state = branch >> M, branch & (2**M - 1)
+    return bits

@@ -1,0 +1,67 @@
+"""What is shown of a chain, wherever it stands."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from codec.randomness.streams import shared_noise
+from ddpm.diffusion.likelihood import to_levels
+
+from .basis import Cosines
+from .chain import CHROMA, Chain
+from .denoise import seen_at
+from .plan import Plan
+
+SHARP = -5.0  # gamma, at its own size, from which a small picture is good enough to be shown
+RECONSTRUCTIONS = "mean", "flow", "sample"
+
+
+@torch.inference_mode()
+def show(chain: Chain, recon="mean") -> np.ndarray:
+    """The pictures of the images where the chain stands, (B, H, W, 3) uint8; see ``reconstruct``."""
+    return shown(chain, reconstruct(chain, recon))
+
+
+def shown(chain: Chain, x_hat: torch.Tensor) -> np.ndarray:
+    """(B, H, W, 3) uint8."""
+    return to_levels(chain.picture(x_hat)).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def steps_for(plan: Plan, scale: int) -> int:
+    """How many steps a picture ``scale`` times smaller needs: to where averaging leaves no more noise than SHARP."""
+    return next((k for k, gamma in enumerate(plan.gammas) if gamma - 2 * math.log(scale) <= SHARP), plan.steps)
+
+
+@torch.inference_mode()
+def show_small(chain: Chain, scale: int) -> np.ndarray:
+    """The ``mean`` pictures ``scale`` times smaller, (B, ceil(H / scale), ceil(W / scale), 3) uint8."""
+    if math.isinf(chain.gamma):
+        return shown(chain, chain.denoise()[1][..., ::scale, ::scale])
+    return shown(chain, seen_at(chain.setting.model, scale, chain.gamma, chain.z, bf16=chain.setting.bf16)[1])
+
+
+def reconstruct(chain: Chain, recon: str) -> torch.Tensor:
+    """x (B, 3, H, W) from z_t: ``mean`` is ``Chain.mean``; ``flow`` follows the probability-flow ODE; ``sample`` draws
+    from p.
+
+    The last two run over the plan's remaining levels; ``sample`` takes its noise from the seed. A grey image is drawn
+    as a colour one: what of its colours was never coded is the model's to choose, and not shown.
+    """
+    if recon == "mean":
+        return chain.mean()
+    if recon not in RECONSTRUCTIONS:
+        raise ValueError(f"unknown reconstruction {recon!r}")
+    basis = Cosines(chain.setting.tables, chain.setting.size, grey=False)
+    while chain.k < chain.plan.steps:
+        step, (eps_hat, x_hat, m) = chain.step(), chain.denoise()
+        if recon == "flow":
+            chain.z = step.flow(x_hat, eps_hat)
+        else:
+            noise = shared_noise(chain.setting.seed, 2 * CHROMA + chain.k, chain.z[0].numel()).to(chain.device)
+            r = basis.extra_variance(chain.level, step, m)
+            chain.z = step.mean(chain.z, x_hat) + basis.picture(step.std_q * (1 + r).sqrt() * noise)
+        chain.k += 1
+    return chain.denoise()[1]
