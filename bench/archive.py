@@ -39,7 +39,7 @@ from codec.likelihood import Coded, InContext
 from codec.lossy.plan import plan_for
 from ddpm.diffusion.bound import bound, chain_for
 from ddpm.diffusion.reverse import Reverse
-from ddpm.models.model import load_model
+from ddpm.models.load import load_model
 
 from .results import Run, finish, output_options
 

@@ -26,7 +26,8 @@ from codec.diagrams import OURS, Axis, Diagram, Series
 from codec.likelihood import InContext
 from ddpm.diffusion.bound import Bound, bound, chain_for
 from ddpm.diffusion.reverse import Reverse
-from ddpm.models.model import load_model, strict_fp32
+from ddpm.models.load import load_model
+from ddpm.models.model import strict_fp32
 
 from .results import Run, Table, finish, output_options, save
 

@@ -38,7 +38,8 @@ from codec.cli.plot import read_result
 from codec.likelihood import Coded
 from ddpm.diffusion.bound import Chain, chain_for
 from ddpm.diffusion.reverse import Reverse
-from ddpm.models.model import DDPM, load_model, strict_fp32
+from ddpm.models.load import load_model
+from ddpm.models.model import DDPM, strict_fp32
 
 from .results import Run, finish, last_name, output_options, save
 

@@ -36,7 +36,9 @@ from codec.lossy import progressive
 from codec.lossy.multipass import How
 from codec.lossy.plan import Plan, plan_for
 from codec.lossy.progressive import RECONSTRUCTIONS
-from ddpm.models.model import DDPM, ModelError, load_model, read_card, shipped_models, strict_fp32
+from ddpm.models.load import load_model
+from ddpm.models.model import DDPM, strict_fp32
+from ddpm.models.store import ModelError, read_card, shipped_models
 
 from .choices import check_device
 from .encoder import Encoded, Encoder, psnr

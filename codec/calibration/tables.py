@@ -30,8 +30,9 @@ from ddpm.diffusion.reverse import Reverse
 from ddpm.diffusion.schedule import Levels
 from ddpm.images import lists
 from ddpm.models import pretrained, runs
-from ddpm.models.model import DDPM, ModelError, find_model, load_model, save_model, strict_fp32, weights_of
-from ddpm.models.store import is_run, looks_like
+from ddpm.models.load import load_model, save_model
+from ddpm.models.model import DDPM, strict_fp32
+from ddpm.models.store import ModelError, find_model, is_run, looks_like, weights_of
 
 from . import context as fit_context
 

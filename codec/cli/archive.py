@@ -226,7 +226,8 @@ def listed(source: Path, tile: int | None) -> list[tuple[Path, str | None]]:
 
 def load(name: str, device: str):
     from codec.api import pick_device
-    from ddpm.models.model import ModelError, load_model
+    from ddpm.models.load import load_model
+    from ddpm.models.store import ModelError
 
     try:
         return load_model(name, pick_device(device))

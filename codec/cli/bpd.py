@@ -137,7 +137,9 @@ def bpd(
 def reverse_process(name: str, variance: str | None, clip: bool | None, bf16: bool, device: str):
     """The reverse process of a model, by default as it was trained for."""
     from ddpm.diffusion.reverse import Reverse
-    from ddpm.models.model import ModelError, load_model, strict_fp32
+    from ddpm.models.load import load_model
+    from ddpm.models.model import strict_fp32
+    from ddpm.models.store import ModelError
 
     strict_fp32()
     try:

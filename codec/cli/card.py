@@ -40,7 +40,8 @@ def card(model, data, tile, exclude, part, as_json):
     With DATA (folders, CIFAR-10 files or, with --tile, contact sheets), say which of the lists its pictures are; exit
     code 1 if none.
     """
-    from ddpm.models.model import ModelError, find_model, load_model, read_card, weights_of
+    from ddpm.models.load import load_model
+    from ddpm.models.store import ModelError, find_model, read_card, weights_of
 
     try:
         path = find_model(model)

@@ -164,7 +164,8 @@ def reverse_process(name: str, variance: str | None, steps: int, device: str):
     """The model's reverse process, with the variance asked for or its own, and the levels of its chain."""
     from codec.api import pick_device
     from ddpm.diffusion.reverse import Reverse
-    from ddpm.models.model import ModelError, load_model
+    from ddpm.models.load import load_model
+    from ddpm.models.store import ModelError
 
     try:
         model = load_model(name, pick_device(device))

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from .model import DDPM, ModelError
-from .store import SETTINGS
+from .model import DDPM
+from .store import SETTINGS, ModelError
 
 STATE, AVERAGE, LOG = "state.safetensors", "model.safetensors", "log.jsonl"
 CLOCK = "state.json"  # of runs from before the clock lay in STATE

@@ -15,7 +15,7 @@ import bench
 from bench.harness import parts, pick
 from bench.harness.command import Command, command
 from codec import CodecError
-from ddpm.models.model import ModelError
+from ddpm.models.store import ModelError
 
 HERE = Path(bench.__file__).parent
 MODULES = [p.stem for p in sorted(HERE.glob("*.py")) if '__name__ == "__main__"' in p.read_text()]

@@ -10,7 +10,7 @@ from bench import bounds
 from bench.results import presented, tables_of
 from ddpm.diffusion.bound import bound, chain_for
 from ddpm.diffusion.reverse import Reverse
-from ddpm.models.model import load_model
+from ddpm.models.load import load_model
 from tests.conftest import smooth_picture
 
 SIZES = [(16, 16), (8, 24), (16, 16), (16, 16)]

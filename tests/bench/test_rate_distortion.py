@@ -30,7 +30,8 @@ from bench.results import Run
 from codec import Target
 from ddpm.diffusion.bound import bound, chain_for
 from ddpm.diffusion.reverse import Reverse
-from ddpm.models.model import DDPM, save_model
+from ddpm.models.load import save_model
+from ddpm.models.model import DDPM
 from tests.conftest import smooth_picture
 
 PICTURES = [smooth_picture(16, 16, seed) for seed in range(4)]

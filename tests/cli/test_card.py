@@ -16,7 +16,8 @@ from codec.images.pictures import png_bytes
 from codec.lossy.plan import MEAN
 from ddpm.images import lists
 from ddpm.models import runs
-from ddpm.models.model import ModelError, load_model, read_card
+from ddpm.models.load import load_model
+from ddpm.models.store import ModelError, read_card
 from ddpm.training.train import train
 from tests.conftest import smooth_picture
 

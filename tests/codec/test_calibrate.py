@@ -8,7 +8,8 @@ from PIL import Image
 from codec.calibration.tables import fit_bands, release, step_costs
 from codec.lossy.basis import RINGS, basis_for
 from ddpm.diffusion.gaussian import Step
-from ddpm.models.model import load_model, read_card
+from ddpm.models.load import load_model
+from ddpm.models.store import read_card
 from tests.conftest import smooth_picture
 
 

@@ -17,7 +17,7 @@ from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.likelihood import to_unit
 from ddpm.diffusion.reverse import Reverse
 from ddpm.diffusion.schedule import LinearBeta, LinearGamma
-from ddpm.models.model import load_model
+from ddpm.models.load import load_model
 
 PICTURE = Path(__file__).parents[2] / "bench" / "pictures" / "kodim23-half.png"
 

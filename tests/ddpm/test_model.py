@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm.models.model import DDPM, ModelError, find_model, load_model, mirror, read_card, save_model, shipped_models
+from ddpm.models.load import load_model, save_model
+from ddpm.models.model import DDPM, mirror
+from ddpm.models.store import ModelError, find_model, read_card, shipped_models
 from ddpm.training.presets import PRESETS
 
 

@@ -16,8 +16,9 @@ from codec.images.pictures import png_bytes
 from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.reverse import Reverse
 from ddpm.diffusion.schedule import Discrete, LinearBeta
-from ddpm.models.model import ModelError, load_model
+from ddpm.models.load import load_model
 from ddpm.models.pretrained import STEM, TABLES
+from ddpm.models.store import ModelError
 from tests.conftest import smooth_picture
 
 diffusers = pytest.importorskip("diffusers")
