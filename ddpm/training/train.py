@@ -30,7 +30,8 @@ from ddpm.models.model import DDPM
 
 from .distributed import join
 from .optimizer import Optimizer
-from .settings import TrainConfig, settled, to_json
+from .resume import settled
+from .settings import TrainConfig, to_json
 from .signals import Stop
 
 LN2 = math.log(2)
@@ -340,7 +341,7 @@ def train(
 ) -> Run:
     """Start the run in ``folder`` or go on with it; with ``torchrun``'s environment, one process of many.
 
-    See ``settings.settled`` for what a run keeps, ``Run.plan`` for how long it goes on. ValueError and OSError for what
+    See ``resume.settled`` for what a run keeps, ``Run.plan`` for how long it goes on. ValueError and OSError for what
     cannot be.
     """
     if minutes is not None and not 0 < minutes < math.inf:
