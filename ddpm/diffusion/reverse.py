@@ -64,7 +64,7 @@ class Reverse:
         x_hat = step.x_hat(z, eps_hat)
         if self.clip:
             x_hat = x_hat.clamp(-1, 1)
-            eps_hat = (z - step.alpha_t * x_hat) / step.sigma_t
+            eps_hat = step.eps_hat(z, x_hat)
         return x_hat, log_m, eps_hat
 
     def extra_variance(self, step: Step, log_m: torch.Tensor):

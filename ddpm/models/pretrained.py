@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from ddpm.diffusion.gaussian import eps_from
 from ddpm.diffusion.schedule import schedule_from_config
 from ddpm.files import replace
 
@@ -87,7 +88,7 @@ class DiffusersDDPM(DDPM):
         if self.config["prediction"] == "v_prediction":  # alpha eps - sigma x
             out = alpha * out + sigma * z
         elif self.config["prediction"] == "sample":
-            out = (z - alpha * out) / sigma
+            out = eps_from(z, out, alpha, sigma)
         return out, -F.softplus(gamma - 2 * math.log(DATA_STD)).expand_as(z)
 
 

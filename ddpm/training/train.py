@@ -20,7 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from ddpm.diffusion.likelihood import discretized_gaussian_nats, to_unit
+from ddpm.diffusion.gaussian import x_from
+from ddpm.diffusion.likelihood import LN2, discretized_gaussian_nats, to_unit
 from ddpm.diffusion.schedule import LinearBeta
 from ddpm.files import new_folder, replace
 from ddpm.images import lists
@@ -34,7 +35,6 @@ from .resume import settled
 from .settings import TrainConfig, to_json
 from .signals import Stop
 
-LN2 = math.log(2)
 DEFAULT_MINUTES = 60.0
 SAVE_EVERY = 120.0  # seconds
 
@@ -61,7 +61,7 @@ class Bound:
         gamma = torch.cat([torch.full((n0,), self.schedule.gamma_min, device=x.device), gamma]).float()
         eps_hat, log_m, z, eps = noised(model, x, gamma, generator)
         sigma, alpha = (torch.sigmoid(s * gamma).sqrt()[:n0, None, None, None] for s in (1, -1))
-        x_hat = (z[:n0] - sigma * eps_hat[:n0]) / alpha
+        x_hat = x_from(z[:n0], eps_hat[:n0], alpha, sigma)
         log_std = 0.5 * log_m[:n0] + (sigma / alpha).log()
         l0 = discretized_gaussian_nats(x[:n0], x_hat, log_std).mean() / LN2
         error = (eps - eps_hat)[n0:] ** 2
