@@ -16,8 +16,9 @@ from PIL import Image
 from codec import CodecError, Target
 from codec.cli.app import main
 from codec.cli.types import Bytes
-from codec.images.pictures import png_bytes, write_whole
+from codec.images.pictures import png_bytes
 from codec.target import COARSEST, FINEST, QUALITY
+from ddpm.files import write_whole
 from tests.conftest import smooth_picture
 
 README = Path(__file__).parents[2] / "README.md"
