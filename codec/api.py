@@ -38,7 +38,7 @@ from codec.lossy.plan import Plan, plan_for
 from codec.lossy.progressive import RECONSTRUCTIONS
 from ddpm.models.load import load_model
 from ddpm.models.model import DDPM, strict_fp32
-from ddpm.models.store import ModelError, read_card, shipped_models
+from ddpm.models.store import read_card, shipped_models
 
 from .choices import check_device
 from .encoder import Encoded, Encoder, psnr
@@ -105,10 +105,7 @@ class Codec:
 
     def __init__(self, model: str | DDPM = "photo", device: str = "auto"):
         strict_fp32()
-        try:
-            self.model = model if isinstance(model, DDPM) else load_model(model, pick_device(device))
-        except ModelError as e:
-            raise UnknownModel(str(e)) from None
+        self.model = model if isinstance(model, DDPM) else load_model(model, pick_device(device))
         if not self.model.coding:
             raise Uncalibrated(self.model)
         self.native = self.model.config.get("native")

@@ -32,7 +32,7 @@ from ddpm.images import lists
 from ddpm.models import pretrained, runs
 from ddpm.models.load import load_model, save_model
 from ddpm.models.model import DDPM, strict_fp32
-from ddpm.models.store import ModelError, find_model, is_run, looks_like, weights_of
+from ddpm.models.store import find_model, is_run, looks_like, weights_of
 
 from . import context as fit_context
 
@@ -260,8 +260,6 @@ def trained(source: str) -> tuple[DDPM, dict]:
         model = load_model(source)
         card = {k: v for k, v in model.card.items() if k not in ("config", "coding", "fingerprint")}
         return model, {**card, "weights": weights_of(find_model(source)).resolve()}
-    except ModelError as e:
-        raise CodecError(str(e)) from None
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise CodecError(f"{source}: neither a training run nor a model: {str(e).splitlines()[0]}") from None
 

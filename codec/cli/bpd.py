@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from codec.diagrams import Axis, Diagram, Series, draw, kind_of
-from codec.errors import CodecError, UnknownModel
+from codec.errors import CodecError
 from codec.images.pictures import is_grey
 
 from .batches import skip_bad_option
@@ -139,13 +139,10 @@ def reverse_process(name: str, variance: str | None, clip: bool | None, bf16: bo
     from ddpm.diffusion.reverse import Reverse
     from ddpm.models.load import load_model
     from ddpm.models.model import strict_fp32
-    from ddpm.models.store import ModelError
 
     strict_fp32()
     try:
         return Reverse(load_model(name, device), variance, clip, bf16)
-    except ModelError as e:
-        raise UnknownModel(str(e)) from None
     except ValueError as e:
         raise CodecError(str(e)) from None
 

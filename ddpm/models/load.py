@@ -9,11 +9,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ddpm.errors import UnknownModel
 from ddpm.files import replace
 
 from . import pretrained, runs
 from .model import DDPM
-from .store import ModelError, find_model, looks_like, read_card, weights_of
+from .store import find_model, looks_like, read_card, weights_of
 
 
 def load_model(name: str, device="cpu") -> DDPM:
@@ -27,7 +28,7 @@ def load_model(name: str, device="cpu") -> DDPM:
         weights = load_file(file)
         model.load_state_dict({k: v.float() for k, v in weights.items()})
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as e:
-        raise ModelError(f"{path}: not a model: {str(e).splitlines()[0]}") from None
+        raise UnknownModel(f"{path}: not a model: {str(e).splitlines()[0]}") from None
     model.card, model.name = card, path.name
     model.coding, model.fingerprint = card.get("coding"), bytes.fromhex(card["fingerprint"])
     return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
