@@ -37,7 +37,7 @@ from codec.cli.types import Steps
 from codec.images.pictures import MAX_PIXELS, is_grey
 from codec.likelihood import Coded, InContext
 from codec.lossy.plan import plan_for
-from ddpm.diffusion.bound import bound, chain_for
+from ddpm.diffusion.bound import bound, terms_for
 from ddpm.diffusion.reverse import Reverse
 from ddpm.models.load import load_model
 
@@ -57,15 +57,15 @@ def bound_of(model, pictures, together, steps, draws, samples, parts) -> float:
         x = torch.from_numpy(patches(pictures, kind, where).transpose(0, 3, 1, 2))
         size, grey = kind[:2], kind[2] == 1
         if steps == CODE:
-            chain = Coded(model, plan_for(model.coding, math.prod(kind), grey, every_level=True), size, grey)
+            terms = Coded(model, plan_for(model.coding, math.prod(kind), grey, every_level=True), size, grey)
         else:
-            chain = InContext(chain_for(Reverse(model), steps))
+            terms = InContext(terms_for(Reverse(model), steps))
         how = {"samples": samples, "numbers": [range(first, first + len(x))], "quiet": True}
         first += len(x)
         means = [
             parts(
                 f"bound {number}, draw {s}" + (f", {samples} terms" if samples else ""),
-                lambda x=x, c=chain, s=s, how=how: float(bound(c, [x], seed=s, **how).total),
+                lambda x=x, of=terms, s=s, how=how: float(bound(of, [x], seed=s, **how).total),
             )
             for s in range(draws)
         ]

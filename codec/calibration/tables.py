@@ -23,7 +23,7 @@ from codec.lossy.basis import RINGS, basis_for, gain
 from codec.lossy.denoise import denoise
 from codec.lossy.plan import MAX_STEPS, MEAN, TILTS, UNIT, Plan
 from codec.lossy.ratecontrol import Oracle
-from ddpm.diffusion.bound import bound, chain_for, own_steps
+from ddpm.diffusion.bound import bound, own_steps, terms_for
 from ddpm.diffusion.gaussian import Step, kl_nats
 from ddpm.diffusion.likelihood import LN2, to_unit
 from ddpm.diffusion.reverse import Reverse
@@ -325,7 +325,7 @@ def release(
             seen["calibration"] = found
         if test:
             pictures, seen["test"] = sample_pictures([test], tile, 2048, crop, 1, skip_bad)
-            limit = bound(chain_for(Reverse(model), own_steps(model)), pictures, samples=2, quiet=quiet).to_json()
+            limit = bound(terms_for(Reverse(model), own_steps(model)), pictures, samples=2, quiet=quiet).to_json()
             card["bound"] = {k: v for k, v in limit.items() if v is not None}
             card["summary"] = {"bits_per_dim": round(card["bound"]["total"], 4)}
         card |= {"data": seen, "coding": coding} | ({} if note is None else {"notes": note})

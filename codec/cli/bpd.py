@@ -176,18 +176,18 @@ def grouped(pictures, workers, by_grey: bool) -> list:
 
 def measured(reverse, groups, steps, samples, seed, quiet) -> list:
     """The bound of each group."""
-    from ddpm.diffusion.bound import bound, chain_for, own_steps
+    from ddpm.diffusion.bound import bound, own_steps, terms_for
 
     T = own_steps(reverse.model) if steps is None else None if steps == "inf" else steps
     if steps == "codec":
         return coded(reverse.model, groups, seed, quiet)
     if T is None and samples is None:
         raise CodecError("the limit T = infinity has no terms to list; give --steps T, a number of levels")
-    chain = chain_for(reverse, T)
-    if T is not None and samples is not None and len(chain.steps) <= samples:
+    terms = terms_for(reverse, T)
+    if T is not None and samples is not None and len(terms.steps) <= samples:
         samples = None
     numbers, batches = [n for n, *_ in groups], [x for _, x, _ in groups]
-    return [bound(chain, batches, samples=samples, seed=seed, numbers=numbers, quiet=quiet)] if groups else []
+    return [bound(terms, batches, samples=samples, seed=seed, numbers=numbers, quiet=quiet)] if groups else []
 
 
 def coded(model, groups, seed, quiet) -> list:
@@ -200,10 +200,10 @@ def coded(model, groups, seed, quiet) -> list:
     plans = [codec.plan(*x.shape[2:], grey) for _, x, grey in groups]
     total = sum((plan.steps + 1) * len(x) for plan, (_, x, _) in zip(plans, groups))
     with tqdm(total=total, disable=True if quiet else None, desc="bound") as bar:
-        chains = [Coded(model, plan, tuple(x.shape[2:]), grey) for plan, (_, x, grey) in zip(plans, groups)]
+        terms = [Coded(model, plan, tuple(x.shape[2:]), grey) for plan, (_, x, grey) in zip(plans, groups)]
         return [
-            bound(chain, [x], seed=seed, numbers=[numbers], progress=bar.update)
-            for chain, (numbers, x, _) in zip(chains, groups)
+            bound(of, [x], seed=seed, numbers=[numbers], progress=bar.update)
+            for of, (numbers, x, _) in zip(terms, groups)
         ]
 
 

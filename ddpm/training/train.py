@@ -39,7 +39,7 @@ DEFAULT_MINUTES = 60.0
 SAVE_EVERY = 120.0  # seconds
 
 
-class Bound:
+class BoundLoss:
     """Bits/dim of the continuous-time bound, one sample per image; L_0 on the first images of the batch.
 
     With gamma uniform in [gamma_min, gamma_max], L = (gamma_max - gamma_min)/2 E|eps - eps_hat|^2 + L_0 (nats); m is
@@ -76,7 +76,7 @@ class Bound:
         return loss, {"bits_per_dim": diffusion + l0, "diffusion": diffusion, "l0": l0, "variance_nll": variance}
 
 
-class Simple(Bound):
+class SimpleLoss(BoundLoss):
     """The paper's L_simple (eq. 14): E|eps - eps_hat|^2 over its T levels; m and L_0 fitted beside it."""
 
     def __init__(self, config, schedule):
@@ -93,7 +93,7 @@ class Simple(Bound):
         return error.mean() + self.config.variance_weight * variance, {"mse": error.mean(), "variance_nll": variance}
 
 
-OBJECTIVES = {"bound": Bound, "simple": Simple}
+OBJECTIVES = {"bound": BoundLoss, "simple": SimpleLoss}
 
 
 def noised(model, x, gamma, generator):

@@ -204,7 +204,7 @@ def test_the_steps_of_the_code_have_one_bar_and_one_count(run, monkeypatch, tmp_
             super().__init__(*arguments, **{**options, "disable": options["disable"] or False})
 
     monkeypatch.setattr(codec.cli.bpd, "tqdm", Bar)
-    monkeypatch.setattr(ddpm.bound, "tqdm", Bar)
+    monkeypatch.setattr(ddpm.diffusion.bound, "tqdm", Bar)
     (tmp_path / "c.png").write_bytes(png_bytes(smooth_picture(12, 12, 3)))
     found = json.loads(run("bpd", ".", *TINY, "--steps", "codec", "--json").out)
     [bar] = bars
