@@ -38,9 +38,9 @@ from codec.images.pictures import MAX_PIXELS, is_grey
 from codec.likelihood import Coded, InContext
 from codec.lossy.setting import Setting
 from codec.lossy.tables import CodingTables
-from ddpm.diffusion.bound import bound, chain_for
+from ddpm.diffusion.bound import bound, terms_for
 from ddpm.diffusion.reverse import Reverse
-from ddpm.models.model import load_model
+from ddpm.models.load import load_model
 
 from .results import Run, finish, output_options
 
@@ -59,15 +59,15 @@ def bound_of(model, pictures, together, steps, draws, samples, parts) -> float:
         size, grey = kind[:2], kind[2] == 1
         if steps == CODE:
             tables = CodingTables.of_model(model)
-            chain = Coded(Setting(model, tables, tables.plan(size, grey, every_level=True), size, grey))
+            terms = Coded(Setting(model, tables, tables.plan(size, grey, every_level=True), size, grey))
         else:
-            chain = InContext(chain_for(Reverse(model), steps))
+            terms = InContext(terms_for(Reverse(model), steps))
         how = {"samples": samples, "numbers": [range(first, first + len(x))], "quiet": True}
         first += len(x)
         means = [
             parts(
                 f"bound {number}, draw {s}" + (f", {samples} terms" if samples else ""),
-                lambda x=x, c=chain, s=s, how=how: float(bound(c, [x], seed=s, **how).total),
+                lambda x=x, of=terms, s=s, how=how: float(bound(of, [x], seed=s, **how).total),
             )
             for s in range(draws)
         ]

@@ -24,9 +24,10 @@ from bench.harness.pick import alike, load
 from codec.api import pick_device
 from codec.diagrams import OURS, Axis, Diagram, Series
 from codec.likelihood import InContext
-from ddpm.diffusion.bound import Bound, bound, chain_for
+from ddpm.diffusion.bound import Bound, bound, terms_for
 from ddpm.diffusion.reverse import Reverse
-from ddpm.models.model import load_model, strict_fp32
+from ddpm.models.load import load_model
+from ddpm.models.model import strict_fp32
 
 from .results import Run, Table, finish, output_options, save
 
@@ -101,7 +102,7 @@ def main(data, tile, images, steps, samples, model, device, context, bf16, outpu
     run, rows = Run("bounds", reverse.model, data=names, samples=samples, bf16=bf16), []
     found, numbers = batches(pictures)
     for T in tqdm(steps, desc="steps", disable=None):
-        of = chain_for(reverse, T)
+        of = terms_for(reverse, T)
         of = InContext(of) if context else of
         measured = bound(of, found, samples=samples, numbers=numbers, quiet=None)
         rows.append(row_of(measured) | ({"context": True} if context else {}))

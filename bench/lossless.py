@@ -29,6 +29,7 @@ from codec.lossless.entropy import OCTAVE
 from codec.lossless.pixels import HALF, Pixels, planes
 from codec.lossy import progressive
 from ddpm.diffusion.bound import bound
+from ddpm.diffusion.likelihood import LN2
 
 from .results import Run, finish, output_options, save
 
@@ -61,7 +62,7 @@ def portability(codec: Codec, files: list[bytes], pictures: list[np.ndarray]) ->
         mean, octaves = (torch.from_numpy(v).view(shape) for v in pixels.beliefs(pixels.coded(z)))
         x = torch.from_numpy(planes(picture) / HALF - 1).view(shape)
         log_std = octaves * (math.log(2) / OCTAVE) - math.log(HALF)
-        ideal = distortion(pixels.context, x, mean / HALF - 1, log_std) * x.numel() / math.log(2)
+        ideal = distortion(pixels.context, x, mean / HALF - 1, log_std) * x.numel() / LN2
         spent += 8 * (end - begin) - float(ideal)
     return spent / sum(8 * len(data) for data in files)
 

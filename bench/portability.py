@@ -28,7 +28,7 @@ from bench.metrics.judge import mse
 from codec import Codec, CodecError, Target
 from codec.api import psnr
 from codec.diagrams import Diagram
-from ddpm.models.model import load_model
+from ddpm.models.load import load_model
 
 from .machines import INSTRUCTIONS, THREADS
 from .results import Run, Table, save, show

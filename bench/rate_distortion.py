@@ -36,9 +36,10 @@ from codec import Codec, CodecError, Target
 from codec.api import pick_device
 from codec.cli.plot import read_result
 from codec.likelihood import Coded
-from ddpm.diffusion.bound import Chain, chain_for
+from ddpm.diffusion.bound import Terms, terms_for
 from ddpm.diffusion.reverse import Reverse
-from ddpm.models.model import DDPM, load_model, strict_fp32
+from ddpm.models.load import load_model
+from ddpm.models.model import DDPM, strict_fp32
 
 from .results import Run, finish, last_name, output_options, save
 
@@ -117,10 +118,10 @@ def peers(pictures: Sequence[np.ndarray]) -> Iterator[dict]:
                 bar.update()
 
 
-def limit(chain: Chain, name: str, pictures: Sequence[np.ndarray], first: int, batch: int) -> Iterator[dict]:
+def limit(terms: Terms, name: str, pictures: Sequence[np.ndarray], first: int, batch: int) -> Iterator[dict]:
     """One row: a chain over an ideal channel."""
-    found = progressive(chain, pictures, first=first, batch=batch, name=f"ideal, {name}")
-    yield {"kind": "ideal", "name": name, "setting": len(chain.steps) + 1, "images": len(pictures)} | found
+    found = progressive(terms, pictures, first=first, batch=batch, name=f"ideal, {name}")
+    yield {"kind": "ideal", "name": name, "setting": len(terms.steps) + 1, "images": len(pictures)} | found
 
 
 def ours(
@@ -201,7 +202,7 @@ def main(
     run, rows = Run("rate_distortion", model, **asked, recon=",".join(recon), **counts), []
     same = len(few) if ideal else 0
     parts = [ours(model, pictures, steps, recon, recon_images, skip, batch, same)] if model.coding else []
-    parts += [limit(chain_for(Reverse(model), ideal), "levels", few, skip, batch)] if ideal else []
+    parts += [limit(terms_for(Reverse(model), ideal), "levels", few, skip, batch)] if ideal else []
     for row in itertools.chain(*parts, peers(pictures)):
         rows.append(row)
         result = run.result(rows)

@@ -16,7 +16,7 @@ import click
 
 from bench.harness.command import command
 from codec.errors import CodecError
-from codec.images.pictures import write_whole
+from ddpm.files import write_whole
 
 from .results import Table, presented, tables_of, wrote
 

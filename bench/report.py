@@ -19,7 +19,7 @@ from bench.reporting.progression import progressions
 from codec import Codec
 from codec.cli.plot import read_result
 from codec.errors import CodecError
-from codec.images.pictures import write_whole
+from ddpm.files import write_whole
 
 from .demo import PICTURE
 from .results import save, wrote

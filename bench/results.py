@@ -25,7 +25,7 @@ from bench.harness.command import command, drawable, writable
 from codec.cli.plot import read_result
 from codec.diagrams import Diagram, draw, kind_of
 from codec.errors import CodecError
-from codec.images.pictures import write_whole
+from ddpm.files import write_whole
 
 HERE = Path(__file__).parent
 LIBRARIES = ("ddpm-codec", "torch", "numpy", "constriction", "pillow")

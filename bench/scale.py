@@ -26,7 +26,8 @@ from bench.harness.command import POSITIVE, command, listed
 from codec.api import pick_device
 from codec.diagrams import Axis, Diagram, Series
 from codec.images.pictures import read_picture
-from ddpm.models.model import load_model, mirror
+from ddpm.models.load import load_model
+from ddpm.models.model import mirror
 
 from .results import Run, Table, finish, output_options, save
 

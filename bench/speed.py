@@ -26,7 +26,8 @@ from bench.metrics.flops import flops_per_look, peak
 from codec import CodecError
 from codec.api import pick_device
 from codec.diagrams import Axis, Diagram, Series
-from ddpm.models.model import load_model, strict_fp32
+from ddpm.models.load import load_model
+from ddpm.models.model import strict_fp32
 
 from .results import Run, Table, finish, output_options, save
 

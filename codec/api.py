@@ -37,7 +37,9 @@ from codec.lossy.plan import Plan
 from codec.lossy.reconstruct import RECONSTRUCTIONS, show, show_small, steps_for
 from codec.lossy.setting import Setting
 from codec.lossy.tables import CodingTables
-from ddpm.models.model import DDPM, ModelError, load_model, read_card, shipped_models, strict_fp32
+from ddpm.models.load import load_model
+from ddpm.models.model import DDPM, strict_fp32
+from ddpm.models.store import read_card, shipped_models
 
 from .choices import check_device
 from .encoder import Encoded, Encoder, psnr
@@ -104,10 +106,7 @@ class Codec:
 
     def __init__(self, model: str | DDPM = "photo", device: str = "auto"):
         strict_fp32()
-        try:
-            self.model = model if isinstance(model, DDPM) else load_model(model, pick_device(device))
-        except ModelError as e:
-            raise UnknownModel(str(e)) from None
+        self.model = model if isinstance(model, DDPM) else load_model(model, pick_device(device))
         tables = CodingTables.of_model(self.model)
         if tables is None:
             raise Uncalibrated(self.model)

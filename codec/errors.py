@@ -2,7 +2,7 @@
 
 import shlex
 
-from ddpm.errors import CodecError
+from ddpm.errors import CodecError, UnknownModel
 
 __all__ = ["CodecError", "DamagedFile", "NotOurFile", "UnknownModel"]
 
@@ -13,10 +13,6 @@ class NotOurFile(CodecError):
 
 class DamagedFile(CodecError):
     """A checksum or a length contradicts the content."""
-
-
-class UnknownModel(CodecError):
-    """No such model, or none with the fingerprint that the file names."""
 
 
 class Uncalibrated(UnknownModel):

@@ -14,13 +14,13 @@ from codec.lossy.basis import Cosines
 from codec.lossy.denoise import denoise
 from codec.lossy.setting import Setting
 from codec.lossy.tables import CodingTables
-from ddpm.diffusion.bound import Chain, per_dim
+from ddpm.diffusion.bound import Terms, per_dim
 from ddpm.diffusion.gaussian import Step, kl_nats
 from ddpm.diffusion.likelihood import discretized_gaussian_nats, to_levels
 from ddpm.diffusion.reverse import Reverse
 
 
-class Coded(Chain):
+class Coded(Terms):
     """KL(q || p) of the codec's own steps, in nats per coded dimension, for pictures (B, 3, H, W) of one size.
 
     There is no prior: the first step sends z_T itself. The distortion, -ln p(x | z_0), is for lossless files only.
@@ -36,7 +36,7 @@ class Coded(Chain):
     def prior(self, x):
         return torch.zeros(len(x), device=x.device)
 
-    def look(self, k, x, eps):
+    def term_and_x_hat(self, k, x, eps):
         step, level = self.steps[k], self.plan.stops[k]
         _, x_hat, m = denoise(self.model, self.tables, level, step.alpha_t * x + step.sigma_t * eps)
         delta = self.basis.coordinates(step.delta(x, x_hat))
@@ -45,24 +45,24 @@ class Coded(Chain):
     def drawn(self, u, x, eps):
         raise NotImplementedError("the steps of the code are few: compute them all")
 
-    def last_look(self, x, eps):
+    def distortion_and_x_hat(self, x, eps):
         last = self.steps[-1]
         mean, log_std = pixels(self.reverse, last, last.alpha_s * x + last.sigma_s * eps, self.grey)
         return distortion(self.context, x[:, : mean.shape[1]], mean, log_std), mean
 
 
 class InContext:
-    """A chain on levels of the model's schedule, but for the distortion, which is that of the model's code."""
+    """The terms of levels of the model's schedule, but for the distortion, which is that of the model's code."""
 
-    def __init__(self, chain: Chain):
-        self.chain, self.context = chain, CodingTables.context_of(chain.reverse.model, grey=False)
+    def __init__(self, terms: Terms):
+        self.terms, self.context = terms, CodingTables.context_of(terms.reverse.model, grey=False)
 
     def __getattr__(self, name: str):
-        return getattr(self.chain, name)
+        return getattr(self.terms, name)
 
     def distortion(self, x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
-        last = self.chain.steps[-1]
-        mean, log_std = self.chain.reverse.pixels(last, last.alpha_s * x + last.sigma_s * eps)
+        last = self.terms.steps[-1]
+        mean, log_std = self.terms.reverse.pixels(last, last.alpha_s * x + last.sigma_s * eps)
         return distortion(self.context, x, mean, log_std)
 
 

@@ -10,6 +10,10 @@ class CodecError(Exception):
         return (str(self),)
 
 
+class UnknownModel(CodecError):
+    """No such model, a file that does not hold one, or none with the fingerprint that a file names."""
+
+
 class PictureError(CodecError, ValueError):
     """No picture, a damaged one, or one of a kind that is not taken."""
 

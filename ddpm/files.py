@@ -3,30 +3,58 @@
 from __future__ import annotations
 
 import os
+import secrets
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from .errors import CodecError
+
+
+def is_special(path: str | Path) -> bool:
+    """Whether a name stands for a pipe, a device or the like, which can be written into but not replaced."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:
     """Have ``write`` fill a temporary file beside ``path`` and put it there: nobody meets half a file.
 
-    It gets the mode that new files have here: libraries that make temporary files of their own keep them private.
+    A file that is replaced keeps its mode, and a new one gets that which new files have here, also where a library
+    makes a temporary file of its own and keeps it private. A link stays, and the file that it leads to is replaced;
+    what is no regular file is written into. OSError where something cannot be written.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    if is_special(path):
+        write(path)
+        return
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")  # short: names may be as long as they can be
     try:
-        temporary.unlink(missing_ok=True)
-        temporary.touch()
-        mode = temporary.stat().st_mode & 0o777
+        temporary.touch(exist_ok=False)
+        kept = target if target.is_file() else temporary
+        mode = stat.S_IMODE(kept.stat().st_mode)
         write(temporary)
-        temporary.chmod(mode)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with suppress(OSError):  # some file systems know no modes
+            temporary.chmod(mode)
+        os.replace(temporary, target)
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def write_whole(path: str | Path, data: bytes) -> None:
+    """``replace`` with ``data``; CodecError where they cannot be written."""
+    try:
+        replace(Path(path), lambda p: p.write_bytes(data))
+    except OSError as e:
+        raise CodecError(f"{path}: {e.strerror or e}") from None
 
 
 @contextmanager

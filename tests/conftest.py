@@ -8,7 +8,8 @@ import torch
 
 from codec import api
 from codec.calibration.tables import coding_tables
-from ddpm.models.model import DDPM, load_model, save_model
+from ddpm.models.load import load_model, save_model
+from ddpm.models.model import DDPM
 from ddpm.training.presets import PRESETS
 
 

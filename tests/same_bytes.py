@@ -110,7 +110,7 @@ def measured(folder: Path) -> dict[str, list[str]]:
     for how, names in ARCHIVES.items():
         file = folder / "a.ddpma"
         sources = [folder / f"{name}.png" for name in names]
-        run("archive", "create", *sources, "-o", file, "--force", "--model", *how.split())
+        run("archive", "create", file, *sources, "--force", "--model", *how.split())
         found[f"archive {how}"] = [hashed(file.read_bytes())]
     return found
 

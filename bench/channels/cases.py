@@ -43,7 +43,7 @@ class Case:
 
 def directions(dims: int, kl: float, draws: int) -> list[Case]:
     """Random directions of a delta whose KL is so many bits at r = 0."""
-    length = math.sqrt(2 * math.log(2) * kl)
+    length = math.sqrt(2 * LN2 * kl)
     deltas = torch.randn(draws, dims, generator=torch.Generator().manual_seed(0))
     deltas *= length / deltas.norm(dim=1, keepdim=True)
     return [Case(delta, np.zeros(dims, np.float32), length**2 / dims) for delta in deltas.numpy()]

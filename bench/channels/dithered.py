@@ -23,6 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import log_ndtr, ndtr
 
+from ddpm.diffusion.likelihood import LN2
+
 from .gaussian import DITHER, random, whole
 
 WIDTH = math.sqrt(12)  # w
@@ -57,7 +59,7 @@ def bits(y: np.ndarray, v: np.ndarray | float) -> np.ndarray:
     """-log2 P(k | u) of y = w (k + u), to full precision far from 0 too."""
     std = np.sqrt(v)
     near, far = ((WIDTH / 2 - np.abs(y)) / std, (-WIDTH / 2 - np.abs(y)) / std)
-    return -(log_ndtr(near) + np.log1p(-np.exp(log_ndtr(far) - log_ndtr(near)))) / math.log(2)
+    return -(log_ndtr(near) + np.log1p(-np.exp(log_ndtr(far) - log_ndtr(near)))) / LN2
 
 
 def expected_bits(v: float) -> float:

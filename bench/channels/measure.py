@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ddpm.diffusion.likelihood import LN2
+
 from .best_of_n import BestOfN
 from .cases import Case
 from .dithered import Dithered
@@ -31,7 +33,7 @@ def limit(dims: int, bits: float) -> float:
     In D dimensions 2^S directions leave one that is given at an angle of sine 2^(-S/D) or more (Shannon 1959); of a
     zeta there with variance 1 across, the part along delta is sqrt(D) times the cotangent. It falls to 1 as S / D does.
     """
-    return dims * math.expm1(2 * math.log(2) * bits / dims) / (2 * math.log(2) * bits)
+    return dims * math.expm1(2 * LN2 * bits / dims) / (2 * LN2 * bits)
 
 
 @dataclass(frozen=True)

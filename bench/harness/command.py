@@ -13,7 +13,7 @@ import click
 from codec.cli.mistakes import told_in_lines
 from codec.diagrams import kind_of
 from codec.errors import CodecError
-from codec.images.pictures import is_special
+from ddpm.files import is_special
 
 COUNT, FROM_ZERO = click.IntRange(1), click.IntRange(0)
 POSITIVE = click.FloatRange(0, min_open=True)

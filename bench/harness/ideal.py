@@ -1,7 +1,7 @@
 """Progressive coding over an ideal channel: rate and distortion at each level (Ho et al. 2020, section 4.3).
 
-One look of the network at each z_t ~ q(z_t | x), drawn by itself, gives both: the KL of the step that comes next, and
-x_hat. Nothing is sent, so these are limits.
+One evaluation of the network at each z_t ~ q(z_t | x), drawn by itself, gives both: the KL of the step that comes next,
+and x_hat. Nothing is sent, so these are limits.
 """
 
 from __future__ import annotations
@@ -12,29 +12,30 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ddpm.diffusion.bound import Chain
+from ddpm.diffusion.bound import Terms
 from ddpm.diffusion.likelihood import LN2, to_levels, to_unit
 from ddpm.diffusion.noise import Noise
 
 
 @torch.inference_mode()
-def progressive(chain: Chain, pictures: Sequence[np.ndarray], *, first=0, batch=128, seed=0, name="ideal") -> dict:
+def progressive(terms: Terms, pictures: Sequence[np.ndarray], *, first=0, batch=128, seed=0, name="ideal") -> dict:
     """Means over pictures (H, W, 3) uint8 of one size, whose noise is that of the numbers ``first`` and on.
 
     Of each level z_{T-1}, ..., z_0, so after 1, ..., T reverse steps: "bits_per_dim" received so far, "mse" of x_hat
     in squared grey levels, as in the paper, and "mse_shown" of x_hat as a picture of whole levels. "distortion" is
     L_0 in bits/dim.
     """
-    device, done = chain.reverse.model.device, []
-    with tqdm(total=len(pictures) * (len(chain.steps) + 1), desc=name, disable=None) as bar:
+    device, done = terms.reverse.model.device, []
+    with tqdm(total=len(pictures) * (len(terms.steps) + 1), desc=name, disable=None) as bar:
         for start in range(0, len(pictures), batch):
             levels = torch.from_numpy(np.stack(pictures[start : start + batch])).permute(0, 3, 1, 2).to(device)
             noise = Noise(seed, range(first + start, first + start + len(levels)), levels.shape[1:])
             x, kl, errors = to_unit(levels), [], []
-            kl.append(chain.prior(x))
-            for k in range(len(chain.steps) + 1):
+            kl.append(terms.prior(x))
+            for k in range(len(terms.steps) + 1):
                 eps = noise.draw(device)
-                nats, x_hat = chain.look(k, x, eps) if k < len(chain.steps) else chain.last_look(x, eps)
+                last = k == len(terms.steps)
+                nats, x_hat = terms.distortion_and_x_hat(x, eps) if last else terms.term_and_x_hat(k, x, eps)
                 kl.append(nats)
                 shown = to_levels(x_hat).float() - levels
                 errors.append(torch.stack([e.square().mean((1, 2, 3)) for e in (127.5 * (x_hat - x), shown)]))
@@ -42,7 +43,7 @@ def progressive(chain: Chain, pictures: Sequence[np.ndarray], *, first=0, batch=
             bits = torch.stack(kl).double() / LN2
             rows = torch.cat([bits[:-1].cumsum(0), *torch.stack(errors, 1).double(), bits[-1:]])
             done.append(rows.sum(1).cpu().numpy())
-    mean, n = np.sum(done, 0) / len(pictures), len(chain.steps) + 1
-    rate, mse, shown, last = np.split(mean, [n, 2 * n, 3 * n])
+    mean, n = np.sum(done, 0) / len(pictures), len(terms.steps) + 1
+    rate, mse, shown, distortion = np.split(mean, [n, 2 * n, 3 * n])
     lists = {"bits_per_dim": rate.tolist(), "mse": mse.tolist(), "mse_shown": shown.tolist()}
-    return lists | {"distortion": float(last[0])}
+    return lists | {"distortion": float(distortion[0])}

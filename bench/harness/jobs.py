@@ -22,7 +22,7 @@ from codec.channel import simulation
 from codec.images.pictures import read_picture
 from codec.lossless import pixels as lossless
 from codec.lossy.alone import Alone
-from ddpm.diffusion.bound import bound, chain_for, own_steps
+from ddpm.diffusion.bound import bound, own_steps, terms_for
 from ddpm.diffusion.reverse import Reverse
 from ddpm.images.data import cut_sheet
 from ddpm.machine import has_fast_bf16
@@ -113,11 +113,11 @@ class Bpd(Job):
 
     def __init__(self, model: torch.nn.Module, size: int, batch: int, bf16: bool):
         super().__init__(model, size, batch, bf16, terms=TERMS)
-        self.chain = chain_for(Reverse(model, bf16=bf16), own_steps(model))
+        self.terms = terms_for(Reverse(model, bf16=bf16), own_steps(model))
         self.x = torch.from_numpy(pictures(size, batch)).permute(0, 3, 1, 2)
 
     def __call__(self):
-        bound(self.chain, [self.x], samples=TERMS, quiet=True)
+        bound(self.terms, [self.x], samples=TERMS, quiet=True)
 
 
 class Train(Job):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 
 from codec.archive.bitsback import Stack, bits_of
 from codec.likelihood import pixel_nats
+from ddpm.diffusion.likelihood import LN2
 
 
 class Ledger(Stack):
@@ -25,7 +25,7 @@ class Ledger(Stack):
 
     def push_pixels(self, x, sight):
         groups = super().push_pixels(x, sight)
-        self.ideal += sum(float(pixel_nats(*group).sum()) for group in groups) / math.log(2)
+        self.ideal += sum(float(pixel_nats(*group).sum()) for group in groups) / LN2
         return groups
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from codec.cli.plot import read_result
 from codec.errors import CodecError
-from codec.images.pictures import write_whole
+from ddpm.files import write_whole
 
 
 class Parts:

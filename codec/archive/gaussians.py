@@ -19,6 +19,7 @@ from constriction import stream
 from scipy.special import ndtr
 
 from codec.errors import CodecError
+from ddpm.diffusion.likelihood import LN2
 
 FINENESS = 8  # grid points per standard deviation, at least
 WIDEST = 1 << 10  # grid points per standard deviation, at most; a wider Gaussian is coded as this one
@@ -55,7 +56,7 @@ class Gaussians:
     """
 
     def __init__(self, steps: int):
-        budget = COST * math.log(2) / steps  # nats
+        budget = COST * LN2 / steps  # nats
         self.fractions = power_of_two(math.sqrt(1 / 12 / budget) / FINENESS)  # of a grid point
         self.octave = power_of_two(math.sqrt(math.log(2) ** 2 / 12 / budget))  # deviations per factor of two
 

@@ -169,13 +169,13 @@ def contents(data: bytes) -> Contents:
 
 def find_model(c: Contents) -> str:
     """The name of a model at hand that has the archive's fingerprint."""
-    from ddpm.models.store import ModelError, read_card, shipped_models
+    from ddpm.models.store import read_card, shipped_models
 
     for name, path in shipped_models().items():
         try:
             if read_card(path)["fingerprint"] == c.fingerprint.hex():
                 return name
-        except ModelError:
+        except UnknownModel:
             continue
     raise UnknownModel(f"made with model {c.model} ({c.fingerprint.hex()[:8]}), which is not known here; give --model")
 

@@ -13,13 +13,14 @@ from codec.cli.console import trouble
 from codec.errors import CodecError
 from codec.lossy.plan import MAX_STEPS
 from codec.lossy.tables import CodingTables
-from ddpm.diffusion.bound import bound, chain_for, own_steps
+from ddpm.diffusion.bound import bound, own_steps, terms_for
 from ddpm.diffusion.reverse import Reverse
 from ddpm.diffusion.schedule import Levels
 from ddpm.images import lists
 from ddpm.models import pretrained, runs
-from ddpm.models.model import DDPM, ModelError, find_model, load_model, save_model, strict_fp32, weights_of
-from ddpm.models.store import is_run, looks_like
+from ddpm.models.load import load_model, save_model
+from ddpm.models.model import DDPM, strict_fp32
+from ddpm.models.store import find_model, is_run, looks_like, weights_of
 
 from .tables import coding_tables, with_context
 
@@ -66,8 +67,6 @@ def trained(source: str) -> tuple[DDPM, dict]:
         model = load_model(source)
         card = {k: v for k, v in model.card.items() if k not in ("config", "coding", "fingerprint")}
         return model, {**card, "weights": weights_of(find_model(source)).resolve()}
-    except ModelError as e:
-        raise CodecError(str(e)) from None
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise CodecError(f"{source}: neither a training run nor a model: {str(e).splitlines()[0]}") from None
 
@@ -127,7 +126,7 @@ def release(
         card["data"] = {**card.get("data", {}), name: used}
         if test:
             tested, card["data"]["test"] = sample_pictures([test], tile, 2048, crop, 1, skip_bad)
-            limit = bound(chain_for(Reverse(model), own_steps(model)), tested, samples=2, quiet=quiet).to_json()
+            limit = bound(terms_for(Reverse(model), own_steps(model)), tested, samples=2, quiet=quiet).to_json()
             card["bound"] = {k: v for k, v in limit.items() if v is not None}
             card["summary"] = {"bits_per_dim": round(card["bound"]["total"], 4)}
         card |= {"coding": tables.to_card()} | ({} if note is None else {"notes": note})

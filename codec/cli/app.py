@@ -15,7 +15,7 @@ import numpy as np
 from codec.archive.header import MAGIC as ARCHIVE
 from codec.archive.header import contents, is_closed
 from codec.choices import SMALL, usual_model
-from codec.errors import CodecError, DamagedFile
+from codec.errors import CodecError, DamagedFile, UnknownModel
 from codec.format.container import Header
 from codec.images.alpha import split
 from codec.images.formats import FORMATS, format_of, picture_bytes
@@ -419,7 +419,7 @@ def about_file(name: str, data: bytes, model: str | None) -> dict:
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
 def models(every, as_json):
     """List the models at hand, the newest of each line."""
-    from ddpm.models.store import ModelError, find_model, line_and_number, read_card, shipped_models
+    from ddpm.models.store import find_model, line_and_number, read_card, shipped_models
 
     usual = {SMALL: f"pictures up to {SMALL}x{SMALL}", SMALL + 1: "larger pictures"}
     usual = {find_model(usual_model(side, side)): which for side, which in usual.items()}
@@ -431,7 +431,7 @@ def models(every, as_json):
             continue
         try:
             card = read_card(path)
-        except ModelError as e:
+        except UnknownModel as e:
             broken.append(str(e))
             continue
         row = {"name": name, "fingerprint": card["fingerprint"], "path": str(path), "default_for": usual.get(path)}

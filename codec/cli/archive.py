@@ -14,7 +14,7 @@ import numpy as np
 from codec.archive.archive import create, extract, looks
 from codec.archive.header import Contents, contents, find_model
 from codec.archive.patches import CODE, kinds
-from codec.errors import CodecError, UnknownModel
+from codec.errors import CodecError
 from codec.images.alpha import split
 from codec.images.pictures import ADVICE, load_picture, png_bytes
 
@@ -226,12 +226,9 @@ def listed(source: Path, tile: int | None) -> list[tuple[Path, str | None]]:
 
 def load(name: str, device: str):
     from codec.api import pick_device
-    from ddpm.models.model import ModelError, load_model
+    from ddpm.models.load import load_model
 
-    try:
-        return load_model(name, pick_device(device))
-    except ModelError as e:
-        raise UnknownModel(str(e)) from None
+    return load_model(name, pick_device(device))
 
 
 def checked(file: str, data: bytes) -> Contents:

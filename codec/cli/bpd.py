@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from codec.diagrams import Axis, Diagram, Series, draw, kind_of
-from codec.errors import CodecError, UnknownModel
+from codec.errors import CodecError
 from codec.images.pictures import is_grey
 
 from .batches import skip_bad_option
@@ -137,13 +137,12 @@ def bpd(
 def reverse_process(name: str, variance: str | None, clip: bool | None, bf16: bool, device: str):
     """The reverse process of a model, by default as it was trained for."""
     from ddpm.diffusion.reverse import Reverse
-    from ddpm.models.model import ModelError, load_model, strict_fp32
+    from ddpm.models.load import load_model
+    from ddpm.models.model import strict_fp32
 
     strict_fp32()
     try:
         return Reverse(load_model(name, device), variance, clip, bf16)
-    except ModelError as e:
-        raise UnknownModel(str(e)) from None
     except ValueError as e:
         raise CodecError(str(e)) from None
 
@@ -177,18 +176,18 @@ def grouped(pictures, workers, by_grey: bool) -> list:
 
 def measured(reverse, groups, steps, samples, seed, quiet) -> list:
     """The bound of each group."""
-    from ddpm.diffusion.bound import bound, chain_for, own_steps
+    from ddpm.diffusion.bound import bound, own_steps, terms_for
 
     T = own_steps(reverse.model) if steps is None else None if steps == "inf" else steps
     if steps == "codec":
         return coded(reverse.model, groups, seed, quiet)
     if T is None and samples is None:
         raise CodecError("the limit T = infinity has no terms to list; give --steps T, a number of levels")
-    chain = chain_for(reverse, T)
-    if T is not None and samples is not None and len(chain.steps) <= samples:
+    terms = terms_for(reverse, T)
+    if T is not None and samples is not None and len(terms.steps) <= samples:
         samples = None
     numbers, batches = [n for n, *_ in groups], [x for _, x, _ in groups]
-    return [bound(chain, batches, samples=samples, seed=seed, numbers=numbers, quiet=quiet)] if groups else []
+    return [bound(terms, batches, samples=samples, seed=seed, numbers=numbers, quiet=quiet)] if groups else []
 
 
 def coded(model, groups, seed, quiet) -> list:
@@ -201,10 +200,10 @@ def coded(model, groups, seed, quiet) -> list:
     plans = [codec.plan(*x.shape[2:], grey) for _, x, grey in groups]
     total = sum((plan.steps + 1) * len(x) for plan, (_, x, _) in zip(plans, groups))
     with tqdm(total=total, disable=True if quiet else None, desc="bound") as bar:
-        chains = [Coded(codec.setting(tuple(x.shape[2:]), grey)) for _, x, grey in groups]
+        terms = [Coded(codec.setting(tuple(x.shape[2:]), grey)) for _, x, grey in groups]
         return [
-            bound(chain, [x], seed=seed, numbers=[numbers], progress=bar.update)
-            for chain, (numbers, x, _) in zip(chains, groups)
+            bound(of, [x], seed=seed, numbers=[numbers], progress=bar.update)
+            for of, (numbers, x, _) in zip(terms, groups)
         ]
 
 

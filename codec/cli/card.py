@@ -6,7 +6,7 @@ import json
 
 import click
 
-from codec.errors import CodecError, UnknownModel
+from codec.errors import CodecError
 
 from .console import trouble
 from .types import File, Model
@@ -40,13 +40,11 @@ def card(model, data, tile, exclude, part, as_json):
     With DATA (folders, CIFAR-10 files or, with --tile, contact sheets), say which of the lists its pictures are; exit
     code 1 if none.
     """
-    from ddpm.models.model import ModelError, find_model, load_model, read_card, weights_of
+    from ddpm.models.load import load_model
+    from ddpm.models.store import find_model, read_card, weights_of
 
-    try:
-        path = find_model(model)
-        said = read_card(path) if weights_of(path) else load_model(model).card
-    except ModelError as e:
-        raise UnknownModel(str(e)) from None
+    path = find_model(model)
+    said = read_card(path) if weights_of(path) else load_model(model).card
     rows = [{"list": role, **entry} for role in ROLES for entry in said.get("data", {}).get(role, ())]
     if not data:
         own = (said.get("training") or {}).get("notes") or {}

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from codec.errors import CodecError
 from codec.images.formats import FORMATS, format_of
-from codec.images.pictures import MAX_PIXELS, is_special, write_whole
+from codec.images.pictures import MAX_PIXELS
+from ddpm.files import is_special, write_whole
 from ddpm.images.pictures import Picture, load_picture, picture_files
 
 from .batches import distinct, leave, only_one

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import click
 import numpy as np
 
-from codec.errors import CodecError, UnknownModel
+from codec.errors import CodecError
 from codec.images.formats import picture_bytes
 
 from .console import (
@@ -164,14 +164,12 @@ def reverse_process(name: str, variance: str | None, steps: int, device: str):
     """The model's reverse process, with the variance asked for or its own, and the levels of its chain."""
     from codec.api import pick_device
     from ddpm.diffusion.reverse import Reverse
-    from ddpm.models.model import ModelError, load_model
+    from ddpm.models.load import load_model
 
     try:
         model = load_model(name, pick_device(device))
         reverse = Reverse(model, variance)
         return reverse, reverse.levels(steps)
-    except ModelError as e:
-        raise UnknownModel(str(e)) from None
     except ValueError as e:
         raise CodecError(str(e)) from None
 

@@ -7,7 +7,6 @@ import re
 import click
 from click.shell_completion import CompletionItem
 
-from codec.errors import UnknownModel
 from codec.target import ENOUGH, Target
 
 SIZE = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*(|k|m|g|ki|mi|gi)b?", re.IGNORECASE)
@@ -44,13 +43,10 @@ class Model(click.ParamType):
         self.runs = runs
 
     def convert(self, value, param, ctx):
-        from ddpm.models.store import ModelError, find_model
+        from ddpm.models.store import find_model
 
-        try:
-            if not self.runs:
-                find_model(value)
-        except ModelError as e:
-            raise UnknownModel(str(e)) from None
+        if not self.runs:
+            find_model(value)
         return value
 
     def shell_complete(self, ctx, param, incomplete):

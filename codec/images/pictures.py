@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import io
-import os
-import secrets
-import stat
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from codec.errors import CodecError
 from ddpm.images.colour import is_rgb
 from ddpm.images.pictures import MAX_PIXELS, Picture, is_grey, load_picture
 
-__all__ = ["ADVICE", "MAX_PIXELS", "Picture", "is_grey", "is_special", "load_picture", "png_bytes", "read_picture"]
-__all__ += ["to_array", "write_whole"]
+__all__ = ["ADVICE", "MAX_PIXELS", "Picture", "is_grey", "load_picture", "png_bytes", "read_picture", "to_array"]
 
 # What the commands advise, for ``load_picture``.
 ADVICE = {
@@ -70,39 +64,3 @@ def png_bytes(
         options["exif"] = exif
     Image.fromarray(array).save(out, "PNG", **options)
     return out.getvalue()
-
-
-def is_special(path: str | Path) -> bool:
-    """Whether a name stands for a pipe, a device or the like, which can be written into but not replaced."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-
-def write_whole(path: str | Path, data: bytes) -> None:
-    """Write through a temporary file beside ``path``: the old content stays until the new is complete.
-
-    A file that is replaced keeps its mode; a link stays, and the file that it leads to is replaced; what is no regular
-    file is written into.
-    """
-    path = Path(path)
-    try:
-        if is_special(path):
-            path.write_bytes(data)
-            return
-        target = Path(os.path.realpath(path))
-        temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")  # short: names may be as long as they can be
-        try:
-            with temporary.open("xb") as f:
-                f.write(data)
-                f.flush()
-                with suppress(OSError):  # a new file has what the umask leaves
-                    os.fchmod(f.fileno(), stat.S_IMODE(os.stat(target).st_mode))
-                os.fsync(f.fileno())
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as e:
-        raise CodecError(f"{path}: {e.strerror or e}") from None

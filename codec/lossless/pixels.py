@@ -70,7 +70,7 @@ class Pixels:
         del levels
         gamma = torch.tensor([self.step.gamma_t], dtype=torch.float64, device=z.device)
         eps_hat, log_m = self.model(z, gamma)
-        x_hat, log_m = torch.sub(z, eps_hat, alpha=self.step.sigma_t).div_(self.step.alpha_t)[0], log_m[0]
+        x_hat, log_m = self.step.x_hat(z, eps_hat, fused=True)[0], log_m[0]
         del z, eps_hat  # large pictures need the room
         if self.grey:  # the mean of three colours whose noise is independent
             x_hat, log_m = x_hat.mean(0), log_m.logsumexp(0) - math.log(9)

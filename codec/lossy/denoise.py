@@ -19,7 +19,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ddpm.diffusion.gaussian import Step
+from ddpm.diffusion.gaussian import Step, x_from
 from ddpm.diffusion.schedule import alpha_sigma
 from ddpm.models.model import DDPM, mirror
 
@@ -42,8 +42,7 @@ def denoise(
     eps_hat, x_hat, m = seen_at(model, scale, gamma, z, bf16=bf16)
     if scale > 1:
         x_hat, m = (enlarge(v, scale, z.shape[2:]) for v in (x_hat, m / scale**2))
-        step = Step(gamma, gamma - 1)
-        eps_hat = torch.sub(z, x_hat, alpha=step.alpha_t).div_(step.sigma_t)
+        eps_hat = Step(gamma, gamma - 1).eps_hat(z, x_hat, fused=True)
     x_hat = x_hat.contiguous()
     return eps_hat, x_hat, m.contiguous()
 
@@ -68,7 +67,7 @@ def seen_at(
     z = model.padded(z).contiguous(memory_format=torch.channels_last)
     eps_hat, log_m = model(z, gammas, bf16) if bf16 else model(z, gammas)
     alpha, sigma = map(float, alpha_sigma(gamma))
-    x_hat = torch.sub(z, eps_hat, alpha=sigma).div_(alpha).clamp_(-1, 1)
+    x_hat = x_from(z, eps_hat, alpha, sigma, fused=True).clamp_(-1, 1)
     return tuple(v[..., :height, :width] for v in (eps_hat, x_hat, log_m.exp_()))
 
 

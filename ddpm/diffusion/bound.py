@@ -27,7 +27,7 @@ from .reverse import Reverse
 GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it, modulo 1, are spread evenly however many are taken
 
 
-class Chain:
+class Terms:
     """The terms of T levels of noise, descending ``gammas``; all in nats/dim, one value for each image."""
 
     def __init__(self, reverse: Reverse, gammas: Sequence[float]):
@@ -42,11 +42,11 @@ class Chain:
 
     def term(self, k: int, x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
         """KL(q(z_s | z_t, x) || p(z_s | z_t)) of step k = 0 ... T - 2, with z_t = alpha_t x + sigma_t eps."""
-        return self.look(k, x, eps)[0]
+        return self.term_and_x_hat(k, x, eps)[0]
 
-    def look(self, k: int, x: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def term_and_x_hat(self, k: int, x: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """``term``, and the x_hat (B, C, H, W) that it comes from."""
-        return self._look(self.steps[k], x, eps)
+        return self._kl_and_x_hat(self.steps[k], x, eps)
 
     def drawn(self, u: np.ndarray, x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
         """An unbiased estimate of the sum of all terms from one of them, chosen by u (B,) in [0, 1).
@@ -55,25 +55,25 @@ class Chain:
         """
         k = np.minimum(np.searchsorted(self.ends, u, side="right"), len(self.steps) - 1)
         share = np.diff(self.ends, prepend=0)[k]
-        kl, _ = self._look(Step.stack([self.steps[i] for i in k], x), x, eps)
+        kl, _ = self._kl_and_x_hat(Step.stack([self.steps[i] for i in k], x), x, eps)
         return kl / torch.from_numpy(share).to(kl)
 
     def distortion(self, x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
         """L_0 = -ln p(x | z_0)."""
-        return self.last_look(x, eps)[0]
+        return self.distortion_and_x_hat(x, eps)[0]
 
-    def last_look(self, x: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def distortion_and_x_hat(self, x: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """``distortion``, and the x_hat (B, C, H, W) at z_0, which is the mean of p(x | z_0)."""
         last = self.steps[-1]
         mean, log_std = self.reverse.pixels(last, last.alpha_s * x + last.sigma_s * eps)
         return per_dim(discretized_gaussian_nats(x, mean, log_std)), mean
 
-    def _look(self, step: Step, x, eps):
+    def _kl_and_x_hat(self, step: Step, x, eps):
         x_hat, r = self.reverse.predict(step, step.alpha_t * x + step.sigma_t * eps)
         return per_dim(kl_nats(step.delta(x, x_hat) ** 2, r)), x_hat
 
 
-class Limit(Chain):
+class Limit(Terms):
     """T = infinity: L_T + (gamma_max - gamma_min)/2 E|delta|^2/dgamma + L_0, where p's variance no longer matters."""
 
     def __init__(self, reverse: Reverse, gamma_max: float, gamma_min: float):
@@ -84,14 +84,14 @@ class Limit(Chain):
         top, bottom = self.steps[0].gamma_t, self.steps[0].gamma_s
         steps = [Step(gamma, gamma - 1) for gamma in (top + u * (bottom - top)).tolist()]
         step = Step.stack(steps, x)
-        x_hat, _, _ = self.reverse.look(step, step.alpha_t * x + step.sigma_t * eps)
+        x_hat, _, _ = self.reverse.evaluate(step, step.alpha_t * x + step.sigma_t * eps)
         snr = (step.alpha_t / step.sigma_t) ** 2
         return (top - bottom) / 2 * per_dim(snr * (x - x_hat) ** 2)
 
-    def last_look(self, x, eps):
+    def distortion_and_x_hat(self, x, eps):
         if self.reverse.variance != "learned":
             raise ValueError("with a fixed variance the bound has no limit: p(x | z_0) has the variance of a step")
-        return super().last_look(x, eps)
+        return super().distortion_and_x_hat(x, eps)
 
 
 def per_dim(nats: torch.Tensor) -> torch.Tensor:
@@ -181,16 +181,16 @@ def own_steps(model) -> int | None:
     return getattr(model.schedule, "T", None)
 
 
-def chain_for(reverse: Reverse, steps: int | None) -> Chain:
-    """The chain on T = ``steps`` levels of the model's schedule, or its limit for None; ValueError if there is none."""
+def terms_for(reverse: Reverse, steps: int | None) -> Terms:
+    """Those of T = ``steps`` levels of the model's schedule, or their limit for None; ValueError if there are none."""
     if steps is None:
         return Limit(reverse, reverse.model.schedule.gamma_max, reverse.model.schedule.gamma_min)
-    return Chain(reverse, reverse.levels(steps))
+    return Terms(reverse, reverse.levels(steps))
 
 
 @torch.inference_mode()
 def bound(
-    chain: Chain,
+    terms: Terms,
     batches: Iterable[torch.Tensor],
     *,
     samples: int | None = None,
@@ -203,32 +203,32 @@ def bound(
 
     samples: None computes all terms; a number estimates their sum from so many for each image. numbers: what the images
     of each batch are known by, for their noise; by default they are counted. progress: called with each batch's
-    size for every look, in the place of a bar. ValueError for a limit without samples.
+    size for every evaluation, in the place of a bar. ValueError for a limit without samples.
     """
-    if samples is None and chain.levels is None:
+    if samples is None and terms.levels is None:
         raise ValueError("in the limit of infinitely many steps terms are drawn, not enumerated: say how many")
     batches = list(batches)
     numbers = numbers or np.split(np.arange(sum(map(len, batches))), np.cumsum([len(b) for b in batches])[:-1])
-    work = (len(chain.steps) if samples is None else samples) + 1
+    work = (len(terms.steps) if samples is None else samples) + 1
     done = []
     hidden = True if quiet or progress else None
     with tqdm(total=work * sum(map(len, batches)), disable=hidden, desc="bound") as bar:
         progress = progress or bar.update
         for batch, known in zip(batches, numbers):
-            x = to_unit(batch.to(chain.reverse.model.device))
+            x = to_unit(batch.to(terms.reverse.model.device))
             known, noise, kl = np.asarray(known), Noise(seed, known, x.shape[1:]), []
             for k in range(work - 1):
                 eps = noise.draw(x.device)
                 if samples is None:
-                    kl.append(chain.term(k, x, eps))
+                    kl.append(terms.term(k, x, eps))
                 else:
-                    kl.append(chain.drawn(spread(known, k, samples, seed), x, eps))
+                    kl.append(terms.drawn(spread(known, k, samples, seed), x, eps))
                 progress(len(x))
-            distortion = chain.distortion(x, noise.draw(x.device))
+            distortion = terms.distortion(x, noise.draw(x.device))
             progress(len(x))
             kl = torch.stack(kl, 1).double()
             middle = kl.sum(1) if samples is None else kl.mean(1)
-            parts = torch.stack([chain.prior(x).double(), middle, distortion.double()], 1).cpu().numpy() / LN2
-            terms = kl.mean(0).cpu().numpy() / LN2 if samples is None else None
-            done.append(Bound(parts, chain.levels, samples, terms))
+            parts = torch.stack([terms.prior(x).double(), middle, distortion.double()], 1).cpu().numpy() / LN2
+            means = kl.mean(0).cpu().numpy() / LN2 if samples is None else None
+            done.append(Bound(parts, terms.levels, samples, means))
     return Bound.merge(done)

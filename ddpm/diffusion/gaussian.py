@@ -20,6 +20,22 @@ import torch
 from .schedule import alpha_sigma
 
 
+def x_from(z, eps, alpha, sigma, fused=False):
+    """x = (z - sigma eps) / alpha, where z = alpha x + sigma eps; with eps_hat for eps, x_hat. Any shape.
+
+    fused: tensors, alpha and sigma numbers; in one new map instead of three, for large pictures. The last digits of the
+    two differ, and files depend on them: each place keeps to its own.
+    """
+    if fused:
+        return torch.sub(z, eps, alpha=sigma).div_(alpha)
+    return (z - sigma * eps) / alpha
+
+
+def eps_from(z, x, alpha, sigma, fused=False):
+    """eps = (z - alpha x) / sigma, as ``x_from``."""
+    return x_from(z, x, sigma, alpha, fused)
+
+
 @dataclass(frozen=True)
 class Step:
     """One reverse transition z_t -> z_s, gamma_s < gamma_t. All coefficients are float64 scalars.
@@ -67,9 +83,13 @@ class Step:
         """``mean`` in place of z_t, a tensor; x is used up."""
         z_t.mul_(self.z_coef).add_(x.mul_(self.x_coef))
 
-    def x_hat(self, z_t, eps_hat):
-        """x_hat = (z_t - sigma_t eps_hat) / alpha_t."""
-        return (z_t - self.sigma_t * eps_hat) / self.alpha_t
+    def x_hat(self, z_t, eps_hat, fused=False):
+        """x_hat = (z_t - sigma_t eps_hat) / alpha_t, see ``x_from``."""
+        return x_from(z_t, eps_hat, self.alpha_t, self.sigma_t, fused)
+
+    def eps_hat(self, z_t, x_hat, fused=False):
+        """eps_hat = (z_t - alpha_t x_hat) / sigma_t."""
+        return eps_from(z_t, x_hat, self.alpha_t, self.sigma_t, fused)
 
     def delta(self, x, x_hat):
         """(mean_q - mean_p) / std_q; |delta|^2 = expm1(gamma_t - gamma_s) |eps - eps_hat|^2."""

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-LN2 = math.log(2)
+LN2 = math.log(2)  # nats in a bit
 HALF_LEVEL = 1 / 255  # half the spacing of the 8-bit grid on [-1, 1]
 
 

@@ -56,7 +56,7 @@ class Reverse:
             raise ValueError("a chain has at least two levels of noise")
         return np.unique(self.model.schedule.gammas(steps - 1))[::-1]
 
-    def look(self, step: Step, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def evaluate(self, step: Step, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """x_hat, log m, eps_hat at z_t (B, C, H, W), the start of ``step``; eps_hat agrees with x_hat."""
         gamma = torch.as_tensor(step.gamma_t, dtype=torch.float64, device=z.device).expand(len(z))
         with torch.autocast(z.device.type, torch.bfloat16, enabled=self.bf16):
@@ -64,7 +64,7 @@ class Reverse:
         x_hat = step.x_hat(z, eps_hat)
         if self.clip:
             x_hat = x_hat.clamp(-1, 1)
-            eps_hat = (z - step.alpha_t * x_hat) / step.sigma_t
+            eps_hat = step.eps_hat(z, x_hat)
         return x_hat, log_m, eps_hat
 
     def extra_variance(self, step: Step, log_m: torch.Tensor):
@@ -75,13 +75,13 @@ class Reverse:
 
     def predict(self, step: Step, z: torch.Tensor):
         """x_hat and r for the move z_t -> z_s."""
-        x_hat, log_m, _ = self.look(step, z)
+        x_hat, log_m, _ = self.evaluate(step, z)
         return x_hat, self.extra_variance(step, log_m)
 
     def pixels(self, last: Step, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and log of the standard deviation of p(x | z_0); ``last`` is the step that led to z_0."""
         here = Step(last.gamma_s, last.gamma_s - 1)  # any step from z_0 has the same x_hat
-        x_hat, log_m, _ = self.look(here, z)
+        x_hat, log_m, _ = self.evaluate(here, z)
         if self.variance == "learned":
             return x_hat, 0.5 * (log_m + here.gamma_t)
         return x_hat, torch.full_like(x_hat, last.std_q).log()

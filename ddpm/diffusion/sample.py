@@ -1,8 +1,8 @@
 """Sampling: pictures out of noise, down the levels of a chain (Ho et al. 2020, Algorithm 2 and section 4.4).
 
 ``ancestral`` draws z_s from p(z_s | z_t) at every step; ``flow`` follows the probability-flow ODE (DDIM with eta = 0:
-Song et al. 2021, eq. 13), where all chance lies in z_T. Both look at z on every level, and what they see last, x_hat at
-z_0, is the picture. Pictures are (B, C, H, W) on [-1, 1]. ``at`` says how much of a chain is still to come: 1 at z_T,
+Song et al. 2021, eq. 13), where all chance lies in z_T. Both evaluate x_hat on every level, and the last one, at z_0,
+is the picture. Pictures are (B, C, H, W) on [-1, 1]. ``at`` says how much of a chain is still to come: 1 at z_T,
 0 at z_0.
 """
 
@@ -50,14 +50,15 @@ def flow(reverse: Reverse, z: torch.Tensor, gammas: Sequence[float], noise: Nois
     """Follow the probability-flow ODE from z at gammas[0] down to gammas[-1]; no noise is drawn."""
     for gamma, below in pairwise(map(float, gammas)):
         step = Step(gamma, below)
-        x_hat, _, eps_hat = reverse.look(step, z)
+        x_hat, _, eps_hat = reverse.evaluate(step, z)
         yield Moment(gamma, z, x_hat)
         z = step.flow(x_hat, eps_hat)
     yield _last(reverse, z, float(gammas[-1]))
 
 
 def _last(reverse: Reverse, z: torch.Tensor, gamma: float) -> Moment:
-    return Moment(gamma, z, reverse.look(Step(gamma, gamma - 1), z)[0])  # x_hat does not depend on where a step leads
+    here = Step(gamma, gamma - 1)  # x_hat does not depend on where a step leads
+    return Moment(gamma, z, reverse.evaluate(here, z)[0])
 
 
 METHODS = {"ancestral": ancestral, "flow": flow}
@@ -76,7 +77,7 @@ def decode(
 ) -> torch.Tensor:
     """(B, len(keep), C, H, W) on the CPU: x_hat at the levels gammas[k], k in ``keep``, of the chains that start at z.
 
-    At most ``batch`` images go through the network together; ``progress(images)`` is called after each of its looks.
+    At most ``batch`` images go through the network together; ``progress(images)`` is called after each evaluation.
     """
     keep = [range(len(gammas))[k] for k in keep]
     done = []

@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ddpm.diffusion.schedule import schedule_from_config
-from ddpm.files import replace
 from ddpm.networks.local import LocalConfig, LocalNet
 from ddpm.networks.unet import UNet, UNetConfig
-
-from .store import ModelError, find_model, looks_like, read_card, shipped_models, weights_of
-
-__all__ = [
-    "DDPM",
-    "ModelError",
-    "find_model",
-    "load_model",
-    "mirror",
-    "network_from_config",
-    "read_card",
-    "save_model",
-    "shipped_models",
-    "strict_fp32",
-    "weights_of",
-]
 
 NETWORKS = {"unet": (UNetConfig, UNet), "local": (LocalConfig, LocalNet)}
 ROWS = 256  # of a large picture, looked at together
@@ -111,40 +89,3 @@ def strict_fp32() -> None:
     """Files are made and read in plain float32: no TF32, no reduced-precision matrix products."""
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
-
-
-def save_model(model: DDPM, path: str | Path, card: dict) -> None:
-    """PATH.safetensors (fp16 weights) and PATH.json (``card`` with the config), each written whole or not at all.
-
-    A card that names the ``weights`` of a model beside it goes without any of its own.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    weights = {k: v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}
-    writers = {
-        ".safetensors": lambda p: save_file(weights, p),
-        ".json": lambda p: p.write_text(json.dumps({"config": model.config, **card}, indent=1) + "\n"),
-    }
-    if "weights" in card:
-        del writers[".safetensors"]
-    for suffix, write in writers.items():
-        replace(path.with_name(path.name + suffix), write)
-
-
-def load_model(name: str, device="cpu") -> DDPM:
-    """The model in float32, ready to evaluate, with attributes ``card``, ``name``, ``coding``, ``fingerprint``."""
-    path = find_model(name)
-    if (file := weights_of(path)) is None:
-        from . import pretrained, runs
-
-        return (pretrained.load_folder if looks_like(path) else runs.load)(path, device)
-    card = read_card(path)
-    try:
-        model = DDPM(card["config"])
-        weights = load_file(file)
-        model.load_state_dict({k: v.float() for k, v in weights.items()})
-    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as e:
-        raise ModelError(f"{path}: not a model: {str(e).splitlines()[0]}") from None
-    model.card, model.name = card, path.name
-    model.coding, model.fingerprint = card.get("coding"), bytes.fromhex(card["fingerprint"])
-    return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)

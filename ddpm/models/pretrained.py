@@ -18,11 +18,13 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from ddpm.diffusion.gaussian import eps_from
 from ddpm.diffusion.schedule import schedule_from_config
-from ddpm.files import replace
+from ddpm.errors import UnknownModel
+from ddpm.files import write_whole
 
 from .model import DATA_STD, DDPM
-from .store import PICKLES, STEM, ModelError, refuse_pickle
+from .store import PICKLES, STEM, refuse_pickle
 
 TABLES = "ddpm-codec.json"
 
@@ -87,7 +89,7 @@ class DiffusersDDPM(DDPM):
         if self.config["prediction"] == "v_prediction":  # alpha eps - sigma x
             out = alpha * out + sigma * z
         elif self.config["prediction"] == "sample":
-            out = (z - alpha * out) / sigma
+            out = eps_from(z, out, alpha, sigma)
         return out, -F.softplus(gamma - 2 * math.log(DATA_STD)).expand_as(z)
 
 
@@ -109,7 +111,7 @@ def load_folder(folder: str | Path, device="cpu", tables: bool = True) -> Diffus
         model = DiffusersDDPM(config, net, VARIANCE[variance], scheduler.get("clip_sample") is not False)
         fingerprint = fingerprint_of(config, card.get("coding"), weights)
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as e:
-        raise ModelError(f"{folder}: not a model: {str(e).strip().splitlines()[0]}") from None
+        raise UnknownModel(f"{folder}: not a model: {str(e).strip().splitlines()[0]}") from None
     model.card, model.name = {**card, "config": config, "fingerprint": fingerprint}, folder.resolve().name
     model.coding, model.fingerprint = card.get("coding"), bytes.fromhex(fingerprint)
     return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
@@ -117,11 +119,7 @@ def load_folder(folder: str | Path, device="cpu", tables: bool = True) -> Diffus
 
 def save_tables(folder: str | Path, card: dict) -> None:
     """Store coding tables (``card["coding"]``, and what to say of them) in a model's folder, whole or not at all."""
-    path = Path(folder) / TABLES
-    try:
-        replace(path, lambda p: p.write_text(json.dumps(card, indent=1) + "\n"))
-    except OSError as e:
-        raise ModelError(f"{path}: {e.strerror or e}") from None
+    write_whole(Path(folder) / TABLES, (json.dumps(card, indent=1) + "\n").encode())
 
 
 def read_json(path: Path) -> dict:
@@ -137,7 +135,7 @@ def read_json(path: Path) -> dict:
 
 
 def weights_in(place: Path) -> Path:
-    """The safetensors file; ModelError where there are only pickles, ValueError where there is nothing."""
+    """The safetensors file; UnknownModel where there are only pickles, ValueError where there is nothing."""
     path = place / (STEM + ".safetensors")
     if path.is_file():
         return path
@@ -215,7 +213,7 @@ def load_network(network: dict, weights: Path) -> nn.Module:
     try:
         from diffusers import UNet2DModel
     except ImportError:
-        raise ModelError("a diffusers model needs the extra: pip install 'ddpm-codec[diffusers]'") from None
+        raise UnknownModel("a diffusers model needs the extra: pip install 'ddpm-codec[diffusers]'") from None
     side = 2 ** (len(network.get("block_out_channels", NETWORK["block_out_channels"])) - 1)
     try:
         with torch.device("meta"):  # sizes only

@@ -13,7 +13,9 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from .model import DDPM, ModelError
+from ddpm.errors import UnknownModel
+
+from .model import DDPM
 from .store import SETTINGS
 
 STATE, AVERAGE, LOG = "state.safetensors", "model.safetensors", "log.jsonl"
@@ -74,14 +76,14 @@ def log(folder: str | Path) -> list[dict]:
 
 def load(folder: str | Path, device="cpu") -> DDPM:
     """The model of the averaged weights, rounded to fp16 as in a released one, with the attributes that ``load_model``
-    gives; it has no coding tables. ModelError if the folder holds none."""
+    gives; it has no coding tables. UnknownModel if the folder holds none."""
     try:
         config = settings(folder)["model"]
         weights = {k: v.half() for k, v in average(folder).items()}
         model = DDPM(config)
         model.load_state_dict({k: v.float() for k, v in weights.items()})
     except (ValueError, KeyError, TypeError, RuntimeError) as e:
-        raise ModelError(str(e).splitlines()[0]) from None
+        raise UnknownModel(str(e).splitlines()[0]) from None
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name in sorted(weights):
         digest.update(weights[name].contiguous().numpy())

@@ -7,15 +7,11 @@ import json
 import os
 from pathlib import Path
 
-from ddpm.errors import CodecError
+from ddpm.errors import UnknownModel
 
 STEM = "diffusion_pytorch_model"  # of the weights of a diffusers model, see pretrained.py
 SETTINGS = "config.json"  # of a training run
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-
-
-class ModelError(CodecError):
-    """No such model, or a file that does not hold one."""
 
 
 def shipped_models() -> dict[str, Path]:
@@ -70,7 +66,7 @@ def find_model(name: str) -> Path:
         return path
     if path.suffix in PICKLES and path.is_file():
         refuse_pickle(path)
-    raise ModelError(f"no model {name!r}; known: {', '.join(models) or 'none'}")
+    raise UnknownModel(f"no model {name!r}; known: {', '.join(models) or 'none'}")
 
 
 def read_card(path: Path) -> dict:
@@ -80,7 +76,7 @@ def read_card(path: Path) -> dict:
         weights = (weights_of(path) or path.with_name(path.name + ".safetensors")).read_bytes()
         essence = json.dumps([card["config"], card.get("coding")], sort_keys=True, separators=(",", ":"))
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise ModelError(f"{path}: not a model: {e}") from None
+        raise UnknownModel(f"{path}: not a model: {e}") from None
     card["fingerprint"] = hashlib.sha256(hashlib.sha256(essence.encode()).digest() + weights).hexdigest()
     return card
 
@@ -100,8 +96,8 @@ def is_run(folder: str | Path) -> bool:
 
 
 def refuse_pickle(path: Path) -> None:
-    """ModelError that says how to make a safetensors file of it."""
-    raise ModelError(
+    """UnknownModel that says how to make a safetensors file of it."""
+    raise UnknownModel(
         f"{path}: pickled weights can run code and are not opened; if you trust them, convert them: diffusers."
         "UNet2DModel.from_pretrained(FOLDER, use_safetensors=False).save_pretrained(FOLDER, safe_serialization=True)"
     )

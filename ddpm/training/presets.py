@@ -7,10 +7,8 @@ of a GPU.
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .settings import TrainConfig
+from .settings import TrainConfig
 
 PAPER = {"base": 128, "groups": 32, "fourier": [], "embedding": 128, "scale_shift": False}
 LONG_RUN = {
@@ -111,8 +109,6 @@ PRESETS = {
 
 def preset_config(name: str, data: list[str], changes: dict | None = None) -> TrainConfig:
     """The preset with ``changes`` (setting -> value) on top; ValueError for a setting that does not exist."""
-    from .settings import TrainConfig
-
     settings = {**PRESETS[name], "data": data, "preset": name, **(changes or {})}
     known = {f.name for f in fields(TrainConfig)}
     if unknown := set(settings) - known:

@@ -20,7 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from ddpm.diffusion.likelihood import discretized_gaussian_nats, to_unit
+from ddpm.diffusion.gaussian import x_from
+from ddpm.diffusion.likelihood import LN2, discretized_gaussian_nats, to_unit
 from ddpm.diffusion.schedule import LinearBeta
 from ddpm.files import new_folder, replace
 from ddpm.images import lists
@@ -30,15 +31,15 @@ from ddpm.models.model import DDPM
 
 from .distributed import join
 from .optimizer import Optimizer
-from .settings import TrainConfig, settled, to_json
+from .resume import settled
+from .settings import TrainConfig, to_json
 from .signals import Stop
 
-LN2 = math.log(2)
 DEFAULT_MINUTES = 60.0
 SAVE_EVERY = 120.0  # seconds
 
 
-class Bound:
+class BoundLoss:
     """Bits/dim of the continuous-time bound, one sample per image; L_0 on the first images of the batch.
 
     With gamma uniform in [gamma_min, gamma_max], L = (gamma_max - gamma_min)/2 E|eps - eps_hat|^2 + L_0 (nats); m is
@@ -60,7 +61,7 @@ class Bound:
         gamma = torch.cat([torch.full((n0,), self.schedule.gamma_min, device=x.device), gamma]).float()
         eps_hat, log_m, z, eps = noised(model, x, gamma, generator)
         sigma, alpha = (torch.sigmoid(s * gamma).sqrt()[:n0, None, None, None] for s in (1, -1))
-        x_hat = (z[:n0] - sigma * eps_hat[:n0]) / alpha
+        x_hat = x_from(z[:n0], eps_hat[:n0], alpha, sigma)
         log_std = 0.5 * log_m[:n0] + (sigma / alpha).log()
         l0 = discretized_gaussian_nats(x[:n0], x_hat, log_std).mean() / LN2
         error = (eps - eps_hat)[n0:] ** 2
@@ -75,7 +76,7 @@ class Bound:
         return loss, {"bits_per_dim": diffusion + l0, "diffusion": diffusion, "l0": l0, "variance_nll": variance}
 
 
-class Simple(Bound):
+class SimpleLoss(BoundLoss):
     """The paper's L_simple (eq. 14): E|eps - eps_hat|^2 over its T levels; m and L_0 fitted beside it."""
 
     def __init__(self, config, schedule):
@@ -92,7 +93,7 @@ class Simple(Bound):
         return error.mean() + self.config.variance_weight * variance, {"mse": error.mean(), "variance_nll": variance}
 
 
-OBJECTIVES = {"bound": Bound, "simple": Simple}
+OBJECTIVES = {"bound": BoundLoss, "simple": SimpleLoss}
 
 
 def noised(model, x, gamma, generator):
@@ -340,7 +341,7 @@ def train(
 ) -> Run:
     """Start the run in ``folder`` or go on with it; with ``torchrun``'s environment, one process of many.
 
-    See ``settings.settled`` for what a run keeps, ``Run.plan`` for how long it goes on. ValueError and OSError for what
+    See ``resume.settled`` for what a run keeps, ``Run.plan`` for how long it goes on. ValueError and OSError for what
     cannot be.
     """
     if minutes is not None and not 0 < minutes < math.inf:

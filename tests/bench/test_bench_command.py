@@ -15,7 +15,7 @@ import bench
 from bench.harness import parts, pick
 from bench.harness.command import Command, command
 from codec import CodecError
-from ddpm.models.model import ModelError
+from codec.errors import UnknownModel
 
 HERE = Path(bench.__file__).parent
 MODULES = [p.stem for p in sorted(HERE.glob("*.py")) if '__name__ == "__main__"' in p.read_text()]
@@ -154,7 +154,7 @@ def test_a_folder_of_other_parts(tmp_path):
     ("error", "said"),
     [
         (CodecError("a\nb"), "error: a b\n"),
-        (ModelError("no model"), "error: no model\n"),
+        (UnknownModel("no model"), "error: no model\n"),
         (FileNotFoundError(2, "No such file", "x"), "error: x: No such file\n"),
         (MemoryError(), "error: not enough memory\n"),
         (click.UsageError("usage"), "error: usage\n"),

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bench import boundaries
-from ddpm.models.model import load_model, save_model
+from ddpm.models.load import load_model, save_model
 from tests.conftest import smooth_picture
 
 

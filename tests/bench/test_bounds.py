@@ -8,9 +8,9 @@ from PIL import Image
 
 from bench import bounds
 from bench.results import presented, tables_of
-from ddpm.diffusion.bound import bound, chain_for
+from ddpm.diffusion.bound import bound, terms_for
 from ddpm.diffusion.reverse import Reverse
-from ddpm.models.model import load_model
+from ddpm.models.load import load_model
 from tests.conftest import smooth_picture
 
 SIZES = [(16, 16), (8, 24), (16, 16), (16, 16)]
@@ -42,8 +42,8 @@ def test_the_bound_of_a_folder(models, tmp_path, monkeypatch):
     model, one = load_model("tiny", "cpu"), torch.from_numpy(smooth_picture(*SIZES[1], 1)).permute(2, 0, 1)[None]
     rest = torch.stack([torch.from_numpy(smooth_picture(16, 16, i)).permute(2, 0, 1) for i in (0, 2, 3)])
     for row, T in zip(result["rows"], (5, 9, None)):
-        chain = chain_for(Reverse(model), T)
-        a, b = (bound(chain, [x], samples=2, numbers=[n], quiet=True) for x, n in ((one, [1]), (rest, [0, 2, 3])))
+        terms = terms_for(Reverse(model), T)
+        a, b = (bound(terms, [x], samples=2, numbers=[n], quiet=True) for x, n in ((one, [1]), (rest, [0, 2, 3])))
         assert row["total"] == pytest.approx((a.total + 3 * b.total) / 4, rel=1e-4)
         assert row["images"] == 4
     [table] = tables_of(result)

@@ -11,7 +11,8 @@ from bench.baselines import literature
 from bench.baselines.peers import PEERS, modern
 from bench.metrics.bd import bd_rate, lower_envelope
 from bench.results import tables_of
-from ddpm.models.model import DDPM, save_model
+from ddpm.models.load import save_model
+from ddpm.models.model import DDPM
 from tests.conftest import smooth_picture
 
 LINE = np.array([(2.0 ** (p / 6), p) for p in (20, 24, 27, 31, 36)])

@@ -28,9 +28,10 @@ from bench.reporting.rd_report import (
 )
 from bench.results import Run
 from codec import Target
-from ddpm.diffusion.bound import bound, chain_for
+from ddpm.diffusion.bound import bound, terms_for
 from ddpm.diffusion.reverse import Reverse
-from ddpm.models.model import DDPM, save_model
+from ddpm.models.load import save_model
+from ddpm.models.model import DDPM
 from tests.conftest import smooth_picture
 
 PICTURES = [smooth_picture(16, 16, seed) for seed in range(4)]
@@ -52,15 +53,15 @@ def result_of(rows, size=(32, 32)):
 
 
 def test_the_ideal_rate_is_that_of_the_bound(model):
-    chain = chain_for(Reverse(model), 9)
-    found = progressive(chain, PICTURES, batch=3, seed=5)
+    terms = terms_for(Reverse(model), 9)
+    found = progressive(terms, PICTURES, batch=3, seed=5)
     x = torch.from_numpy(np.stack(PICTURES)).permute(0, 3, 1, 2)
-    expected = bound(chain, [x], seed=5, quiet=True)
+    expected = bound(terms, [x], seed=5, quiet=True)
     assert found["bits_per_dim"][-1] == pytest.approx(expected.rate, rel=1e-5)
     assert found["distortion"] == pytest.approx(expected.distortion, rel=1e-5)
     assert np.diff(found["bits_per_dim"]) == pytest.approx(expected.terms, rel=1e-4)
     assert found["bits_per_dim"][0] == pytest.approx(expected.prior, rel=1e-5)
-    parts = [progressive(chain, PICTURES[:1], seed=5), progressive(chain, PICTURES[1:], first=1, seed=5)]
+    parts = [progressive(terms, PICTURES[:1], seed=5), progressive(terms, PICTURES[1:], first=1, seed=5)]
     for key, values in found.items():
         mean = np.average([part[key] for part in parts], 0, [1, 3])
         assert mean == pytest.approx(np.array(values), rel=1e-4)
@@ -69,14 +70,14 @@ def test_the_ideal_rate_is_that_of_the_bound(model):
 def test_the_error_is_that_of_x_hat_before_and_after_it_is_rounded():
     levels = [0.0, 3.2, 3.2]  # how far x_hat is from x at z_2, z_1, z_0, in grey levels
     nats = lambda x: torch.full((len(x),), math.log(2))  # noqa: E731
-    chain = SimpleNamespace(
+    terms = SimpleNamespace(
         reverse=SimpleNamespace(model=SimpleNamespace(device="cpu")),
         steps=[None, None],
         prior=nats,
-        look=lambda k, x, eps: (nats(x), x + levels[k] / 127.5),
-        last_look=lambda x, eps: (nats(x), x + levels[2] / 127.5),
+        term_and_x_hat=lambda k, x, eps: (nats(x), x + levels[k] / 127.5),
+        distortion_and_x_hat=lambda x, eps: (nats(x), x + levels[2] / 127.5),
     )
-    found = progressive(chain, [np.full((8, 8, 3), 100, np.uint8)] * 2)
+    found = progressive(terms, [np.full((8, 8, 3), 100, np.uint8)] * 2)
     assert found["bits_per_dim"] == pytest.approx([1, 2, 3])
     assert found["mse"] == pytest.approx([0, 3.2**2, 3.2**2], rel=1e-3)
     assert found["mse_shown"] == pytest.approx([0, 9, 9])

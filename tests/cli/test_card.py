@@ -10,13 +10,14 @@ import pytest
 
 from codec import Codec
 from codec.cli.app import main
-from codec.errors import CodecError
+from codec.errors import CodecError, UnknownModel
 from codec.format.container import Header
 from codec.images.pictures import png_bytes
 from codec.lossy.plan import MEAN
 from ddpm.images import lists
 from ddpm.models import runs
-from ddpm.models.model import ModelError, load_model, read_card
+from ddpm.models.load import load_model
+from ddpm.models.store import read_card
 from ddpm.training.train import train
 from tests.conftest import smooth_picture
 
@@ -151,7 +152,7 @@ def test_the_run_and_the_model_made_of_it_have_the_same_weights(pictures, folder
 
 def test_a_run_without_a_step_says_so(folder, tmp_path):
     (tmp_path / runs.SETTINGS).write_text((folder / runs.SETTINGS).read_text())
-    with pytest.raises(ModelError, match="has not saved a step yet"):
+    with pytest.raises(UnknownModel, match="has not saved a step yet"):
         load_model(str(tmp_path))
 
 

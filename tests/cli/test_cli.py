@@ -13,8 +13,8 @@ from PIL import Image
 from codec.cli.app import cli
 from codec.cli.archive import archive
 from codec.images.pictures import png_bytes
-from ddpm.models.model import find_model
 from ddpm.models.runs import clock
+from ddpm.models.store import find_model
 from tests.conftest import smooth_picture
 
 

@@ -16,8 +16,9 @@ from PIL import Image
 from codec import CodecError, Target
 from codec.cli.app import main
 from codec.cli.types import Bytes
-from codec.images.pictures import png_bytes, write_whole
+from codec.images.pictures import png_bytes
 from codec.target import COARSEST, FINEST, QUALITY
+from ddpm.files import write_whole
 from tests.conftest import smooth_picture
 
 README = Path(__file__).parents[2] / "README.md"
@@ -203,7 +204,7 @@ def test_the_steps_of_the_code_have_one_bar_and_one_count(run, monkeypatch, tmp_
             super().__init__(*arguments, **{**options, "disable": options["disable"] or False})
 
     monkeypatch.setattr(codec.cli.bpd, "tqdm", Bar)
-    monkeypatch.setattr(ddpm.bound, "tqdm", Bar)
+    monkeypatch.setattr(ddpm.diffusion.bound, "tqdm", Bar)
     (tmp_path / "c.png").write_bytes(png_bytes(smooth_picture(12, 12, 3)))
     found = json.loads(run("bpd", ".", *TINY, "--steps", "codec", "--json").out)
     [bar] = bars

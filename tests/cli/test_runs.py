@@ -270,7 +270,7 @@ def test_a_damaged_run_is_one_line(pictures, tmp_path, command, damage):
 
 
 def test_files_have_the_mode_of_new_files(pictures, tmp_path, model):
-    from ddpm.models.model import save_model
+    from ddpm.models.load import save_model
     from ddpm.models.pretrained import save_tables
 
     before = os.umask(0o027)

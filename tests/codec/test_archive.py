@@ -27,7 +27,7 @@ from codec.format import stored
 from codec.likelihood import Coded
 from codec.lossless.context import Sight
 from codec.lossless.entropy import integers
-from ddpm.diffusion.bound import bound, chain_for
+from ddpm.diffusion.bound import bound, terms_for
 from ddpm.diffusion.reverse import Reverse
 from tests.conftest import smooth_picture
 
@@ -123,7 +123,7 @@ def test_the_length_is_the_bound(model, steps, grey):
     chain.push(stack, x)
     net = (stack.bits - bits) / x.size
     assert net == pytest.approx(stack.ideal / x.size, abs=0.01)
-    ideal = Coded(model, Codec(model).plan(16, 16, grey), (16, 16), grey) if own else chain_for(Reverse(model), 12)
+    ideal = Coded(model, Codec(model).plan(16, 16, grey), (16, 16), grey) if own else terms_for(Reverse(model), 12)
     expected = bound(ideal, [pictures], quiet=True).total
     assert net == pytest.approx(expected, abs=0.06 * (3 if own and grey else 1) ** 0.5)  # one draw against another
     assert np.array_equal(chain.pop(stack, x.shape), x)
@@ -305,13 +305,13 @@ def test_a_table_that_swells_is_refused(made):
 def test_other_arithmetic_is_refused(made, model, monkeypatch):
     with pytest.raises(CodecError, match="last bit"):
         extract(rewritten(made, numerics=1), model)
-    real = Reverse.look
+    real = Reverse.evaluate
 
-    def look(self, step, z):
+    def evaluate(self, step, z):
         x_hat, log_m, eps_hat = real(self, step, z)
         return torch.nextafter(x_hat, torch.ones_like(x_hat)), log_m, eps_hat
 
-    monkeypatch.setattr(Reverse, "look", look)
+    monkeypatch.setattr(Reverse, "evaluate", evaluate)
     with pytest.raises(CodecError, match="last bit"):
         extract(made, model)
 

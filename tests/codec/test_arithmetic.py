@@ -18,7 +18,7 @@ from codec.format.container import Header, checksum
 from codec.images.pictures import read_picture
 from codec.lossy import progressive
 from ddpm.diffusion.likelihood import to_levels
-from ddpm.models.model import load_model
+from ddpm.models.load import load_model
 from ddpm.networks import local
 from ddpm.networks.arithmetic import Exact, Rounded
 from tests.ddpm.test_local import cut

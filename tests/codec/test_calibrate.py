@@ -11,7 +11,8 @@ from codec.calibration.tables import fit_bands, step_costs
 from codec.lossy.basis import Cosines
 from codec.lossy.tables import RINGS, CodingTables, Tables
 from ddpm.diffusion.gaussian import Step
-from ddpm.models.model import load_model, read_card
+from ddpm.models.load import load_model
+from ddpm.models.store import read_card
 from tests.conftest import smooth_picture
 
 

@@ -12,12 +12,12 @@ from scipy.signal import correlate
 from scipy.special import expit
 from scipy.stats import norm
 
-from ddpm.diffusion.bound import Bound, Chain, bound, chain_for, spread
+from ddpm.diffusion.bound import Bound, Terms, bound, spread, terms_for
 from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.likelihood import to_unit
 from ddpm.diffusion.reverse import Reverse
 from ddpm.diffusion.schedule import LinearBeta, LinearGamma
-from ddpm.models.model import load_model
+from ddpm.models.load import load_model
 
 PICTURE = Path(__file__).parents[2] / "bench" / "pictures" / "kodim23-half.png"
 
@@ -98,10 +98,10 @@ def test_every_term_agrees_with_scipy(variance, clip, steps):
         net.w1 *= 0.01
         net.schedule = LinearBeta()
     expected = by_scipy(net, x, eps, variance, clip, levels)
-    chain = chain_for(Reverse(net, variance, clip), steps)
+    terms = terms_for(Reverse(net, variance, clip), steps)
     tx, te = torch.from_numpy(x)[None], torch.from_numpy(eps)
-    found = [chain.prior(tx), *(chain.term(k, tx, te[k : k + 1]) for k in range(steps - 1))]
-    found.append(chain.distortion(tx, te[-1:]))
+    found = [terms.prior(tx), *(terms.term(k, tx, te[k : k + 1]) for k in range(steps - 1))]
+    found.append(terms.distortion(tx, te[-1:]))
     found = np.array([float(v[0]) for v in found]) / math.log(2)
     assert np.isfinite(expected).all()
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -133,7 +133,7 @@ def test_gaussian_data_cost_their_entropy(steps, noise):
     """With the true posterior and p's variance as wide as it is, the bound is tight at any T."""
     pictures = normal_pictures(200)
     reverse = Reverse(Normal(), clip=False)
-    found = bound(chain_for(reverse, steps), [pictures], samples=24 if steps is None else None, quiet=True)
+    found = bound(terms_for(reverse, steps), [pictures], samples=24 if steps is None else None, quiet=True)
     grid = (np.arange(256) - 127.5) / 127.5
     mass = np.diff(norm.cdf([-np.inf, *(grid[1:] - 1 / 255), np.inf], 0.1, 0.3))
     entropy = -(mass * np.log2(mass)).sum()
@@ -150,16 +150,16 @@ def test_terms_are_the_expectation_of_log_q_over_p():
     eps = torch.from_numpy(rng.standard_normal(x.shape))
     for variance in ("learned", "beta", "beta-tilde"):
         reverse = Reverse(model, variance, clip=False)
-        chain = chain_for(reverse, 12)
+        terms = terms_for(reverse, 12)
         for k in (0, 5, 10):
-            step = chain.steps[k]
+            step = terms.steps[k]
             z_t = step.alpha_t * x + step.sigma_t * eps
             x_hat, r = reverse.predict(step, z_t)
             q = torch.distributions.Normal(step.mean(z_t, x), step.std_q)
             p = torch.distributions.Normal(step.mean(z_t, x_hat), step.std_q * torch.as_tensor(1 + r).sqrt())
             z_s = q.sample((50,))
             ratio = (q.log_prob(z_s) - p.log_prob(z_s)).flatten(1).mean(1)
-            expected = float(chain.term(k, x, eps)[0])
+            expected = float(terms.term(k, x, eps)[0])
             assert float(ratio.mean()) == pytest.approx(expected, abs=5 * float(ratio.std()) / 50**0.5 + 1e-9)
 
 
@@ -173,7 +173,7 @@ def test_more_steps_never_cost_more():
         (Reverse(trained, "beta-tilde"), crops, (15, 45)),
         (Reverse(trained), crops, (10, 30)),
     ):
-        totals = [bound(chain_for(reverse, t), [pictures], quiet=True) for t in ts]
+        totals = [bound(terms_for(reverse, t), [pictures], quiet=True) for t in ts]
         for few, many in pairwise(totals):
             # With a fixed variance L_0 has that of the last step, which shrinks: there the rate alone must fall.
             cost = lambda b: b.per_image if reverse.variance == "learned" else b.parts[:, :2].sum(1)  # noqa: B023, E731
@@ -185,8 +185,8 @@ def test_more_steps_never_cost_more():
 def test_monte_carlo_agrees_with_all_terms(schedule):
     model, pictures = Normal(), [normal_pictures(64)]
     model.schedule = schedule
-    chain = chain_for(Reverse(model), 100)
-    every, drawn = bound(chain, pictures, quiet=True), bound(chain, pictures, samples=20, quiet=True)
+    terms = terms_for(Reverse(model), 100)
+    every, drawn = bound(terms, pictures, quiet=True), bound(terms, pictures, samples=20, quiet=True)
     gap = drawn.per_image - every.per_image
     assert abs(gap.mean()) < 4 * gap.std() / 8 + 1e-3
     assert (every.samples, drawn.samples, drawn.terms) == (None, 20, None)
@@ -195,18 +195,18 @@ def test_monte_carlo_agrees_with_all_terms(schedule):
 
 def test_the_limit_is_what_many_steps_approach():
     pictures, reverse = [normal_pictures(100)], Reverse(Normal(mu=0.2), "learned", clip=False)
-    limit = bound(chain_for(reverse, None), pictures, samples=400, quiet=True)
-    many = bound(chain_for(reverse, 800), pictures, samples=400, quiet=True)
+    limit = bound(terms_for(reverse, None), pictures, samples=400, quiet=True)
+    many = bound(terms_for(reverse, 800), pictures, samples=400, quiet=True)
     assert limit.total == pytest.approx(many.total, rel=0.004)
     assert limit.to_json()["steps"] == "infinity"
 
 
 def test_images_may_be_shared_out_among_processes(model):
     pictures = normal_pictures(7)
-    chain = chain_for(Reverse(model), 10)
-    whole = bound(chain, [pictures], quiet=True)
+    terms = terms_for(Reverse(model), 10)
+    whole = bound(terms, [pictures], quiet=True)
     parts = [
-        bound(chain, [pictures[r::2]], numbers=[np.arange(7)[r::2]], quiet=True) for r in range(2)
+        bound(terms, [pictures[r::2]], numbers=[np.arange(7)[r::2]], quiet=True) for r in range(2)
     ]  # as two ranks would
     merged = Bound.merge(parts)
     assert merged.total == pytest.approx(whole.total, rel=1e-6)
@@ -215,7 +215,7 @@ def test_images_may_be_shared_out_among_processes(model):
 
 
 def test_named_terms_add_up(model):
-    found = bound(chain_for(Reverse(model, "beta"), 10), [normal_pictures(3)], quiet=True)
+    found = bound(terms_for(Reverse(model, "beta"), 10), [normal_pictures(3)], quiet=True)
     names = [t["term"] for t in found.named_terms()]
     assert names == ["L_10", *(f"L_{i}" for i in range(9, 0, -1)), "L_0"]
     assert sum(t["bits_per_dim"] for t in found.named_terms()) == pytest.approx(found.total)
@@ -224,11 +224,11 @@ def test_named_terms_add_up(model):
 
 def test_impossible_questions(model):
     with pytest.raises(ValueError, match="how many"):
-        bound(chain_for(Reverse(model), None), [normal_pictures(2)], quiet=True)
+        bound(terms_for(Reverse(model), None), [normal_pictures(2)], quiet=True)
     with pytest.raises(ValueError, match="no limit"):
-        bound(chain_for(Reverse(model, "beta"), None), [normal_pictures(2)], samples=2, quiet=True)
+        bound(terms_for(Reverse(model, "beta"), None), [normal_pictures(2)], samples=2, quiet=True)
     with pytest.raises(ValueError, match="two levels"):
-        chain_for(Reverse(model), 1)
+        terms_for(Reverse(model), 1)
     with pytest.raises(ValueError, match="unknown variance"):
         Reverse(model, "gamma")
 
@@ -257,5 +257,5 @@ def test_a_batch_of_steps_is_its_steps_one_by_one():
         torch.testing.assert_close(stacked.mean(z, x)[i], step.mean(z[i], x[i]))
         torch.testing.assert_close(stacked.delta(x, z)[i], step.delta(x[i], z[i]))
     assert expit(stacked.gamma_t.numpy()) == pytest.approx([s.sigma_t**2 for s in steps])
-    assert Chain(Reverse(Normal()), [1.0, 0.0]).levels == 2
+    assert Terms(Reverse(Normal()), [1.0, 0.0]).levels == 2
     assert to_unit(torch.tensor([0, 255])).tolist() == [-1, 1]

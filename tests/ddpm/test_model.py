@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm.models.model import DDPM, ModelError, find_model, load_model, mirror, read_card, save_model, shipped_models
+from ddpm.errors import UnknownModel
+from ddpm.models.load import load_model, save_model
+from ddpm.models.model import DDPM, mirror
+from ddpm.models.store import find_model, read_card, shipped_models
 from ddpm.training.presets import PRESETS
 
 
@@ -58,7 +61,7 @@ def test_models_share_weights(model, tmp_path):
     assert first.fingerprint != second.fingerprint
     assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values()))
     save_model(model, tmp_path / "sub" / "b-1", {"coding": model.coding, "weights": "../a-1"})
-    with pytest.raises(ModelError, match="no model"):
+    with pytest.raises(UnknownModel, match="no model"):
         load_model(str(tmp_path / "sub" / "b-1"))
 
 
@@ -79,7 +82,7 @@ def test_a_line_means_its_newest(models, monkeypatch, tmp_path):
             (tmp_path / (name + suffix)).write_bytes((models / ("tiny-1" + suffix)).read_bytes())
     monkeypatch.setenv("DDPM_CODEC_MODELS", str(tmp_path))
     assert find_model("x").name == "x-10"
-    with pytest.raises(ModelError, match="no model 'y'"):
+    with pytest.raises(UnknownModel, match="no model 'y'"):
         find_model("y")
 
 
@@ -94,7 +97,7 @@ def test_a_damaged_model_is_refused(models, tmp_path, damage):
         card = json.dumps({**json.loads(card), "config": {"schedule": {"kind": "?"}, "network": {}}})
     (tmp_path / "m.json").write_text(card)
     (tmp_path / "m.safetensors").write_bytes(weights)
-    with pytest.raises(ModelError, match="not a model"):
+    with pytest.raises(UnknownModel, match="not a model"):
         load_model(str(tmp_path / "m"))
 
 

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from codec.errors import CodecError
-from codec.images.pictures import load_picture, png_bytes, read_picture, to_array, write_whole
+from codec.images.pictures import load_picture, png_bytes, read_picture, to_array
+from ddpm.files import write_whole
 from ddpm.images import exif as exif_module
 from ddpm.images.colour import PRIMARIES, SRGB, SRGB_CURVE, make_profile
 from ddpm.images.pictures import suffixes

@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 
 from codec import Codec, Target, decode
 from codec.cli.app import cli
-from codec.errors import CodecError
+from codec.errors import CodecError, UnknownModel
 from codec.images.pictures import png_bytes
 from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.reverse import Reverse
 from ddpm.diffusion.schedule import Discrete, LinearBeta
-from ddpm.models.model import ModelError, load_model
+from ddpm.models.load import load_model
 from ddpm.models.pretrained import STEM, TABLES
 from tests.conftest import smooth_picture
 
@@ -351,7 +351,7 @@ DAMAGE += [(lambda f, v=v: change(f / "scheduler_config.json", **v), words) for 
 def test_what_is_refused_in_one_line(tmp_path, damage, words):
     save(tmp_path)
     damage(tmp_path)
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(UnknownModel) as caught:
         load_model(str(tmp_path))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -359,14 +359,14 @@ def test_what_is_refused_in_one_line(tmp_path, damage, words):
 
 def test_a_pickle_by_itself(tmp_path):
     (tmp_path / "model.ckpt").write_bytes(b"")
-    with pytest.raises(ModelError, match="convert"):
+    with pytest.raises(UnknownModel, match="convert"):
         load_model(str(tmp_path / "model.ckpt"))
 
 
 def test_without_the_extra(tmp_path, monkeypatch):
     save(tmp_path)
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    with pytest.raises(ModelError, match=r"pip install 'ddpm-codec\[diffusers\]'"):
+    with pytest.raises(UnknownModel, match=r"pip install 'ddpm-codec\[diffusers\]'"):
         load_model(str(tmp_path))
 
 
@@ -374,5 +374,5 @@ def test_a_folder_by_another_way(folder, monkeypatch):
     monkeypatch.chdir(folder)
     assert load_model(".").name == "tiny"
     assert load_model(str(folder) + "/").name == "tiny"
-    with pytest.raises(ModelError, match="no model"):
+    with pytest.raises(UnknownModel, match="no model"):
         load_model("..")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm.diffusion.bound import bound, chain_for
+from ddpm.diffusion.bound import bound, terms_for
 from ddpm.diffusion.likelihood import to_unit
 from ddpm.diffusion.reverse import Reverse
 from ddpm.images.data import Crops
@@ -13,7 +13,7 @@ from ddpm.models.model import DDPM
 from ddpm.training.muon import Muon, orthogonal
 from ddpm.training.optimizer import as_matrix
 from ddpm.training.presets import PRESETS, preset_config
-from ddpm.training.train import Bound, Run, crops_for
+from ddpm.training.train import BoundLoss, Run, crops_for
 from tests.conftest import smooth_picture
 
 PICTURES = [smooth_picture(24, 24, s) for s in range(6)]
@@ -27,9 +27,9 @@ def make(tmp_path, **changes):
 def test_training_shortens_the_code(tmp_path):
     run = make(tmp_path, decay_images=4800, lr=1e-2)
     test = [torch.from_numpy(np.stack([p[:16, :16] for p in PICTURES])).permute(0, 3, 1, 2)]
-    before = bound(chain_for(Reverse(run.model), None), test, samples=8, quiet=True)
+    before = bound(terms_for(Reverse(run.model), None), test, samples=8, quiet=True)
     run.fit([Crops(PICTURES, 16)], minutes=5, quiet=True, every=0.2)
-    after = bound(chain_for(Reverse(run.model), None), test, samples=8, quiet=True)
+    after = bound(terms_for(Reverse(run.model), None), test, samples=8, quiet=True)
     assert after.total < before.total - 0.3
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert rows[-1]["images"] > 0
@@ -163,7 +163,7 @@ def test_focus_weighs_terms_by_their_expected_size(tmp_path):
     results = []
     for focus in (0.0, 0.5):
         run.config.focus = focus
-        loss, terms = Bound(run.config, run.model.schedule)(run.model, x, torch.Generator().manual_seed(1))
+        loss, terms = BoundLoss(run.config, run.model.schedule)(run.model, x, torch.Generator().manual_seed(1))
         rest = terms["l0"] + run.config.variance_weight * terms["variance_nll"]
         results.append(((loss - rest).item(), terms["diffusion"].item()))
     assert results[0][0] == pytest.approx(results[0][1], rel=1e-4)

@@ -28,7 +28,7 @@ from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.reverse import Reverse
 from ddpm.diffusion.schedule import LinearGamma
 from ddpm.training.presets import preset_config
-from ddpm.training.train import Bound as TrainingBound
+from ddpm.training.train import BoundLoss
 from tests.conftest import smooth_picture
 
 
@@ -81,7 +81,7 @@ def test_the_training_loss_of_gaussian_data_is_their_information():
     model = Normal()
     config = preset_config("tiny", ["-"], {"focus": 0.0})
     x = model.mu + model.s * torch.randn(256, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    loss, terms = TrainingBound(config, model.schedule)(model, x, torch.Generator().manual_seed(1))
+    loss, terms = BoundLoss(config, model.schedule)(model, x, torch.Generator().manual_seed(1))
     information = [math.log1p(model.s**2 * math.exp(-gamma)) / 2 for gamma in (-9.2, 9.0)]
     expected = (information[0] - information[1]) / math.log(2)
     assert float(terms["diffusion"]) == pytest.approx(expected, rel=0.05)

@@ -1,0 +1,52 @@
+"""Any model by its name, ready to evaluate: one of the package, of files, of a diffusers folder or a training run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ddpm.errors import UnknownModel
+from ddpm.files import replace
+
+from . import pretrained, runs
+from .model import DDPM
+from .store import find_model, looks_like, read_card, weights_of
+
+
+def load_model(name: str, device="cpu") -> DDPM:
+    """The model in float32, ready to evaluate, with attributes ``card``, ``name``, ``coding``, ``fingerprint``."""
+    path = find_model(name)
+    if (file := weights_of(path)) is None:
+        return (pretrained.load_folder if looks_like(path) else runs.load)(path, device)
+    card = read_card(path)
+    try:
+        model = DDPM(card["config"])
+        weights = load_file(file)
+        model.load_state_dict({k: v.float() for k, v in weights.items()})
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as e:
+        raise UnknownModel(f"{path}: not a model: {str(e).splitlines()[0]}") from None
+    model.card, model.name = card, path.name
+    model.coding, model.fingerprint = card.get("coding"), bytes.fromhex(card["fingerprint"])
+    return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def save_model(model: DDPM, path: str | Path, card: dict) -> None:
+    """PATH.safetensors (fp16 weights) and PATH.json (``card`` with the config), each written whole or not at all.
+
+    A card that names the ``weights`` of a model beside it goes without any of its own.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = {k: v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}
+    writers = {
+        ".safetensors": lambda p: save_file(weights, p),
+        ".json": lambda p: p.write_text(json.dumps({"config": model.config, **card}, indent=1) + "\n"),
+    }
+    if "weights" in card:
+        del writers[".safetensors"]
+    for suffix, write in writers.items():
+        replace(path.with_name(path.name + suffix), write)
