@@ -16,7 +16,38 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("bench", "codec", "ddpm")  # top to bottom
+# From top to bottom: a room imports only what stands below it; those of one floor know nothing of each other.
+ORDER = {
+    "bench": [
+        ["bench"],
+        ["bench/reporting"],
+        ["bench/harness"],
+        ["bench/baselines", "bench/channels", "bench/metrics"],
+    ],
+    "codec": [
+        ["codec/__main__"],
+        ["codec/cli"],
+        ["codec/__init__"],
+        ["codec/archive", "codec/calibration"],
+        ["codec/api"],
+        ["codec/encoder"],
+        ["codec/format"],
+        ["codec/likelihood"],
+        ["codec/lossless", "codec/lossy"],
+        ["codec/channel"],
+        ["codec/randomness"],
+        ["codec/choices", "codec/diagrams", "codec/images", "codec/target"],
+        ["codec/errors"],
+    ],
+    "ddpm": [
+        ["ddpm/__init__"],
+        ["ddpm/training"],
+        ["ddpm/models"],
+        ["ddpm/diffusion", "ddpm/images", "ddpm/networks"],
+        ["ddpm/files", "ddpm/machine"],
+        ["ddpm/errors"],
+    ],
+}
 LINES, FUNCTION, POSITIONAL = 350, 60, 5  # at most: of a file, of a function; arguments of a public one by position
 REASON = "One file"  # a longer one says in its docstring why it is one: "One file because ..."
 
@@ -24,7 +55,7 @@ REASON = "One file"  # a longer one says in its docstring why it is one: "One fi
 @cache
 def modules() -> dict[str, Path]:
     """Name -> file of every module of the packages; a package's name is that of its ``__init__``."""
-    files = (path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py")))
+    files = (path for package in ORDER for path in sorted((ROOT / package).rglob("*.py")))
     parts = ((path.relative_to(ROOT).with_suffix("").parts, path) for path in files)
     return {".".join(names[:-1] if names[-1] == "__init__" else names): path for names, path in parts}
 
@@ -74,6 +105,29 @@ def arrows() -> set[tuple[str, str]]:
     """(room, room) for every import from one to another."""
     pairs = {(room(a), room(b)) for a, those in imports().items() for b in those}
     return {(a, b) for a, b in pairs if a != b}
+
+
+def floors(package: str) -> dict[str, int]:
+    """Room -> its floor in ``ORDER``, 0 at the top."""
+    return {room: floor for floor, those in enumerate(ORDER[package]) for room in those}
+
+
+def upward(package: str) -> set[tuple[str, str]]:
+    """Arrows within a package that do not go down."""
+    at = floors(package)
+    return {(a, b) for a, b in arrows() if a in at and b in at and at[a] >= at[b]}
+
+
+def shown(package: str) -> list[tuple[str, str]]:
+    """Arrows that go down within a package, without those that others imply: a -> c beside a -> b -> c."""
+    down = {(a, b) for a, b in arrows() if {a, b} <= floors(package).keys()} - upward(package)
+    longer = {(a, b) for a, b in down if any(b in below(c, down) for x, c in down if x == a and c != b)}
+    return sorted(down - longer)
+
+
+def below(room: str, down: set[tuple[str, str]]) -> set[str]:
+    """All rooms that arrows lead to from one."""
+    return {b for a, b in down if a == room}.union(*(below(b, down) for a, b in down if a == room))
 
 
 def circles() -> set[frozenset[str]]:

@@ -1,41 +1,14 @@
 """The house stands: imports go down and never round, files and functions are short. docs/architecture.md shows it."""
 
+import re
+
 import pytest
 
-from tests import house
+from tests import house, house_picture
 
-# From top to bottom: a room imports only what stands below it; those of one line know nothing of each other.
-ORDER = {
-    "bench": [
-        ["bench"],
-        ["bench/reporting"],
-        ["bench/harness"],
-        ["bench/baselines", "bench/channels", "bench/metrics"],
-    ],
-    "codec": [
-        ["codec/__main__"],
-        ["codec/cli"],
-        ["codec/__init__"],
-        ["codec/archive", "codec/calibration"],
-        ["codec/api"],
-        ["codec/encoder"],
-        ["codec/format"],
-        ["codec/likelihood"],
-        ["codec/lossless", "codec/lossy"],
-        ["codec/channel"],
-        ["codec/randomness"],
-        ["codec/choices", "codec/diagrams", "codec/images", "codec/target"],
-        ["codec/errors"],
-    ],
-    "ddpm": [
-        ["ddpm/__init__"],
-        ["ddpm/training"],
-        ["ddpm/models"],
-        ["ddpm/diffusion", "ddpm/images", "ddpm/networks"],
-        ["ddpm/files", "ddpm/machine"],
-        ["ddpm/errors"],
-    ],
-}
+PICTURE = (house.ROOT / "docs" / "architecture.svg").read_text()
+PAGE = (house.ROOT / "docs" / "architecture.md").read_text()
+
 # What still goes up, and why; an entry that is mended has to go.
 UPWARD = {
     ("bench/harness", "bench"): "the jobs of bench.speed take their pictures and settings from other commands",
@@ -54,16 +27,6 @@ FILES = {"bench": 25, "codec": 15}  # at the top of a package, at most
 OVERLONG = (house.ROOT / "tests" / "project" / "overlong.txt").read_text().splitlines()
 
 
-def floors(package: str) -> dict[str, int]:
-    return {room: floor for floor, those in enumerate(ORDER[package]) for room in those}
-
-
-def upward(package: str) -> set[tuple[str, str]]:
-    """Arrows within a package that do not go down."""
-    at = floors(package)
-    return {(a, b) for a, b in house.arrows() if a in at and b in at and at[a] >= at[b]}
-
-
 def marked(known: dict):
     return [pytest.param(what, marks=pytest.mark.xfail(strict=True, reason=why)) for what, why in known.items()]
 
@@ -74,14 +37,14 @@ def test_packages_import_one_way():
     assert across == {("bench", "codec"), ("bench", "ddpm"), ("codec", "ddpm")}
 
 
-@pytest.mark.parametrize("package", ORDER)
+@pytest.mark.parametrize("package", house.ORDER)
 def test_every_room_has_its_floor(package):
-    assert floors(package).keys() == {r for r in house.rooms() if r == package or r.startswith(f"{package}/")}
+    assert house.floors(package).keys() == {r for r in house.rooms() if r == package or r.startswith(f"{package}/")}
 
 
-@pytest.mark.parametrize("package", ORDER)
+@pytest.mark.parametrize("package", house.ORDER)
 def test_rooms_import_downward(package):
-    assert upward(package) <= UPWARD.keys()
+    assert house.upward(package) <= UPWARD.keys()
 
 
 @pytest.mark.parametrize("arrow", marked(UPWARD), ids=" to ".join)
@@ -108,6 +71,20 @@ def test_what_is_too_long_is_known_and_gets_less():
     found = house.overlong()
     assert not set(found) - set(OVERLONG), "too long"
     assert not set(OVERLONG) - set(found), "no longer too long: take it from tests/project/overlong.txt"
+
+
+@pytest.mark.parametrize("package", house.ORDER)
+def test_the_picture_has_today_s_rooms_and_arrows(package):
+    """Else ``python -m tests.house -o docs/architecture.svg``. The numbers of lines in it may be of another day."""
+    arrows = set(re.findall(rf'id="({package}[\w.]*-{package}[\w.]*)"', PICTURE))
+    assert arrows == {house_picture.label(a, b) for a, b in house_picture.arrows(package)}
+    names = {room.partition("/")[2] or "commands" for room in house_picture.ranks(package)}
+    assert names <= set(re.findall(r">([a-z_]+)</text>", PICTURE))
+
+
+@pytest.mark.parametrize("room", sorted(house.rooms()))
+def test_the_page_says_what_a_room_is_for(room):
+    assert room.endswith("__") or f"`{room}{'/' if (house.ROOT / room).is_dir() else '.py'}`" in PAGE
 
 
 def test_limits_see_what_they_are_for(tmp_path, monkeypatch):
