@@ -6,12 +6,17 @@ STAMP := $(VENV)/.ready
 # What builds the package is pinned too, by the name that older pips know and the one that newer ones do.
 PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip
 
-.PHONY: demo test test-machines lint wheel bench-quick clean
+.PHONY: demo test test-machines types lint wheel docs coverage bench-quick clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -q -c constraints.txt torch
 	$(PIP) install -q -c constraints.txt -e '.[test]'
+	touch $@
+
+# What only some targets need: .venv/.ready-docs is there when the extra `docs` is.
+$(STAMP)-%: $(STAMP)
+	$(PIP) install -q -c constraints.txt -e '.[test,$*]'
 	touch $@
 
 demo: $(STAMP)
@@ -27,6 +32,17 @@ test-machines: $(STAMP)
 	$(BIN)/python -m bench.machines $(BIN)/python -m bench.demo -o demo
 	$(BIN)/python -m bench.machines $(BIN)/python -m pytest -n auto --dist loadfile
 
+types: $(STAMP)
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# The reference of the packages, from their docstrings: docs/api/index.html.
+docs: $(STAMP)-docs
+	$(BIN)/python -m docs.reference
+
+# What the tests of `make test` reach: a table here, line by line in htmlcov/index.html.
+coverage: $(STAMP)-coverage
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report term --cov-report html
+
 bench-quick: $(STAMP)
 	$(BIN)/python -m bench.quick -o bench-quick
 
@@ -38,4 +54,4 @@ wheel: $(STAMP)
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf $(VENV) build dist demo bench-quick *.egg-info
+	rm -rf $(VENV) build dist demo bench-quick docs/api htmlcov .coverage* *.egg-info

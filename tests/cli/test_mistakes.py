@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -118,7 +119,7 @@ def test_before_torch(folder, line, words):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("--version", "0.1.0"),
+        ("--version", version("ddpm-codec")),
         ("--help", "encode"),
         ("encode --help", "--quality"),
         ("models", "photo-"),

@@ -1,6 +1,7 @@
 """constraints.txt pins all that ``make`` installs: what the package and its tests need, what that needs, the build."""
 
 import re
+import tomllib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -33,19 +34,24 @@ def needed(requirements) -> set[str]:
     return {name for name, _ in found}
 
 
+def extras(*names: str) -> list[str]:
+    """What other extras ask for, by pyproject.toml: they may not be installed."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    return [requirement for name in names for requirement in listed[name]]
+
+
 def build_requirements() -> list[str]:
-    [listed] = re.findall(r"^requires = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(), re.M)
-    return re.findall(r'"([^"]+)"', listed)
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
 
 
 def test_all_that_make_installs_is_pinned():
-    names = needed(["ddpm-codec[test]", *build_requirements()]) - {"ddpm-codec"}
-    assert {"torch", "pytest-xdist", "setuptools", "pillow-jxl-plugin"} <= names
+    names = needed(["ddpm-codec[test]", *extras("docs", "coverage"), *build_requirements()]) - {"ddpm-codec"}
+    assert {"torch", "pytest-xdist", "setuptools", "pillow-jxl-plugin", "pdoc", "coverage"} <= names
     assert not sorted(name for name in names - PINNED.keys() if not name.startswith(("nvidia-", "cuda-", "triton")))
 
 
 def test_pins_are_exact_and_within_what_the_package_asks_for():
     assert all(re.fullmatch(r"[0-9][0-9a-z.]*", version) for version in PINNED.values()), PINNED
-    asked = (Requirement(r) for r in distribution("ddpm-codec").requires)
+    asked = map(Requirement, [*distribution("ddpm-codec").requires, *extras("test", "docs", "coverage")])
     outside = [str(r) for r in asked if (v := PINNED.get(canonicalize_name(r.name))) and not r.specifier.contains(v)]
     assert not outside

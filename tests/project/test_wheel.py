@@ -26,6 +26,7 @@ def test_wheel_works_elsewhere(tmp_path):
     shipped = {p.name for p in (ROOT / "ddpm" / "weights").iterdir() if p.suffix in (".json", ".safetensors")}
     packed = {Path(n).name for n in zipfile.ZipFile(wheel).namelist() if n.startswith("ddpm/weights/")}
     assert packed == shipped
+    assert {"ddpm/py.typed", "codec/py.typed"} <= set(zipfile.ZipFile(wheel).namelist())
     own = {p.relative_to(ROOT).as_posix() for p in (ROOT / "bench").rglob("*.*") if "__pycache__" not in p.parts}
     assert own <= set(zipfile.ZipFile(wheel).namelist())
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
@@ -41,9 +42,7 @@ def test_wheel_works_elsewhere(tmp_path):
     elsewhere = {"env": {**environment, "PYTHONPATH": str(tmp_path / "site")}, "text": True}
     stored = tmp_path / "site" / "bench" / "results" / "demo.json"
     assert "dB" in run("-m", "bench.results", str(stored), **elsewhere).stdout
-    where = (
-        "from bench.demo import PICTURE; from codec.pictures import read_picture; print(read_picture(PICTURE).shape)"
-    )
+    where = "import bench.demo, codec.images.pictures as p; print(p.read_picture(bench.demo.PICTURE).shape)"
     assert run("-c", where, **elsewhere).stdout.strip() == "(256, 384, 3)"
     assert {Path(r["path"]).parents[2] for r in rows} == {tmp_path / "site"}
     assert {r["name"] for r in rows} == {Path(n).stem for n in shipped}
