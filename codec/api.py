@@ -13,7 +13,6 @@ True
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,26 +21,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from codec.format import stored
 from codec.format.container import Header, model_bytes
-from codec.format.file import Info, Opened, check_pixels, metadata_of, open_stored, opened, stored_picture
-from codec.images import alpha
+from codec.format.file import Info, Maker, Opened, check_pixels, open_stored, stored_picture, unpack
 from codec.images.alpha import split
 from codec.images.inputs import as_pictures, is_one
 from codec.images.pictures import MAX_PIXELS
-from codec.lossless import pixels as lossless
 from codec.lossy import progressive
 from codec.lossy.plan import Plan
-from codec.lossy.reconstruct import RECONSTRUCTIONS, show, show_small, steps_for
 from codec.lossy.setting import Setting
 from codec.lossy.tables import CodingTables
 from ddpm.models.load import load_model
 from ddpm.models.model import DDPM, strict_fp32
 from ddpm.models.store import read_card, shipped_models
 
+from . import decoder
 from .choices import check_device
+from .decoder import Decoded, View, check_options, decode_stored
 from .encoder import Encoded, Encoder, psnr
 from .errors import CodecError, DamagedFile, Uncalibrated, UnknownModel
 from .target import Target
@@ -50,38 +47,11 @@ __all__ = ["Codec", "Decoded", "Encoded", "Info", "Stage", "codec_for", "decode"
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """A picture; ``complete`` if the file was whole and its checksum right.
-
-    uint8 (H, W, 3), or (H, W) for grey; with transparency (H, W, 4) or (H, W, 2).
-    """
-
-    array: np.ndarray
-    header: Header
-    complete: bool
-    steps: int
-    icc: bytes | None = None  # the profile of its colours, if they are not those of sRGB
-    exif: bytes | None = None
-    xmp: bytes | None = None
-
-    @property
-    def image(self) -> Image.Image:
-        image = Image.fromarray(self.array)
-        image.info |= {k: v for k, v in {"icc_profile": self.icc, "exif": self.exif, "xmp": self.xmp}.items() if v}
-        return image
-
-
-@dataclass(frozen=True)
 class Stage:
     """What the first ``bytes`` of a file show: uint8 (H, W, 3), or (H, W) for grey."""
 
     bytes: int
     array: np.ndarray
-
-
-def reduction(height: int, width: int, max_size: int | None) -> int:
-    """The least whole factor that makes a picture at most ``max_size`` pixels a side."""
-    return 1 if max_size is None else -(-max(height, width) // max_size)
 
 
 def pick_device(device: str) -> str:
@@ -110,7 +80,7 @@ class Codec:
         tables = CodingTables.of_model(self.model)
         if tables is None:
             raise Uncalibrated(self.model)
-        self.tables, self.native = tables, self.model.config.get("native")
+        self.tables, self.maker = tables, Maker.of(self.model)
 
     def plan(self, height: int, width: int, grey: bool) -> Plan:
         return self.tables.plan((height, width), grey)
@@ -170,10 +140,10 @@ class Codec:
 
     def open(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Opened:
         """Check a file of this model, or one that needs none, whole or cut."""
-        fingerprint = self.model.fingerprint
-        header, at = Header.unpack(data, lambda model: self.native if fingerprint.startswith(model) else None)
-        if not fingerprint.startswith(header.model):
-            raise UnknownModel(f"the file was not made with model {self.model.name}")
+        maker = self.maker
+        header, at = Header.unpack(data, lambda model: maker.native if maker.fingerprint.startswith(model) else None)
+        if not maker.fingerprint.startswith(header.model):
+            raise UnknownModel(f"the file was not made with model {maker.name}")
         if header.stored:
             return open_stored(data, max_pixels)
         check_pixels(header, max_pixels)
@@ -182,7 +152,7 @@ class Codec:
         plan = self.plan(header.height, header.width, header.grey)
         if header.steps > plan.steps:
             raise DamagedFile("the header promises more steps than its model has")
-        return opened(data, header, at, plan, self.model.name, fingerprint)
+        return unpack(data, header, at, plan, maker)
 
     def decode(
         self,
@@ -201,44 +171,21 @@ class Codec:
         """
         check_options(recon, rate, max_size)
         one, files = isinstance(files, (bytes, bytearray, memoryview, str, Path)), as_files(files)
-        found = [self.open(data, max_pixels) for data in files]
-        limits = [limit(rate, file.info.dims) for file in found]
-        out: list[Decoded | None] = [None] * len(files)
-        for i, (data, file, most) in enumerate(zip(files, found, limits)):
-            if file.info.header.stored:
-                out[i] = decoded_stored(data, file, most, max_size)
+        views = [View.of(data, self.open(data, max_pixels), rate, max_size) for data in files]
         groups: dict[tuple, list[int]] = {}
-        payloads = []
-        for i, (file, asked) in enumerate(zip(found, limits)):
-            messages, h = file.messages, file.info.header
-            if math.isfinite(asked):
-                messages = messages[: max(0, asked - file.info.side_bytes)]
-            bits = np.unpackbits(np.frombuffer(messages, np.uint8))[: file.allotment.total]
-            payloads.append(bits)
-            exact = "pixels" in file.parts and file.info.complete and asked >= file.info.whole_bytes
-            reach = file.allotment.reach(len(bits))
-            if (scale := reduction(h.height, h.width, max_size)) > 1:
-                reach, exact = min(reach, steps_for(file.allotment.plan, scale)), False
-            if not h.stored:
-                groups.setdefault((h.height, h.width, h.grey, h.seed, h.bf16, reach, exact), []).append(i)
-        for (height, width, grey, seed, bf16, reach, exact), members in groups.items():
-            size, allotments = (height, width), [found[i].allotment for i in members]
-            setting = self.setting(size, grey, seed, bf16)
-            bits = [payloads[i] for i in members]
-            chain = progressive.decode(setting, bits, allotments, reach, progress)
-            if exact:
-                pixels = lossless.Pixels(setting)
-                coded = [files[i][slice(*found[i].parts["pixels"])] for i in members]
-                arrays = [lossless.decode(pixels, z, part) for part, z in zip(coded, chain.z)]
+        for i, view in enumerate(views):
+            h = view.header
+            kind = h.stored or (h.height, h.width, h.grey, h.seed, h.bf16, view.steps, view.exact)
+            groups.setdefault(kind, []).append(i)
+        found: dict[int, Decoded] = {}
+        for members in groups.values():
+            group = [views[i] for i in members]
+            if group[0].header.stored:
+                pictures = map(decode_stored, group)
             else:
-                scale = reduction(height, width, max_size)
-                arrays = show(chain, recon) if scale == 1 else show_small(chain, scale)
-                arrays = arrays[..., 0] if grey else arrays
-            for i, array in zip(members, arrays):
-                info, clear = found[i].info, found[i].parts.get("alpha")
-                if clear and clear[1] <= limits[i] and array.shape[:2] == size:
-                    array = alpha.joined(array, alpha.unpack(files[i][slice(*clear)], size))
-                out[i] = Decoded(array, info.header, info.complete, reach, **metadata_of(files[i], found[i]))
+                pictures = decoder.decode(self.setting_of(group[0].header), group, recon, progress)
+            found |= zip(members, pictures)
+        out = [found[i] for i in range(len(files))]
         return out[0] if one else out
 
     def stages(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Stage]:
@@ -280,38 +227,8 @@ class Storage:
     ) -> list[Decoded]:
         """As ``Codec.decode``."""
         check_options(recon, rate, max_size)
-        out = []
-        for data in files:
-            file = self.open(data, max_pixels)
-            out.append(decoded_stored(data, file, limit(rate, file.info.dims), max_size))
-        return out
-
-
-def decoded_stored(data: bytes, file: Opened, most: float, max_size: int | None) -> Decoded:
-    """The stored picture, its mean colour if it is cut or of more than ``most`` bytes."""
-    h, info = file.info.header, file.info
-    array = stored_picture(data, file, whole=most >= info.file_bytes, scale=reduction(h.height, h.width, max_size))
-    return Decoded(array, h, info.complete, 0, **metadata_of(data, file))
-
-
-def limit(rate: float | None, dims: int) -> float:
-    """Bytes of a picture of so many dims at so many bits/dim; of any rate that is infinite."""
-    most = math.inf if rate is None else rate * dims / 8
-    return math.floor(most) if math.isfinite(most) else most
-
-
-def check_options(recon: str, rate: float | None, max_size: int | None) -> None:
-    """CodecError for what ``Codec.decode`` does not know."""
-    if recon not in RECONSTRUCTIONS:
-        raise CodecError(f"a reconstruction is one of {', '.join(RECONSTRUCTIONS)}, not {recon!r}")
-    if rate is not None and (not isinstance(rate, (int, float, np.integer, np.floating)) or not rate >= 0):
-        raise CodecError(f"a rate is a number of bits/dim, not {rate!r}")
-    if max_size is not None and not isinstance(max_size, (int, np.integer)):
-        raise CodecError(f"a size is a whole number of pixels, not {max_size!r}")
-    if max_size is not None and max_size < 1:
-        raise CodecError("a picture has at least one pixel a side")
-    if max_size is not None and recon != "mean":
-        raise CodecError(f"a smaller picture is only made with recon mean, not {recon}")
+        views = (View.of(data, self.open(data, max_pixels), rate, max_size) for data in files)
+        return [decode_stored(view) for view in views]
 
 
 def as_files(given) -> list[bytes]:

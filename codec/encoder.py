@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from codec.format import stored
-from codec.format.container import METADATA, TRAILER, Header, checksum, pack_corrections, pack_part
+from codec.format.container import METADATA, TRAILER, Header, pack_part
+from codec.format.file import NOBODY, Maker, pack
 from codec.images import alpha
 from codec.images.pictures import Picture
 from codec.lossless import pixels as lossless
@@ -78,7 +79,7 @@ class Encoder:
     ):
         self.setting, self.model, self.plan = setting, setting.model, setting.plan
         self.channel, self.store, self.progress = channel, store, progress
-        self.native = self.model.config.get("native")
+        self.maker = Maker.of(self.model)
         self.arrays, self.alphas = zip(*(alpha.split(p.array) for p in pictures))
         self.pictures, self.height, self.width = pictures, *self.arrays[0].shape[:2]
         self.fast = fast and self.model.knows_bf16 and has_fast_bf16(self.model.device)
@@ -196,7 +197,7 @@ class Encoder:
 
     def least(self, i: int) -> int:
         """Bytes of the smallest lossy file."""
-        header = self.header(i, "lossy").pack(self.native)
+        header = self.header(i, "lossy").pack(self.maker.native)
         return len(header) + sum(len(pack_part(header, part)) for part in self.metadata[i].values()) + TRAILER
 
     def header(self, i: int, mode: str, profile=MEAN, steps=0) -> Header:
@@ -232,9 +233,5 @@ class Encoder:
         return Encoded(b"", self.plan.dims, self.height * self.width, sent.mse, bits, sent.bits, 0.0, "lossy")
 
     def sealed(self, i: int, header: Header, corrections: bytes, messages: bytes, parts: dict[str, bytes]) -> bytes:
-        """Header, profile of colours, corrections, messages, the other parts, checksum."""
-        packed, parts = header.pack(self.native), parts | self.metadata[i]
-        front = packed + (pack_part(packed, parts["icc"]) if "icc" in parts else b"")
-        body = front[len(packed) :] + pack_corrections(front, corrections) + messages
-        body += b"".join(pack_part(packed, parts[name]) for name in header.parts)
-        return packed + body + checksum(packed, body, b"" if header.stored else self.model.fingerprint)
+        """The file, with what the picture has beside its pixels."""
+        return pack(header, corrections, messages, parts | self.metadata[i], NOBODY if header.stored else self.maker)

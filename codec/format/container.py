@@ -7,6 +7,7 @@ checked next, the payload last. A file that is shorter than it should be is a pr
 from __future__ import annotations
 
 from binascii import crc_hqx
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from codec.errors import DamagedFile, NotOurFile, UnknownModel
@@ -79,76 +80,87 @@ class Header:
         """The header's bytes, checksum included. ``native``: the side of the square that needs no size."""
         if not (1 <= self.height <= 65535 and 1 <= self.width <= 65535):
             raise ValueError(f"sizes are 1 to 65535, not {self.width}x{self.height}")
-        if self.height == self.width == native and not self.stored:
-            form, size = 0, b""
-        elif max(self.height, self.width) <= 255:
-            form, size = 1, bytes([self.height, self.width])
-        else:
-            form, size = 2, self.height.to_bytes(2, "big") + self.width.to_bytes(2, "big")
-        seed = varint(self.seed) if self.seed else b""
-        spending = self.steps << 10 | self.profile.factor << 3 | self.profile.tilt
-        how = b"" if self.stored else self.model[: self.version] + spending.to_bytes(2, "big")
-        if self.version == 1:
-            mode = MODES[self.mode]
-        else:
-            known = {*self.extras, *(["alpha"] if "alpha" in PARTS[self.mode] else [])}
-            mode = NUMBERS[self.mode.removesuffix(", with alpha")]
-            how = bytes([sum(1 << i for i, name in enumerate(EXTRAS) if name in known)]) + how
+        size = self.height, self.width
+        form = 0 if size == (native, native) and not self.stored else 1 if max(size) <= 255 else 2
+        known = {*self.extras, *(["alpha"] if "alpha" in PARTS[self.mode] else [])}
+        mode = MODES[self.mode] if self.version == 1 else NUMBERS[self.mode.removesuffix(", with alpha")]
         flags = (self.version - 1) << 6 | mode << 4 | self.grey << 3 | (self.seed > 0) << 2 | form
-        fields = bytes([MAGIC, flags]) + how + size + seed + self.colour
+        fields = bytes([MAGIC, flags])
+        if self.version == 2:
+            fields += bytes([sum(1 << i for i, name in enumerate(EXTRAS) if name in known)])
+        if not self.stored:
+            spending = self.steps << 10 | self.profile.factor << 3 | self.profile.tilt
+            fields += self.model[: self.version] + spending.to_bytes(2, "big")
+        fields += b"".join(n.to_bytes(form, "big") for n in size) if form else b""
+        fields += varint(self.seed) if self.seed else b""
+        fields += self.colour
         return fields + bytes([crc8(fields)])
 
     @staticmethod
-    def unpack(data: bytes, native=None) -> tuple[Header, int]:
+    def unpack(data: bytes, native: Callable[[bytes], int | None] | None = None) -> tuple[Header, int]:
         """Header and its length in bytes. ``native``: model bytes -> side of its native square, or None.
 
         Raises NotOurFile, or DamagedFile where the checksum or a field is wrong or the header itself is cut.
         """
         if not data or data[0] != MAGIC:
             raise NotOurFile("not a ddpm-codec file")
-        if len(data) < 2:
-            raise DamagedFile("the file ends inside its header")
-        flags = data[1]
+        fields = Fields(data)
+        _, flags = fields.take(2)
         version, form, grey = (flags >> 6) + 1, flags & 3, bool(flags & 8)
         if version > VERSION:
             raise NotOurFile(f"a file of format version {version}; this program reads versions 1 to {VERSION}")
-        modes = MODES if version == 1 else NUMBERS
-        mode = {v: k for k, v in modes.items()}[flags >> 4 & 3]
-        start = version + 1  # of the model's bytes: version 2 has a byte for extras
-        model = b"" if mode == "stored" else data[start : start + version]
-        after = start if mode == "stored" else start + version + 2
-        at = after + (0, 2, 4, 0)[form]
-        seed = 0
-        if flags & 4:
-            seed, at = unpack_varint(data, at)
-        colour = data[at : at + (1 if grey else 3)] if mode == "stored" else b""
-        at += len(colour)
-        if at >= len(data):
-            raise DamagedFile("the file ends inside its header")
-        if crc8(data[:at]) != data[at]:
+        mode = {v: k for k, v in (MODES if version == 1 else NUMBERS).items()}[flags >> 4 & 3]
+        known = fields.take(1)[0] if version == 2 else 0
+        model, spending = (b"", 0) if mode == "stored" else (fields.take(version), fields.number(2))
+        size = [fields.number(form), fields.number(form)] if form in (1, 2) else []
+        seed = fields.varint() if flags & 4 else 0
+        colour = fields.take(1 if grey else 3) if mode == "stored" else b""
+        at = fields.at
+        if crc8(data[:at]) != fields.take(1)[0]:
             raise DamagedFile("the header is damaged (checksum)")
-        extras = tuple(name for i, name in enumerate(EXTRAS) if version == 2 and data[2] >> i & 1)
-        unknown = version == 2 and (data[2] >> len(EXTRAS) or (mode != "lossless" and "alpha" in extras))
+        extras = tuple(name for i, name in enumerate(EXTRAS) if known >> i & 1)
+        unknown = known >> len(EXTRAS) or (mode != "lossless" and "alpha" in extras)
         if form == 3 or unknown or (mode == "stored" and (form == 0 or seed)):
             raise NotOurFile("a kind of ddpm-codec file that this program does not know")
         if "alpha" in extras:
             mode, extras = "lossless, with alpha", tuple(name for name in extras if name != "alpha")
-        size = data[after : after + 2 * form]
-        if form == 0:
-            side = native(model) if native else None
-            if side is None:
-                raise UnknownModel(
-                    f"the file leaves its size to a model whose fingerprint begins with {model.hex()}, and none here "
-                    "does; give it with --model"
-                )
-            height = width = side
-        else:
-            height, width = int.from_bytes(size[:form], "big"), int.from_bytes(size[form:], "big")
+        height, width = size or [native_side(model, native)] * 2
         if not height or not width:
             raise DamagedFile("the header gives an empty size")
-        spending = 0 if mode == "stored" else int.from_bytes(data[after - 2 : after], "big")
         profile = Profile(spending >> 3 & 127, spending & 7)
         return Header(model, height, width, profile, spending >> 10, grey, seed, mode, extras, colour), at + 1
+
+
+class Fields:
+    """The fields of a header one after the other; DamagedFile where they end too soon."""
+
+    def __init__(self, data: bytes):
+        self.data, self.at = data, 0
+
+    def take(self, n: int) -> bytes:
+        if self.at + n > len(self.data):
+            raise DamagedFile("the file ends inside its header")
+        self.at += n
+        return self.data[self.at - n : self.at]
+
+    def number(self, n: int) -> int:
+        return int.from_bytes(self.take(n), "big")
+
+    def varint(self) -> int:
+        value, end = unpack_varint(self.data, self.at)
+        self.take(end - self.at)
+        return value
+
+
+def native_side(model: bytes, native: Callable[[bytes], int | None] | None) -> int:
+    """The side of the square that a model's files need not say; UnknownModel if no model is known."""
+    side = native(model) if native else None
+    if side is None:
+        raise UnknownModel(
+            f"the file leaves its size to a model whose fingerprint begins with {model.hex()}, and none here "
+            "does; give it with --model"
+        )
+    return side
 
 
 def model_bytes(data: bytes) -> bytes | None:

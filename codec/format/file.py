@@ -1,4 +1,7 @@
-"""A file that is read, checked before anything is believed or allocated: what its bytes hold, whole or cut."""
+"""A whole file: packed from its parts, and unpacked again, whole or cut, before anything is believed or allocated.
+
+header | profile of the colours | corrections | messages | the other parts | checksum
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,35 @@ from codec.errors import CodecError, DamagedFile
 from codec.images.alpha import split
 from codec.lossless import pixels as lossless
 from codec.lossy.plan import FREE, MEAN, Allotment, Plan
+from ddpm.models.model import DDPM
 
 from . import stored
-from .container import METADATA, TRAILER, Header, checksum, unpack_corrections, unpack_part
+from .container import (
+    METADATA,
+    TRAILER,
+    Header,
+    checksum,
+    pack_corrections,
+    pack_part,
+    unpack_corrections,
+    unpack_part,
+)
+
+
+@dataclass(frozen=True)
+class Maker:
+    """The model of a file, as far as the file depends on it. native: the side of the square whose size is not said."""
+
+    name: str
+    fingerprint: bytes
+    native: int | None = None
+
+    @classmethod
+    def of(cls, model: DDPM) -> Maker:
+        return cls(model.name, model.fingerprint, model.config.get("native"))
+
+
+NOBODY = Maker("none", b"")  # of stored pictures, which need no model
 
 
 @dataclass(frozen=True)
@@ -49,37 +78,51 @@ class Opened:
         return np.unpackbits(np.frombuffer(self.messages, np.uint8))[: self.allotment.total]
 
 
-def opened(data: bytes, header: Header, at: int, plan: Plan, model: str, fingerprint: bytes) -> Opened:
-    """The file of a header that takes ``at`` bytes and fits its model, of which there is the plan."""
-    parts: dict[str, tuple[int, int]] = {}
-    front = at
-    if "icc" in header.extras:
-        front = part(data, at, at, "icc", header, parts)
-    count = Allotment.count_long(plan, header.profile, header.steps)
-    corrections, start = unpack_corrections(data, front, count)
+def pack(header: Header, corrections: bytes, messages: bytes, parts: dict[str, bytes], maker: Maker) -> bytes:
+    """The file of these parts. ``parts``: ``icc`` if there is a profile, and those of ``Header.parts``."""
+    head = header.pack(maker.native)
+    front = head + (pack_part(head, parts["icc"]) if "icc" in header.extras else b"")
+    body = front[len(head) :] + pack_corrections(front, corrections) + messages
+    body += b"".join(pack_part(head, parts[name]) for name in header.parts)
+    return head + body + checksum(head, body, maker.fingerprint)
+
+
+def unpack(data: bytes, header: Header, at: int, plan: Plan, maker: Maker) -> Opened:
+    """The parts of a file, whole or cut. Its header takes ``at`` bytes; plan: the model's for pictures of its size."""
+    head, parts = data[:at], {}
+    front = place_part(data, head, at, "icc", header, parts) if "icc" in header.extras else at
+    corrections, start = unpack_corrections(data, front, Allotment.count_long(plan, header.profile, header.steps))
     allotment = Allotment(plan, header.profile, header.steps, corrections)
-    end = start + -(-allotment.total // 8)  # of the messages
-    whole = end
+    whole = end = start + -(-allotment.total // 8)  # of the messages
     for name in header.parts:
-        whole = part(data, at, whole, name, header, parts)
+        whole = place_part(data, head, whole, name, header, parts)
     whole += TRAILER
     if len(data) > whole:
         raise DamagedFile(f"the file is longer than its content ({len(data)} bytes, not {whole})")
-    complete = len(data) == whole
-    known = whole if start <= len(data) and all(begin <= len(data) for begin, _ in parts.values()) else None
-    messages = data[start : min(end, whole - TRAILER)]
-    expected = checksum(data[:at], data[at : whole - TRAILER], fingerprint)
-    if complete and data[whole - TRAILER :] != expected:
+    complete, last = len(data) == whole, whole - TRAILER
+    if complete and data[last:] != checksum(head, data[at:last], maker.fingerprint):
         raise DamagedFile("the file is damaged (checksum), or was made with another model")
+    messages = data[start : min(end, last)]
     steps = allotment.complete(8 * len(messages))
-    gamma, free = plan.gammas[steps], header.profile == FREE
-    info = Info(header, model, at, start, len(data), known, plan.dims, steps, gamma, complete, free)
+    info = Info(
+        header=header,
+        model=maker.name,
+        header_bytes=at,
+        side_bytes=start,
+        file_bytes=len(data),
+        whole_bytes=whole if start <= len(data) and all(begin <= len(data) for begin, _ in parts.values()) else None,
+        dims=plan.dims,
+        steps=steps,
+        gamma=plan.gammas[steps],
+        complete=complete,
+        free=header.profile == FREE,
+    )
     return Opened(info, allotment, messages, {name: ends for name, ends in parts.items() if ends[1] <= len(data)})
 
 
-def part(data: bytes, at: int, begin: int, name: str, header: Header, parts: dict) -> int:
-    """Note where a part lies that is announced at ``begin``; its end. The header takes ``at`` bytes."""
-    length, begin = unpack_part(data, data[:at], begin)
+def place_part(data: bytes, head: bytes, begin: int, name: str, header: Header, parts: dict) -> int:
+    """Note where a part lies that is announced at ``begin``; its end."""
+    length, begin = unpack_part(data, head, begin)
     size = header.height, header.width
     most = {"pixels": lossless.longest(size), "alpha": stored.longest(size), "picture": stored.longest(size)}
     if length > most.get(name, METADATA):
@@ -94,7 +137,7 @@ def open_stored(data: bytes, max_pixels: int) -> Opened:
     check_pixels(header, max_pixels)
     dims = header.height * header.width * (1 if header.grey else 3)
     plan = Plan(dims, (math.inf, 0.0, -1.0), ((0, 0, 0),) * (MEAN.tilt + 1), 0)
-    return opened(data, header, at, plan, "none", b"")
+    return unpack(data, header, at, plan, NOBODY)
 
 
 def check_pixels(header: Header, max_pixels: int) -> None:
