@@ -1,6 +1,7 @@
 """A small model with coding tables, and small pictures: the real code on sizes that take milliseconds."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -25,6 +26,13 @@ def smooth_picture(height, width, seed=0, channels=3):
     ]
     picture = np.clip(np.stack(planes, -1), 0, 255).astype(np.uint8)
     return picture if channels == 3 else picture[..., 0]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def foreground():
+    """Interrupts are heard, as in the foreground; jobs in the background are started with ears closed."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

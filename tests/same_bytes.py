@@ -21,7 +21,7 @@ import numpy as np
 from click.testing import CliRunner
 from PIL import Image
 
-from codec.cli.app import cli
+from codec.cli import cli
 
 PHOTOGRAPH = Path(__file__).parents[1] / "bench" / "pictures" / "kodim23-half.png"
 

@@ -186,11 +186,11 @@ def test_the_papers_networks_have_its_number_of_parameters(name, published):
 
 def test_the_papers_configuration_trains(tmp_path):
     pictures = [smooth_picture(32, 32, s) for s in range(4)]
-    settings = {"batch": 2, "compile": False, "warmup": 1, "decay_images": 6}
+    settings = {"batch": 1, "compile": False, "warmup": 1, "decay_images": 2}
     run = Run(preset_config("ddpm-cifar10", ["-"], settings), tmp_path)
     before = [p.detach().clone() for p in run.model.parameters()]
-    run.fit([Crops(pictures, 32)], minutes=2, quiet=True)
-    assert run.steps == 3
+    run.fit([Crops(pictures, 32)], minutes=600, quiet=True)  # however slow the machine
+    assert run.steps == 2
     assert run.model.schedule.T == 1000
     assert any(not torch.equal(a, b) for a, b in zip(before, run.model.parameters()))
     row = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
