@@ -36,7 +36,7 @@ ORDER = {
         ["codec/lossless", "codec/lossy"],
         ["codec/channel"],
         ["codec/randomness"],
-        ["codec/choices", "codec/diagrams", "codec/images", "codec/target"],
+        [f"codec/{name}" for name in ("batch", "choices", "device", "diagrams", "images", "process", "target")],
         ["codec/errors"],
     ],
     "ddpm": [
