@@ -108,13 +108,13 @@ def release(
     if not beside:
         check_place(output)
     model, card = trained(source)
-    weights = card.pop("weights", None)
-    if weights and weights.parent == Path(output).resolve().parent:
+    if (weights := card.pop("weights", None)) and weights.parent == Path(output).resolve().parent:
         card["weights"] = weights.stem
     model.to(device, memory_format=torch.channels_last)
     strict_fp32()
+    how = {"tile": tile, "crop": crop, "skip_bad": skip_bad}
     try:
-        batches, used = sample_pictures(data, tile=tile, images=images, crop=crop, skip_bad=skip_bad)
+        batches, used = sample_pictures(data, images=images, **how)
         pictures = sum(len(b) for b in batches)
         tables = measure(source, model, batches, settings, quiet)
         name = "context" if settings is None else "calibration"
@@ -122,8 +122,7 @@ def release(
         card["calibration"] = says if settings is not None else {**card.get("calibration", {}), name: says}
         card["data"] = {**card.get("data", {}), name: used}
         if test:
-            asked = {"tile": tile, "images": 2048, "crop": crop, "seed": 1, "skip_bad": skip_bad}
-            tested, card["data"]["test"] = sample_pictures([test], **asked)
+            tested, card["data"]["test"] = sample_pictures([test], images=2048, seed=1, **how)
             limit = bound(terms_for(Reverse(model), own_steps(model)), tested, samples=2, quiet=quiet).to_json()
             card["bound"] = {k: v for k, v in limit.items() if v is not None}
             card["summary"] = {"bits_per_dim": round(card["bound"]["total"], 4)}
