@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import click
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from bench.harness.command import COUNT, command
-from bench.harness.pick import alike, draw
+from bench.harness.pick import draw
 from codec import Codec, Target
 from codec.diagrams import Diagram
 from codec.likelihood import Coded
 from ddpm.diffusion.bound import Bound, bound
+from ddpm.images.batches import alike, stacked
 
 from .results import Run, Table, finish, output_options
 
@@ -34,8 +34,7 @@ def measure(codec: Codec, pictures: list[np.ndarray], batch: int) -> dict:
             plan = codec.plan(*size, grey)
             files = codec.encode(part, Target(steps=plan.steps), channel="ideal")
             walked += [f.ideal_bits / f.dims for f in files]
-            colours = np.stack([np.repeat(p[..., None], 3, 2) if grey else p for p in part])
-            x = torch.from_numpy(colours).permute(0, 3, 1, 2)
+            x = stacked([pictures[i] for i in indices[k : k + batch]])
             drawn.append(bound(Coded(codec.setting(size, grey)), [x], seed=k, quiet=True))
     found, walked = Bound.merge(drawn), np.array(walked)
     gap = walked - found.parts[:, :2].sum(1)

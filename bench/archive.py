@@ -26,20 +26,21 @@ from bench.baselines.peers import lossless_rows
 from bench.harness.command import COUNT, FROM_ZERO, command, folder
 from bench.harness.ledger import Clock, Ledger
 from bench.harness.parts import Parts
-from bench.harness.pick import alike, draw
+from bench.harness.pick import draw
 from bench.reporting.lengths import ARCHIVE, GROWTH, published_option
 from codec import Codec, Target
-from codec.api import pick_device
 from codec.archive.archive import chains_of, create, extract, gaussians_for, looks
 from codec.archive.header import contents
 from codec.archive.patches import CODE, kinds
 from codec.cli.types import Steps
+from codec.device import pick_device
 from codec.images.pictures import MAX_PIXELS, is_grey
 from codec.likelihood import Coded, InContext
 from codec.lossy.setting import Setting
 from codec.lossy.tables import CodingTables
 from ddpm.diffusion.bound import bound, terms_for
 from ddpm.diffusion.reverse import Reverse
+from ddpm.images.batches import alike
 from ddpm.models.load import load_model
 
 from .results import Run, finish, output_options

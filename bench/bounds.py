@@ -14,36 +14,23 @@ from itertools import chain
 from pathlib import Path
 
 import click
-import numpy as np
-import torch
 from tqdm import tqdm
 
 from bench.baselines import literature
 from bench.harness.command import COUNT, command
-from bench.harness.pick import alike, load
-from codec.api import pick_device
+from bench.harness.pick import load
+from codec.device import pick_device
 from codec.diagrams import OURS, Axis, Diagram, Series
 from codec.likelihood import InContext
 from ddpm.diffusion.bound import Bound, bound, terms_for
 from ddpm.diffusion.reverse import Reverse
+from ddpm.images.batches import batches, some
 from ddpm.models.load import load_model
 from ddpm.models.model import strict_fp32
 
 from .results import Run, Table, finish, output_options, save
 
 BATCH_PIXELS = 1 << 17
-
-
-def batches(pictures: list[np.ndarray]) -> tuple[list[torch.Tensor], list[list[int]]]:
-    """Pictures that are alike together, (B, 3, H, W) uint8, and their numbers."""
-    found, numbers = [], []
-    for _, members in alike(pictures):
-        height, width = pictures[members[0]].shape[:2]
-        most = max(1, BATCH_PIXELS // (height * width))
-        for k in range(0, len(members), most):
-            numbers.append(members[k : k + most])
-            found.append(torch.from_numpy(np.stack([pictures[i] for i in numbers[-1]])).permute(0, 3, 1, 2))
-    return found, numbers
 
 
 def row_of(found: Bound) -> dict:
@@ -94,13 +81,12 @@ def levels(context, parameter, value: str) -> list[int | None]:
 def main(data, tile, images, steps, samples, model, device, context, bf16, output, plot):
     """Measure the bound."""
     strict_fp32()
-    pictures = list(chain.from_iterable(load(source, tile) for source in data))
+    pictures = some(list(chain.from_iterable(load(source, tile) for source in data)), images, seed=0)
     reverse = Reverse(load_model(model, pick_device(device)), bf16=bf16)
-    if images and images < len(pictures):
-        pictures = [pictures[i] for i in np.sort(np.random.default_rng(0).permutation(len(pictures))[:images])]
     names = ", ".join(Path(source).name for source in data)
     run, rows = Run("bounds", reverse.model, data=names, samples=samples, bf16=bf16), []
-    found, numbers = batches(pictures)
+    alike = batches(pictures, BATCH_PIXELS)
+    found, numbers = [b.x for b in alike], [b.numbers for b in alike]
     for T in tqdm(steps, desc="steps", disable=None):
         of = terms_for(reverse, T)
         of = InContext(of) if context else of

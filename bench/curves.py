@@ -29,8 +29,7 @@ from bench.metrics.bd import bd_rate, in_common, log_rate, lower_envelope
 from bench.metrics.judge import judge, judge_file
 from codec import Codec, CodecError, Target
 from codec.api import psnr
-from codec.cli.plot import read_result
-from codec.diagrams import OURS, Axis, Diagram, Series
+from codec.diagrams import OURS, Axis, Diagram, Series, read_result
 from codec.images.pictures import read_picture
 
 from .results import Run, Table, finish, output_options, save

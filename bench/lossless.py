@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from bench.baselines.peers import lossless_rows
 from bench.harness.command import COUNT, FROM_ZERO, command
-from bench.harness.pick import alike, draw
+from bench.harness.pick import draw
 from bench.reporting.lengths import SINGLE, published_option
 from codec import Codec, Target
 from codec.likelihood import Coded, distortion
@@ -30,19 +30,11 @@ from codec.lossless.pixels import HALF, Pixels, planes
 from codec.lossy import progressive
 from ddpm.diffusion.bound import bound
 from ddpm.diffusion.likelihood import LN2
+from ddpm.images.batches import parts, stacked
 
 from .results import Run, finish, output_options, save
 
 BATCH_PIXELS = 1 << 16
-
-
-def batches(pictures):
-    """Pictures of one size, all grey or none, up to so many pixels."""
-    for grey, members in alike(pictures):
-        height, width = pictures[members[0]].shape[:2]
-        size = max(1, BATCH_PIXELS // (height * width))
-        for k in range(0, len(members), size):
-            yield grey, [pictures[i] for i in members[k : k + size]]
 
 
 def portability(codec: Codec, files: list[bytes], pictures: list[np.ndarray]) -> float:
@@ -71,7 +63,8 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> Iterator[d
     """A row for the pictures so far: means of bits per value; ``looks`` those at the largest ones."""
     rows, seconds, price, looks = [], np.zeros(2), None, 0
     with tqdm(total=len(pictures), disable=None) as bar:
-        for grey, part in batches(pictures):
+        for grey, members in parts(pictures, BATCH_PIXELS):
+            part = [pictures[i] for i in members]
             shown = [p[..., 0] if grey else p for p in part]
             start = time.monotonic()
             files = codec.encode(shown, Target(lossless=True))
@@ -84,7 +77,7 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> Iterator[d
                     raise RuntimeError("a picture did not come back")
             if price is None:  # the first batch says enough
                 price = portability(codec, [f.data for f in files], shown)
-            x = torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2)
+            x = stacked(part)
             size = tuple(x.shape[2:])
             plan = codec.plan(*size, grey)
             looks = max(looks, plan.steps)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from bench.harness.command import COUNT, command
 from bench.harness.pick import load
-from codec.api import pick_device
+from codec.device import pick_device
 from codec.diagrams import Diagram
 from codec.errors import CodecError
 

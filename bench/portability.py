@@ -23,11 +23,13 @@ import numpy as np
 from tqdm import tqdm
 
 from bench.harness.command import command
-from bench.harness.pick import alike, draw
+from bench.harness.pick import draw
 from bench.metrics.judge import mse
 from codec import Codec, CodecError, Target
 from codec.api import psnr
+from codec.batch import outcomes
 from codec.diagrams import Diagram
+from ddpm.images.batches import alike
 from ddpm.models.load import load_model
 
 from .machines import INSTRUCTIONS, THREADS
@@ -87,10 +89,8 @@ def distances(pictures, theirs, shown) -> dict:
 
 def decoded(codec: Codec, files: list[bytes]) -> list[np.ndarray | None]:
     """Pictures of one size, together; if one of them cannot be decoded, one by one, with None for it."""
-    try:
-        return [d.array for d in codec.decode(files)]
-    except CodecError:
-        return [decoded(codec, [f])[0] for f in files] if len(files) > 1 else [None]
+    found = outcomes(files, codec.decode, CodecError)
+    return [None if isinstance(shown, CodecError) else shown.array for _, shown in found]
 
 
 def measure(model: str, pictures, machines: list[str], rate: float = 0.0) -> tuple[list[dict], float]:

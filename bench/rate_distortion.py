@@ -29,15 +29,16 @@ from tqdm import tqdm
 from bench.baselines.peers import Peer, contenders, overhead, versions, wavelet
 from bench.harness.command import COUNT, FROM_ZERO, command, listed
 from bench.harness.ideal import progressive
-from bench.harness.pick import alike, load
+from bench.harness.pick import load
 from bench.metrics.judge import decoded, mse
 from bench.reporting.rd_report import FEW, present  # noqa: F401  (bench.results asks this module for present)
 from codec import Codec, CodecError, Target
-from codec.api import pick_device
-from codec.cli.plot import read_result
+from codec.device import pick_device
+from codec.diagrams import read_result
 from codec.likelihood import Coded
 from ddpm.diffusion.bound import Terms, terms_for
 from ddpm.diffusion.reverse import Reverse
+from ddpm.images.batches import alike
 from ddpm.models.load import load_model
 from ddpm.models.model import DDPM, strict_fp32
 

@@ -17,7 +17,7 @@ from bench.harness.command import POSITIVE, command, writable
 from bench.reporting.page import page
 from bench.reporting.progression import progressions
 from codec import Codec
-from codec.cli.plot import read_result
+from codec.diagrams import read_result
 from codec.errors import CodecError
 from ddpm.files import write_whole
 

@@ -22,8 +22,7 @@ import click
 import torch
 
 from bench.harness.command import command, drawable, writable
-from codec.cli.plot import read_result
-from codec.diagrams import Diagram, draw, kind_of
+from codec.diagrams import Diagram, draw, kind_of, read_result
 from codec.errors import CodecError
 from ddpm.files import write_whole
 

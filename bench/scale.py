@@ -23,7 +23,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from bench.harness.command import POSITIVE, command, listed
-from codec.api import pick_device
+from codec.device import pick_device
 from codec.diagrams import Axis, Diagram, Series
 from codec.images.pictures import read_picture
 from ddpm.models.load import load_model

@@ -24,7 +24,7 @@ from bench.harness.jobs import Bpd, Decode, Encode, Job, Train, preset_of
 from bench.harness.watch import Watch
 from bench.metrics.flops import flops_per_look, peak
 from codec import CodecError
-from codec.api import pick_device
+from codec.device import pick_device
 from codec.diagrams import Axis, Diagram, Series
 from ddpm.models.load import load_model
 from ddpm.models.model import strict_fp32

@@ -20,7 +20,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from codec.format import stored
 from codec.format.container import Header, model_bytes
@@ -37,8 +36,8 @@ from ddpm.models.model import DDPM, strict_fp32
 from ddpm.models.store import read_card, shipped_models
 
 from . import decoder
-from .choices import check_device
 from .decoder import Decoded, View, check_options, decode_stored
+from .device import pick_device
 from .encoder import Encoded, Encoder, psnr
 from .errors import CodecError, DamagedFile, Uncalibrated, UnknownModel
 from .target import Target
@@ -52,23 +51,6 @@ class Stage:
 
     bytes: int
     array: np.ndarray
-
-
-def pick_device(device: str) -> str:
-    """``auto`` becomes cuda where there is one; CodecError for what is not here, and for other kinds of devices."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu":
-        return device
-    check_device(device)
-    if not torch.cuda.is_available():
-        raise CodecError("no CUDA device here; use --device cpu")
-    count = torch.cuda.device_count()
-    if int(device.partition(":")[2] or 0) >= count:
-        raise CodecError(
-            f"no device {device!r} here; CUDA devices here: {', '.join(f'cuda:{n}' for n in range(count))}"
-        )
-    return device
 
 
 class Codec:

@@ -1,10 +1,6 @@
-"""What is taken where the user names nothing, and names of devices; before torch is imported."""
+"""What is taken where the user names nothing; before torch is imported."""
 
 from __future__ import annotations
-
-import re
-
-from .errors import CodecError
 
 SMALL = 32  # pixels a side, at most
 
@@ -16,9 +12,3 @@ def usual_model(height: int, width: int) -> str:
     equal bytes; it takes longer, the more so the larger they are.
     """
     return "cifar10" if max(height, width) <= SMALL else "photo"
-
-
-def check_device(device: str) -> None:
-    """CodecError for what is no device's name."""
-    if not re.fullmatch("auto|cpu|cuda(:(0|[1-9][0-9]{0,3}))?", device):
-        raise CodecError(f"no device {device!r}; use auto, cpu, cuda or cuda:N")

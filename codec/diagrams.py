@@ -8,11 +8,17 @@ SERIES  {"name": ..., "x": [...], "y": [...], "style": one of STYLES}
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import CodecError
+
+if TYPE_CHECKING:
+    from ddpm.diffusion.bound import Bound
 
 STYLES = {
     "line": {"linestyle": "-"},
@@ -92,6 +98,30 @@ def numbers(values) -> bool:
     )
 
 
+def read_result(name: str | Path) -> dict:
+    """The JSON of a measurement; CodecError for anything else."""
+    try:
+        result = json.loads(Path(name).read_bytes())
+    except OSError as e:
+        raise CodecError(f"{name}: {e.strerror or e}") from None
+    except (ValueError, RecursionError):
+        raise CodecError(f"{name}: not JSON") from None
+    if not isinstance(result, dict):
+        raise CodecError(f"{name}: not the JSON of a measurement")
+    return result
+
+
+def read_diagrams(name: str | Path) -> list[Diagram]:
+    """Those that the JSON of a measurement holds; CodecError for anything else."""
+    listed = read_result(name).get("diagrams", [])
+    if not isinstance(listed, list):
+        raise CodecError(f"{name}: not the JSON of a measurement")
+    try:
+        return [Diagram.from_json(value) for value in listed]
+    except CodecError as e:
+        raise CodecError(f"{name}: {e}") from None
+
+
 def merged(groups: Iterable[tuple[str, list[Diagram]]]) -> list[Diagram]:
     """Diagrams of one title and the same axes as one. groups: (where from, diagrams); it tells like names apart."""
     found: dict[tuple, list[Series]] = {}
@@ -104,6 +134,16 @@ def merged(groups: Iterable[tuple[str, list[Diagram]]]) -> list[Diagram]:
                 taken = any(s.name == other.name for other in series)
                 series.append(Series(f"{s.name} ({source})" if taken else s.name, s.x, s.y, s.style))
     return [Diagram(title, x, y, series) for (title, x, y), series in found.items()]
+
+
+def of_terms(found: Bound) -> Diagram:
+    """The terms of a bound, and what has been sent before each of them, over t."""
+    values = [t["bits_per_dim"] for t in found.named_terms()]
+    t = list(range(len(values)))[::-1]
+    sums = list(accumulate(values))
+    title = f"{found.total:.3f} bits/dim: {found.rate:.3f} rate, {found.distortion:.3f} distortion"
+    series = [Series("L_{t-1}, one term", t[1:-1], values[1:-1]), Series("sum so far: the rate", t[:-1], sums[:-1])]
+    return Diagram(title, Axis("t", range=(t[0], 0)), Axis("bits/dim", "log"), series)
 
 
 def kind_of(path: str | Path) -> str:

@@ -4,7 +4,7 @@ import shlex
 
 from ddpm.errors import CodecError, UnknownModel
 
-__all__ = ["CodecError", "DamagedFile", "NotOurFile", "UnknownModel"]
+__all__ = ["CodecError", "DamagedFile", "NotOurFile", "Uncalibrated", "UnknownModel", "trouble"]
 
 
 class NotOurFile(CodecError):
@@ -25,3 +25,8 @@ class Uncalibrated(UnknownModel):
             super().__init__(f"{words} PICTURES -o NAME")
         else:
             super().__init__(f"model {model.name} has no coding tables; {instead}calibrate it first")
+
+
+def trouble(e: OSError) -> str:
+    """What the system refused, and the file if it says which."""
+    return f"{e.filename}: {e.strerror}" if e.filename and e.strerror else e.strerror or str(e)

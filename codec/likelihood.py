@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
+from codec.errors import Uncalibrated
 from codec.lossless.context import Context, Sight
 from codec.lossless.entropy import FRACTIONS, HALF, OCTAVE, integers
 from codec.lossy.basis import Cosines
 from codec.lossy.denoise import denoise
 from codec.lossy.setting import Setting
 from codec.lossy.tables import CodingTables
-from ddpm.diffusion.bound import Terms, per_dim
+from ddpm.diffusion.bound import Bound, Terms, bound, per_dim
 from ddpm.diffusion.gaussian import Step, kl_nats
 from ddpm.diffusion.likelihood import discretized_gaussian_nats, to_levels
 from ddpm.diffusion.reverse import Reverse
+from ddpm.images.batches import Batch
+from ddpm.models.model import DDPM
 
 
 class Coded(Terms):
@@ -49,6 +54,24 @@ class Coded(Terms):
         last = self.steps[-1]
         mean, log_std = pixels(self.reverse, last, last.alpha_s * x + last.sigma_s * eps, self.grey)
         return distortion(self.context, x[:, : mean.shape[1]], mean, log_std), mean
+
+
+def bounds_of_code(model: DDPM, batches: Sequence[Batch], *, seed: int = 0, quiet: bool = False) -> list[Bound]:
+    """What the steps of the code cost an ideal channel, of each batch: pictures of one size, all grey or none.
+
+    Uncalibrated for a model without tables.
+    """
+    tables = CodingTables.of_model(model)
+    if tables is None:
+        raise Uncalibrated(model)
+    settings = [Setting.of(model, tables, tuple(batch.x.shape[2:]), grey=batch.grey) for batch in batches]
+    total = sum((setting.plan.steps + 1) * len(batch) for setting, batch in zip(settings, batches))
+    with tqdm(total=total, disable=True if quiet else None, desc="bound") as bar:
+        how = {"seed": seed, "progress": bar.update}
+        return [
+            bound(Coded(setting), [batch.x], numbers=[batch.numbers], **how)
+            for setting, batch in zip(settings, batches)
+        ]
 
 
 class InContext:

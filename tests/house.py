@@ -37,7 +37,7 @@ ORDER = {
         ["codec/lossy"],
         ["codec/channel"],
         ["codec/randomness"],
-        ["codec/choices", "codec/diagrams", "codec/images", "codec/target"],
+        [f"codec/{name}" for name in ("batch", "choices", "device", "diagrams", "images", "process", "target")],
         ["codec/errors"],
     ],
     "ddpm": [

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from codec.cli.plot import read_result
+from codec.diagrams import read_result
 from codec.errors import CodecError
 from ddpm.files import write_whole
 

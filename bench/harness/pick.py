@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from codec.cli.console import trouble
-from codec.errors import CodecError
-from codec.images.pictures import is_grey
+from codec.errors import CodecError, trouble
 from ddpm.images.data import load_images
 
 
@@ -39,11 +37,3 @@ def middle(picture: np.ndarray, side: int | None) -> np.ndarray:
         return picture
     top, left = (max(0, n - side) // 2 for n in picture.shape[:2])
     return picture[top : top + side, left : left + side]
-
-
-def alike(pictures: list[np.ndarray]) -> list[tuple[bool, list[int]]]:
-    """Those that can be coded together, of one size and all grey or none: (grey, indices)."""
-    groups: dict[tuple, list[int]] = {}
-    for i, p in enumerate(pictures):
-        groups.setdefault((p.shape, is_grey(p)), []).append(i)
-    return [(grey, members) for (_, grey), members in groups.items()]

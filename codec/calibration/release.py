@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from codec.cli.console import trouble
-from codec.errors import CodecError
+from codec.errors import CodecError, trouble
 from codec.lossy.plan import MAX_STEPS
 from codec.lossy.tables import CodingTables
 from ddpm.diffusion.bound import bound, own_steps, terms_for
 from ddpm.diffusion.reverse import Reverse
 from ddpm.diffusion.schedule import Levels
 from ddpm.images import lists
+from ddpm.images.batches import batches
 from ddpm.models import pretrained, runs
 from ddpm.models.load import load_model, save_model
 from ddpm.models.model import DDPM, strict_fp32
@@ -24,28 +24,25 @@ from ddpm.models.store import find_model, is_run, looks_like, weights_of
 
 from .tables import coding_tables, with_context
 
+BATCH_PIXELS = 1 << 16
 TRAINING = {"used": "training"}  # what a card calls the lists of a run
 
 
 def sample_pictures(
-    sources, tile, images: int, crop: int, seed: int = 0, skip_bad=False
+    sources, *, tile: int | None, images: int, crop: int, seed: int = 0, skip_bad=False
 ) -> tuple[list[torch.Tensor], list[dict]]:
     """At most ``images`` pictures drawn at random, cropped about the centre to at most ``crop`` x ``crop``.
 
-    Returned as tensors (B, 3, H, W) uint8, pictures of one size together, up to 2^16 pixels a batch; and the lists that
-    they were drawn from, see ddpm/images/lists.py.
+    Returned as tensors (B, 3, H, W) uint8, pictures of one size together, up to BATCH_PIXELS a batch; and the lists
+    that they were drawn from, see ddpm/images/lists.py.
     """
     pictures, found = lists.read(sources, tile, skip_bad=skip_bad)
-    groups: dict[tuple, list[np.ndarray]] = {}
+    crops = []
     for i in np.random.default_rng(seed).permutation(len(pictures))[:images]:
         h, w = (min(n, crop) for n in pictures[i].shape[:2])
         top, left = (pictures[i].shape[0] - h) // 2, (pictures[i].shape[1] - w) // 2
-        groups.setdefault((h, w), []).append(pictures[i][top : top + h, left : left + w])
-    batches = []
-    for (h, w), members in groups.items():
-        stacked = torch.from_numpy(np.stack(members)).permute(0, 3, 1, 2)
-        batches += stacked.split(max(1, (1 << 16) // (h * w)))
-    return batches, found["used"]
+        crops.append(pictures[i][top : top + h, left : left + w])
+    return [batch.x for batch in batches(crops, BATCH_PIXELS, by_grey=False)], found["used"]
 
 
 def trained(source: str) -> tuple[DDPM, dict]:
@@ -111,13 +108,13 @@ def release(
     if not beside:
         check_place(output)
     model, card = trained(source)
-    weights = card.pop("weights", None)
-    if weights and weights.parent == Path(output).resolve().parent:
+    if (weights := card.pop("weights", None)) and weights.parent == Path(output).resolve().parent:
         card["weights"] = weights.stem
     model.to(device, memory_format=torch.channels_last)
     strict_fp32()
+    how = {"tile": tile, "crop": crop, "skip_bad": skip_bad}
     try:
-        batches, used = sample_pictures(data, tile, images, crop, skip_bad=skip_bad)
+        batches, used = sample_pictures(data, images=images, **how)
         pictures = sum(len(b) for b in batches)
         tables = measure(source, model, batches, settings, quiet)
         name = "context" if settings is None else "calibration"
@@ -125,7 +122,7 @@ def release(
         card["calibration"] = says if settings is not None else {**card.get("calibration", {}), name: says}
         card["data"] = {**card.get("data", {}), name: used}
         if test:
-            tested, card["data"]["test"] = sample_pictures([test], tile, 2048, crop, 1, skip_bad)
+            tested, card["data"]["test"] = sample_pictures([test], images=2048, seed=1, **how)
             limit = bound(terms_for(Reverse(model), own_steps(model)), tested, samples=2, quiet=quiet).to_json()
             card["bound"] = {k: v for k, v in limit.items() if v is not None}
             card["summary"] = {"bits_per_dim": round(card["bound"]["total"], 4)}

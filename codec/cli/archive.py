@@ -14,25 +14,23 @@ import numpy as np
 from codec.archive.archive import create, extract, looks
 from codec.archive.header import Contents, contents, find_model
 from codec.archive.patches import CODE, kinds
+from codec.device import pick_device
 from codec.errors import CodecError
 from codec.images.alpha import split
 from codec.images.pictures import ADVICE, load_picture, png_bytes
 
-from .batches import only_one, say_left, skip_bad_option, skip_existing_option
-from .console import (
-    check_outputs,
-    check_sources,
+from .files import check_outputs, check_sources, only_one, read_input, read_model, say_left, write_output
+from .options import (
     common,
-    counted,
     device_option,
     force_option,
-    make_folder,
     model_option,
     options,
     pixels_option,
-    read_input,
-    write_output,
+    skip_bad_option,
+    skip_existing_option,
 )
+from .report import counted
 from .types import File, Folder, Model, Steps
 
 known_option = click.option(
@@ -64,13 +62,12 @@ def create_command(out, data, name, steps, tile, drop_alpha, skip_bad, device, m
     check_sources(data)
     check_outputs([out], [p for d in map(Path, data) for p in (d.rglob("*") if d.is_dir() else [d])], force)
     pictures = read_sources([Path(d) for d in data], tile, drop_alpha, max_pixels, skip_bad)
-    model, start = load(name, device), time.monotonic()
+    model, start = read_model(name, pick_device(device)), time.monotonic()
     steps = CODE if steps == "codec" else steps
     colours = [split(p)[0] for _, p in pictures]
     found = kinds([p.shape[:2] for p in colours], [p.ndim == 2 for p in colours], steps)
     with bar(quiet, looks(model, found, steps)) as progress:
         made = create(pictures, model, steps, max_pixels=max_pixels, progress=progress.update)
-    make_folder(out)
     write_output(out, made)
     c = contents(made)
     fields = figures(c) | {"archive": out, "seconds": round(time.monotonic() - start, 1)}
@@ -95,7 +92,7 @@ def extract_command(file, output, name, device, max_pixels, force, skip_existing
     existing = check_outputs((str(folder / n) for n in c.names), [file], force, advice, skip_existing)
     if any(not (folder / n).resolve().is_relative_to(folder.resolve()) for n in c.names):
         raise CodecError(f"{folder} has links that lead outside; say -o to name another folder")
-    model = load(name or find_model(c), device)
+    model = read_model(name or find_model(c), pick_device(device))
     start, done = time.monotonic(), 0
     with bar(quiet, looks(model, c.kinds, c.steps)) as progress:
         try:
@@ -103,7 +100,6 @@ def extract_command(file, output, name, device, max_pixels, force, skip_existing
             for picture, array in wanted if len(existing) < len(c.names) else ():
                 if str(folder / picture) in existing:
                     continue
-                make_folder(str(folder / picture))
                 write_output(str(folder / picture), png_bytes(array))
                 done += 1
         except CodecError as e:
@@ -139,7 +135,7 @@ def list_command(file, as_json):
 def verify_command(file, name, device, max_pixels, quiet, as_json):
     """Decode an archive in memory and compare the checksums of all pictures."""
     data, c = read(file)
-    model = load(name or find_model(c), device)
+    model = read_model(name or find_model(c), pick_device(device))
     start = time.monotonic()
     with bar(quiet, looks(model, c.kinds, c.steps)) as progress:
         try:
@@ -222,13 +218,6 @@ def listed(source: Path, tile: int | None) -> list[tuple[Path, str | None]]:
         raise CodecError(f"no images in {source}")
     base = source if source.is_dir() else source.parent
     return [(p, p.relative_to(base).as_posix()) for p in files]
-
-
-def load(name: str, device: str):
-    from codec.api import pick_device
-    from ddpm.models.load import load_model
-
-    return load_model(name, pick_device(device))
 
 
 def checked(file: str, data: bytes) -> Contents:

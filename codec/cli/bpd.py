@@ -5,30 +5,26 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
-import numpy as np
-from tqdm import tqdm
 
-from codec.diagrams import Axis, Diagram, Series, draw, kind_of
+from codec.device import pick_device, workers_on
+from codec.diagrams import draw, kind_of, of_terms
 from codec.errors import CodecError
-from codec.images.pictures import is_grey
 
-from .batches import skip_bad_option
-from .console import (
-    check_outputs,
-    check_sources,
-    common,
-    counted,
-    device_option,
-    force_option,
-    make_folder,
-    model_option,
-    options,
-    workers_on,
-    write_output,
-)
+from .files import check_outputs, check_sources, read_model, write_output
+from .options import common, device_option, force_option, model_option, options, skip_bad_option
+from .report import counted
 from .types import File, Steps
+
+if TYPE_CHECKING:
+    from ddpm.diffusion.bound import Bound
+    from ddpm.diffusion.reverse import Reverse
+    from ddpm.images.batches import Batch
+    from ddpm.models.model import DDPM
+    from ddpm.training.distributed import Workers
 
 BATCH_PIXELS = 1 << 16
 
@@ -90,150 +86,98 @@ def bpd(
     if ode and (terms or steps or variance or bf16):
         raise CodecError("--ode knows no steps, terms or variances, and no bf16")
     check_sources(data)
-    from codec.api import pick_device
-    from ddpm.diffusion.bound import Bound
+    from ddpm.images.batches import batches, some
+    from ddpm.images.data import load_images
 
     workers = workers_on(pick_device(device))
-    quiet = quiet or workers.rank > 0
-    start = time.monotonic()
+    quiet, start = quiet or workers.rank > 0, time.monotonic()
     reverse = reverse_process(name, variance, clip, bf16, workers.device)
-    pictures = read_pictures(data, tile, images, seed, skip_bad)
-    groups = grouped(pictures, workers, by_grey=steps == "codec")
+    pictures = some(load_images(data, tile, skip_bad=skip_bad), images, seed)
+    own = batches(pictures, BATCH_PIXELS, workers.share(range(len(pictures))), by_grey=steps == "codec")
     if ode:
-        figures = ode_figures(reverse.model, groups, workers, dequantize, trace, tolerance, seed, quiet)
-        if workers.rank == 0:
-            report(figures, as_json)
+        asked = {"samples": dequantize, "trace": trace, "rtol": tolerance, "atol": tolerance, "seed": seed}
+        figures, diagrams = flow_figures(reverse.model, own, workers, {**asked, "quiet": quiet}), []
+    else:
+        parts = measured(reverse, own, steps, samples=None if terms else samples, seed=seed, quiet=quiet)
+        found, figures = bound_figures([b for part in workers.gather(parts) for b in part], terms)
+        diagrams = [of_terms(found)] if terms else []
+        figures |= {"model": reverse.model.name, "variance": reverse.variance, "clip": reverse.clip, "bf16": bf16}
+        figures |= {"seed": seed, "seconds": round(time.monotonic() - start, 1)}
+        figures |= {"diagrams": [d.to_json() for d in diagrams]}
+    if workers.rank:
         return
-    try:
-        parts = measured(reverse, groups, steps, None if terms else samples, seed, quiet)
-    except ValueError as e:
-        raise CodecError(str(e)) from None
-    parts = [b for part in workers.gather(parts) for b in part]
-    counts = sorted({b.steps for b in parts}, key=lambda n: n or 0)
-    found = Bound.merge(parts)
-    if terms and found.terms is None:
-        raise CodecError("pictures of several sizes have other steps of the code each; --terms takes those of one size")
-    if workers.rank == 0:
-        figures = {
-            "model": reverse.model.name,
-            "variance": reverse.variance,
-            "clip": reverse.clip,
-            "bf16": bf16,
-            "seed": seed,
-        }
-        figures["seconds"] = round(time.monotonic() - start, 1)
-        diagrams = [diagram_of(found)] if terms else []
-        figures["diagrams"] = [d.to_json() for d in diagrams]
-        if len(counts) > 1:  # steps of the code: as many as a size has
-            figures["steps"] = [counts[0], counts[-1]]
-        report(found.to_json() | figures, as_json)
-        if plot:
-            make_folder(plot)
-            write_output(plot, draw(diagrams, kind))
-            if not quiet:
-                print(plot, file=sys.stderr if as_json else sys.stdout)
+    report(figures, as_json)
+    if plot:
+        write_output(plot, draw(diagrams, kind))
+        if not quiet:
+            print(plot, file=sys.stderr if as_json else sys.stdout)
 
 
-def reverse_process(name: str, variance: str | None, clip: bool | None, bf16: bool, device: str):
+def reverse_process(name: str, variance: str | None, clip: bool | None, bf16: bool, device: str) -> Reverse:
     """The reverse process of a model, by default as it was trained for."""
     from ddpm.diffusion.reverse import Reverse
-    from ddpm.models.load import load_model
     from ddpm.models.model import strict_fp32
 
     strict_fp32()
+    model = read_model(name, device)
     try:
-        return Reverse(load_model(name, device), variance, clip, bf16)
+        return Reverse(model, variance, clip, bf16)
     except ValueError as e:
         raise CodecError(str(e)) from None
 
 
-def read_pictures(data, tile, images, seed, skip_bad=False) -> list[np.ndarray]:
-    from ddpm.images.data import load_images
-
-    pictures = load_images(data, tile, skip_bad=skip_bad)
-    if images and images < len(pictures):
-        chosen = np.random.default_rng(seed).permutation(len(pictures))[:images]
-        pictures = [pictures[i] for i in np.sort(chosen)]
-    return pictures
-
-
-def grouped(pictures, workers, by_grey: bool) -> list:
-    """This process's share: (numbers, pictures (B, 3, H, W) uint8, grey) of one size, as large as batches should be."""
-    import torch
-
-    groups: dict[tuple, list[int]] = {}
-    for i in workers.share(range(len(pictures))):
-        grey = by_grey and is_grey(pictures[i])
-        groups.setdefault((*pictures[i].shape[:2], grey), []).append(i)
-    out = []
-    for (height, width, grey), numbers in groups.items():
-        size = max(1, BATCH_PIXELS // (height * width))
-        for k in range(0, len(numbers), size):
-            part = numbers[k : k + size]
-            out.append((part, torch.from_numpy(np.stack([pictures[i] for i in part])).permute(0, 3, 1, 2), grey))
-    return out
-
-
-def measured(reverse, groups, steps, samples, seed, quiet) -> list:
-    """The bound of each group."""
+def measured(
+    reverse: Reverse, batches: Sequence[Batch], steps: int | str | None, *, samples: int | None, seed: int, quiet: bool
+) -> list[Bound]:
+    """The bound of each part of the batches: with ``codec`` of each batch, which has steps of its own."""
+    from codec.likelihood import bounds_of_code
     from ddpm.diffusion.bound import bound, own_steps, terms_for
 
     T = own_steps(reverse.model) if steps is None else None if steps == "inf" else steps
-    if steps == "codec":
-        return coded(reverse.model, groups, seed, quiet)
-    if T is None and samples is None:
-        raise CodecError("the limit T = infinity has no terms to list; give --steps T, a number of levels")
-    terms = terms_for(reverse, T)
-    if T is not None and samples is not None and len(terms.steps) <= samples:
-        samples = None
-    numbers, batches = [n for n, *_ in groups], [x for _, x, _ in groups]
-    return [bound(terms, batches, samples=samples, seed=seed, numbers=numbers, quiet=quiet)] if groups else []
+    try:
+        if steps == "codec":
+            return bounds_of_code(reverse.model, batches, seed=seed, quiet=quiet)
+        if T is None and samples is None:
+            raise CodecError("the limit T = infinity has no terms to list; give --steps T, a number of levels")
+        terms = terms_for(reverse, T)
+        if T is not None and samples is not None and len(terms.steps) <= samples:
+            samples = None
+        how = {"samples": samples, "seed": seed, "numbers": [b.numbers for b in batches], "quiet": quiet}
+        return [bound(terms, [b.x for b in batches], **how)] if batches else []
+    except ValueError as e:
+        raise CodecError(str(e)) from None
 
 
-def coded(model, groups, seed, quiet) -> list:
-    """What the steps of the code cost an ideal channel, of each group."""
-    from codec.api import Codec
-    from codec.likelihood import Coded
-    from ddpm.diffusion.bound import bound
+def bound_figures(parts: Sequence[Bound], terms: bool) -> tuple[Bound, dict]:
+    """The bound of all pictures, and what is told of it."""
+    from ddpm.diffusion.bound import Bound
 
-    codec = Codec(model)
-    plans = [codec.plan(*x.shape[2:], grey) for _, x, grey in groups]
-    total = sum((plan.steps + 1) * len(x) for plan, (_, x, _) in zip(plans, groups))
-    with tqdm(total=total, disable=True if quiet else None, desc="bound") as bar:
-        terms = [Coded(codec.setting(tuple(x.shape[2:]), grey)) for _, x, grey in groups]
-        return [
-            bound(of, [x], seed=seed, numbers=[numbers], progress=bar.update)
-            for of, (numbers, x, _) in zip(terms, groups)
-        ]
+    counts, found = sorted({b.steps for b in parts}, key=lambda n: n or 0), Bound.merge(parts)
+    if terms and found.terms is None:
+        raise CodecError("pictures of several sizes have other steps of the code each; --terms takes those of one size")
+    figures = found.to_json()
+    if len(counts) > 1:  # steps of the code: as many as a size has
+        figures["steps"] = [counts[0], counts[-1]]
+    return found, figures
 
 
-def ode_figures(model, groups, workers, samples, trace, tolerance, seed, quiet) -> dict:
-    from ddpm.diffusion.ode import ode_likelihood
+def flow_figures(model: DDPM, batches: Sequence[Batch], workers: Workers, asked: dict) -> dict:
+    """The likelihood of the probability-flow ODE of the pictures of all processes. asked: of ``ode_likelihood``."""
+    from ddpm.diffusion.ode import OdeLikelihood, ode_likelihood
 
-    start = time.monotonic()
-    numbers, batches = [n for n, *_ in groups], [x for _, x, _ in groups]
-    found = ode_likelihood(
-        model,
-        batches,
-        samples=samples,
-        trace=trace,
-        rtol=tolerance,
-        atol=tolerance,
-        seed=seed,
-        indices=numbers,
-        quiet=quiet,
-    )
-    every = np.concatenate(workers.gather(found.per_image))
+    start, numbers = time.monotonic(), [b.numbers for b in batches]
+    parts = [ode_likelihood(model, [b.x for b in batches], indices=numbers, **asked)] if batches else []
+    found = OdeLikelihood.merge([one for part in workers.gather(parts) for one in part])
     return {
-        "total": float(every.mean()),
-        "stderr": float(every.std(ddof=1) / len(every) ** 0.5) if len(every) > 1 else None,
-        "images": len(every),
-        "trace": trace,
-        "dequantize": samples,
-        "tolerance": tolerance,
-        "evaluations": sum(workers.gather(found.evaluations)),
+        "total": found.bits_per_dim,
+        "stderr": found.stderr,
+        "images": found.images,
+        "trace": found.trace,
+        "dequantize": found.samples,
+        "tolerance": found.tolerance[0],
+        "evaluations": found.evaluations,
         "model": model.name,
-        "seed": seed,
+        "seed": asked["seed"],
         "seconds": round(time.monotonic() - start, 1),
     }
 
@@ -255,13 +199,3 @@ def report(figures: dict, as_json: bool) -> None:
     print(f"T = {levels}, {how}; variance {figures['variance']}, {'' if figures['clip'] else 'not '}clipped")
     for term in figures["terms"] or ():
         print(f"{term['term']:>7} {term['bits_per_dim']:.6g}")
-
-
-def diagram_of(found) -> Diagram:
-    """The terms, and what has been sent before each of them, over t."""
-    values = [t["bits_per_dim"] for t in found.named_terms()]
-    t = list(range(len(values)))[::-1]
-    sums = np.cumsum(values).tolist()
-    title = f"{found.total:.3f} bits/dim: {found.rate:.3f} rate, {found.distortion:.3f} distortion"
-    series = [Series("L_{t-1}, one term", t[1:-1], values[1:-1]), Series("sum so far: the rate", t[:-1], sums[:-1])]
-    return Diagram(title, Axis("t", range=(t[0], 0)), Axis("bits/dim", "log"), series)

@@ -6,9 +6,8 @@ import json
 
 import click
 
-from codec.errors import CodecError
+from codec.errors import CodecError, trouble
 
-from .console import trouble
 from .types import File, Model
 
 ROLES = ("training", "source", "excluded", "calibration", "context", "test")

@@ -7,9 +7,7 @@ from contextlib import contextmanager
 
 import click
 
-from codec.errors import CodecError
-
-from .console import trouble
+from codec.errors import CodecError, trouble
 
 
 @contextmanager
@@ -42,3 +40,13 @@ def fail(*lines: str) -> None:
     for text in lines:
         print("error: " + " ".join(text.split()), file=sys.stderr)
     sys.exit(2)
+
+
+def in_one_line(e: Exception) -> str:
+    """What to say of a mistake of whatever kind in the midst of a batch."""
+    if isinstance(e, CodecError):
+        return str(e)
+    words = " ".join(str(e).split())
+    if isinstance(e, MemoryError) or (isinstance(e, RuntimeError) and ("alloc" in words or "out of memory" in words)):
+        return "not enough memory for this picture"
+    return f"unexpected {type(e).__name__}: {words}"[:300]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from codec.diagrams import Diagram, draw, kind_of, merged
+from codec.diagrams import draw, kind_of, merged, read_diagrams
 from codec.errors import CodecError
 
-from .console import check_outputs, counted, force_option, make_folder, options, write_output
+from .files import check_outputs, write_output
+from .options import force_option, options
+from .report import counted
 from .types import File
 
 
@@ -28,30 +29,5 @@ def plot(files, output, force):
     found = merged((Path(name).stem, read_diagrams(name)) for name in files)
     if not found:
         raise CodecError("there is no diagram in these files")
-    make_folder(output)
     write_output(output, draw(found, kind))
     print(f"{output}: {counted(len(found), 'diagram')}")
-
-
-def read_result(name: str | Path) -> dict:
-    """The JSON of a measurement; CodecError for anything else."""
-    try:
-        result = json.loads(Path(name).read_bytes())
-    except OSError as e:
-        raise CodecError(f"{name}: {e.strerror or e}") from None
-    except (ValueError, RecursionError):
-        raise CodecError(f"{name}: not JSON") from None
-    if not isinstance(result, dict):
-        raise CodecError(f"{name}: not the JSON of a measurement")
-    return result
-
-
-def read_diagrams(name: str) -> list[Diagram]:
-    """Those that the JSON of a measurement holds; CodecError for anything else."""
-    listed = read_result(name).get("diagrams", [])
-    if not isinstance(listed, list):
-        raise CodecError(f"{name}: not the JSON of a measurement")
-    try:
-        return [Diagram.from_json(value) for value in listed]
-    except CodecError as e:
-        raise CodecError(f"{name}: {e}") from None

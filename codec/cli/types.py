@@ -65,7 +65,7 @@ class Device(click.ParamType):
     name = "device"
 
     def convert(self, value, param, ctx):
-        from codec.choices import check_device
+        from codec.device import check_device
 
         check_device(value)
         return value

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 
 import numpy as np
@@ -26,15 +26,33 @@ TRACES = ("hutchinson", "exact")
 
 @dataclass(frozen=True)
 class OdeLikelihood:
-    """Code lengths under the flow in bits/dim: the mean over images, its standard error, and image by image."""
+    """Code lengths under the flow in bits/dim, image by image."""
 
-    bits_per_dim: float
-    stderr: float | None  # over images; None for a single one
     per_image: np.ndarray  # (images,) float64, in the order given
     evaluations: int  # calls of the network on a batch, over all batches and samples
     samples: int
     trace: str
     tolerance: tuple[float, float]  # rtol, atol
+
+    @property
+    def images(self) -> int:
+        return len(self.per_image)
+
+    @property
+    def bits_per_dim(self) -> float:
+        """The mean over images."""
+        return float(self.per_image.mean())
+
+    @property
+    def stderr(self) -> float | None:
+        """Standard error of the mean over images; None for a single one."""
+        return float(self.per_image.std(ddof=1) / math.sqrt(self.images)) if self.images > 1 else None
+
+    @classmethod
+    def merge(cls, parts: Sequence[OdeLikelihood]) -> OdeLikelihood:
+        """Of several sets of images, of which the same was asked."""
+        per_image = np.concatenate([part.per_image for part in parts])
+        return replace(parts[0], per_image=per_image, evaluations=sum(part.evaluations for part in parts))
 
 
 def ode_likelihood(
@@ -89,16 +107,7 @@ def ode_likelihood(
         figures.append(-log_mass / (dims * LN2))
     if not count:
         raise ValueError("no images")
-    figures = np.concatenate(figures)
-    return OdeLikelihood(
-        bits_per_dim=float(figures.mean()),
-        stderr=float(figures.std(ddof=1) / math.sqrt(count)) if count > 1 else None,
-        per_image=figures,
-        evaluations=evaluations,
-        samples=samples,
-        trace=trace,
-        tolerance=(rtol, atol),
-    )
+    return OdeLikelihood(np.concatenate(figures), evaluations, samples, trace, tolerance=(rtol, atol))
 
 
 def density(

@@ -1,6 +1,5 @@
 import json
 
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -14,14 +13,6 @@ from ddpm.models.load import load_model
 from tests.conftest import smooth_picture
 
 SIZES = [(16, 16), (8, 24), (16, 16), (16, 16)]
-
-
-def test_pictures_of_one_size_go_together():
-    pictures = [smooth_picture(*size, seed) for seed, size in enumerate(SIZES)]
-    found, numbers = bounds.batches(pictures)
-    assert sorted(map(tuple, numbers)) == [(0, 2, 3), (1,)]
-    for batch, known in zip(found, numbers):
-        assert all(np.array_equal(x.permute(1, 2, 0).numpy(), pictures[i]) for x, i in zip(batch, known))
 
 
 def test_one_picture_has_no_error():

@@ -5,6 +5,7 @@ import json
 import struct
 import sys
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -228,11 +229,11 @@ def test_train_refuses_as_a_whole_or_leaves_out(run, pictures, tmp_path):
 
 
 def test_calibrate_refuses_as_a_whole_or_leaves_out(run, pictures, tmp_path, monkeypatch):
-    from codec.calibration import tables as calibrate
+    from codec.calibration import release
 
-    seen = []
-    monkeypatch.setattr(calibrate, "coding_tables", lambda model, batches, *_, **__: seen.append(batches) or {})
-    monkeypatch.setattr(calibrate, "save_model", lambda *_: None)
+    seen, tables = [], SimpleNamespace(to_card=dict)
+    monkeypatch.setattr(release, "coding_tables", lambda model, batches, *_, **__: seen.append(batches) or tables)
+    monkeypatch.setattr(release, "save_model", lambda *_: None)
     arguments = "calibrate", "tiny", pictures, "-o", "mine-1", "--quiet"
     _, lines = run(*arguments, code=2)
     check_all_named(lines)

@@ -133,7 +133,7 @@ def test_what_the_system_refuses_anywhere_is_one_line(capsys, monkeypatch, pictu
     def full(*_, **__):
         raise OSError(28, "No space left on device", "somewhere")
 
-    monkeypatch.setattr("codec.cli.bpd.grouped", full)
+    monkeypatch.setattr("codec.cli.bpd.measured", full)
     code, out, err = run(capsys, monkeypatch, "bpd", pictures, "--model", "tiny-1", "--quiet")
     assert (code, out, err) == (2, "", "error: somewhere: No space left on device\n")
 

@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 
 from codec.cli.app import main
-from codec.cli.sample import tiled
 from codec.images.pictures import png_bytes
 from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.noise import Noise
 from ddpm.diffusion.reverse import Reverse
 from ddpm.diffusion.sample import ancestral, decode, encode_to, flow, generate, interpolate, position, shared
 from ddpm.diffusion.schedule import Cosine, LinearBeta, LinearGamma, alpha_sigma
+from ddpm.images.sheets import tiled
 from tests.conftest import smooth_picture
 
 MU, S = 0.2, 0.3

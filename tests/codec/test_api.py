@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from codec import Codec, CodecError, Target, decode, inspect
-from codec.api import pick_device
+from codec.device import pick_device
 from codec.images.pictures import Picture
 from codec.lossy import multipass as sending
 from tests.conftest import smooth_picture

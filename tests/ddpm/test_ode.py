@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from ddpm.diffusion.likelihood import HALF_LEVEL, LN2
-from ddpm.diffusion.ode import density, ode_likelihood
+from ddpm.diffusion.ode import OdeLikelihood, density, ode_likelihood
 from ddpm.diffusion.schedule import LinearGamma
 from ddpm.models.model import DDPM
 from ddpm.training.presets import PRESETS
@@ -157,6 +157,10 @@ def test_shards_have_the_draws_of_the_whole(trace):
         numbers = np.arange(first, 6, 2)
         shard = ode_likelihood(model, [images[numbers]], samples=2, trace=trace, seed=5, indices=[numbers], quiet=True)
         assert shard.per_image == pytest.approx(whole.per_image[numbers], abs=2e-3)
+    merged = OdeLikelihood.merge([whole, shard])
+    assert merged.per_image.tolist() == [*whole.per_image, *shard.per_image]
+    assert merged.bits_per_dim == pytest.approx((6 * whole.bits_per_dim + 3 * shard.bits_per_dim) / 9)
+    assert (merged.images, merged.evaluations) == (9, whole.evaluations + shard.evaluations)
     other = ode_likelihood(model, images.split(3), samples=2, trace=trace, seed=6, quiet=True)
     assert np.abs(other.per_image - whole.per_image).max() > 5e-3
 

@@ -27,6 +27,8 @@ from ddpm.diffusion.bound import Bound
 from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.reverse import Reverse
 from ddpm.diffusion.schedule import LinearGamma
+from ddpm.images.batches import Batch
+from ddpm.training.distributed import Workers
 from ddpm.training.presets import preset_config
 from ddpm.training.train import BoundLoss
 from tests.conftest import smooth_picture
@@ -44,11 +46,6 @@ class Normal(torch.nn.Module):
         alpha, sigma = torch.sigmoid(-g).sqrt(), torch.sigmoid(g).sqrt()
         power = alpha**2 * self.s**2 + sigma**2
         return sigma * (z - alpha * self.mu) / power, (alpha**2 * self.s**2 / power).log().expand_as(z)
-
-
-class OneProcess:
-    def gather(self, value):
-        return [value]
 
 
 @pytest.mark.parametrize("images", [2, 7])
@@ -71,7 +68,8 @@ def test_the_standard_error_is_scipys(images, monkeypatch):
 
     draws, model = iter([nats]), Normal()
     model.name = "normal"
-    told = cli_bpd.ode_figures(model, [(range(images), x, False)], OneProcess(), 1, "hutchinson", 1e-3, 0, True)
+    batches, asked = [Batch(list(range(images)), x)], {"seed": 0, "quiet": True}
+    told = cli_bpd.flow_figures(model, batches, Workers("cpu"), asked)
     assert told["total"] == pytest.approx(figures.mean())
     assert told["stderr"] == pytest.approx(expected)
 
