@@ -17,7 +17,7 @@ from bench.harness.command import COUNT, command
 from bench.harness.pick import alike, draw
 from codec import Codec, Target
 from codec.diagrams import Diagram
-from codec.likelihood import Coded
+from codec.terms import CodeTerms
 from ddpm.diffusion.bound import Bound, bound
 
 from .results import Run, Table, finish, output_options
@@ -36,7 +36,7 @@ def measure(codec: Codec, pictures: list[np.ndarray], batch: int) -> dict:
             walked += [f.ideal_bits / f.dims for f in files]
             colours = np.stack([np.repeat(p[..., None], 3, 2) if grey else p for p in part])
             x = torch.from_numpy(colours).permute(0, 3, 1, 2)
-            drawn.append(bound(Coded(codec.setting(size, grey)), [x], seed=k, quiet=True))
+            drawn.append(bound(CodeTerms(codec.setting(size, grey)), [x], seed=k, quiet=True))
     found, walked = Bound.merge(drawn), np.array(walked)
     gap = walked - found.parts[:, :2].sum(1)
     return {

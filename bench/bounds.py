@@ -23,7 +23,7 @@ from bench.harness.command import COUNT, command
 from bench.harness.pick import alike, load
 from codec.api import pick_device
 from codec.diagrams import OURS, Axis, Diagram, Series
-from codec.likelihood import InContext
+from codec.terms import ContextTerms
 from ddpm.diffusion.bound import Bound, bound, terms_for
 from ddpm.diffusion.reverse import Reverse
 from ddpm.models.load import load_model
@@ -103,7 +103,7 @@ def main(data, tile, images, steps, samples, model, device, context, bf16, outpu
     found, numbers = batches(pictures)
     for T in tqdm(steps, desc="steps", disable=None):
         of = terms_for(reverse, T)
-        of = InContext(of) if context else of
+        of = ContextTerms(of) if context else of
         measured = bound(of, found, samples=samples, numbers=numbers, quiet=None)
         rows.append(row_of(measured) | ({"context": True} if context else {}))
         result = run.result(rows)

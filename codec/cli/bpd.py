@@ -193,14 +193,14 @@ def measured(reverse, groups, steps, samples, seed, quiet) -> list:
 def coded(model, groups, seed, quiet) -> list:
     """What the steps of the code cost an ideal channel, of each group."""
     from codec.api import Codec
-    from codec.likelihood import Coded
+    from codec.terms import CodeTerms
     from ddpm.diffusion.bound import bound
 
     codec = Codec(model)
     plans = [codec.plan(*x.shape[2:], grey) for _, x, grey in groups]
     total = sum((plan.steps + 1) * len(x) for plan, (_, x, _) in zip(plans, groups))
     with tqdm(total=total, disable=True if quiet else None, desc="bound") as bar:
-        terms = [Coded(codec.setting(tuple(x.shape[2:]), grey)) for _, x, grey in groups]
+        terms = [CodeTerms(codec.setting(tuple(x.shape[2:]), grey)) for _, x, grey in groups]
         return [
             bound(of, [x], seed=seed, numbers=[numbers], progress=bar.update)
             for of, (numbers, x, _) in zip(terms, groups)

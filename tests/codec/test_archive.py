@@ -16,17 +16,17 @@ from PIL import Image
 
 from bench.harness.ledger import Ledger
 from codec import Codec
-from codec.archive import archive, bitsback
-from codec.archive.archive import create, extract
-from codec.archive.bitsback import Stack
+from codec.archive import bitsback, create, extract
+from codec.archive.bitsback import Stack, bitsback_for
 from codec.archive.gaussians import COST, Gaussians
-from codec.archive.header import MAX_TABLE, closed, contents, find_model
+from codec.archive.header import MAX_TABLE, closed, find_model, unpack
+from codec.archive.patches import CODE
 from codec.cli.app import main
 from codec.errors import CodecError, DamagedFile, NotOurFile, UnknownModel
 from codec.format import stored
-from codec.likelihood import Coded
 from codec.lossless.context import Sight
 from codec.lossless.entropy import integers
+from codec.terms import CodeTerms
 from ddpm.diffusion.bound import bound, terms_for
 from ddpm.diffusion.reverse import Reverse
 from tests.conftest import smooth_picture
@@ -109,24 +109,24 @@ def test_nothing_is_borrowed_from_an_empty_stack():
     filled(200).borrow(np.zeros(200), np.full(200, 10.0))
 
 
-@pytest.mark.parametrize("steps", [12, archive.CODE])
+@pytest.mark.parametrize("steps", [12, CODE])
 @pytest.mark.parametrize("grey", [False, True])
 def test_the_length_is_the_bound(model, steps, grey):
     x = np.stack([smooth_picture(16, 16, s, 1 if grey else 3) for s in range(16)])
     x = np.repeat(x[..., None], 3, 3) if grey else x
     pictures = torch.from_numpy(x.transpose(0, 3, 1, 2))
-    own = steps == archive.CODE
+    own = steps == CODE
     x = x.transpose(0, 3, 1, 2)[:, : 1 if own and grey else 3]
-    chain, stack = archive.chains_of(model, steps)((16, 16, x.shape[1])), Ledger(Gaussians(12), filled().words())
+    coder, stack = bitsback_for(model, steps)((16, 16, x.shape[1])), Ledger(Gaussians(12), filled().words())
     before = stack.words()
     bits = stack.bits
-    chain.push(stack, x)
+    coder.push(stack, x)
     net = (stack.bits - bits) / x.size
     assert net == pytest.approx(stack.ideal / x.size, abs=0.01)
-    ideal = Coded(model, Codec(model).plan(16, 16, grey), (16, 16), grey) if own else terms_for(Reverse(model), 12)
+    ideal = CodeTerms(Codec(model).setting((16, 16), grey)) if own else terms_for(Reverse(model), 12)
     expected = bound(ideal, [pictures], quiet=True).total
     assert net == pytest.approx(expected, abs=0.06 * (3 if own and grey else 1) ** 0.5)  # one draw against another
-    assert np.array_equal(chain.pop(stack, x.shape), x)
+    assert np.array_equal(coder.pop(stack, x.shape), x)
     assert np.array_equal(stack.words(), before)
 
 
@@ -146,7 +146,7 @@ SHAPES = st.tuples(st.integers(1, 20), st.integers(1, 20)).flatmap(
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.lists(hnp.arrays(np.uint8, SHAPES), min_size=1, max_size=4), st.sampled_from([3, archive.CODE]))
+@given(st.lists(hnp.arrays(np.uint8, SHAPES), min_size=1, max_size=4), st.sampled_from([3, CODE]))
 def test_any_pictures_come_back(model, arrays, steps):
     """With noise before them, so that there is something to borrow from."""
     rng = np.random.default_rng(0)
@@ -156,7 +156,7 @@ def test_any_pictures_come_back(model, arrays, steps):
     assert all(np.array_equal(back[str(i)], a) for i, a in enumerate(arrays))
 
 
-@pytest.fixture(scope="module", params=[T, archive.CODE])
+@pytest.fixture(scope="module", params=[T, CODE])
 def steps(request):
     return request.param
 
@@ -172,7 +172,7 @@ def test_round_trip(made, model, steps):
     for name, array in some_pictures():
         assert back[name].dtype == np.uint8
         assert np.array_equal(back[name], array), name
-    c = contents(made)
+    c = unpack(made)
     assert (c.model, c.steps, c.file_bytes) == ("tiny-1", steps, c.whole_bytes)
     assert any(n > 1 for n in c.plan)
     assert 0 < c.stored < 14
@@ -197,12 +197,12 @@ def test_the_same_pictures_give_the_same_archive(made, model, steps):
 def test_few_pictures_are_files_of_their_own(model, count):
     few = [(f"{i}.png", smooth_picture(16, 16, i)) for i in range(count)]
     data = create(few, model, T, store=False)
-    assert contents(data).stored == count
+    assert unpack(data).stored == count
     assert {n: a.tobytes() for n, a in extract(data, model)} == {n: a.tobytes() for n, a in few}
 
 
 def test_damage_is_refused_before_the_first_picture(made, model):
-    c = contents(made)
+    c = unpack(made)
     rng = np.random.default_rng(0)
     for at in [0, 7, 8, 11, 12, c.start - 2, c.start, len(made) - 5, len(made) - 1, *rng.integers(0, len(made), 20)]:
         bad = bytearray(made)
@@ -214,12 +214,12 @@ def test_damage_is_refused_before_the_first_picture(made, model):
             extract(made[:end], model)
     with pytest.raises(DamagedFile, match="longer"):
         extract(made + b"\0", model)
-    cut = contents(made[:-100])
+    cut = unpack(made[:-100])
     assert (cut.names, cut.complete) == (c.names, False)
 
 
 def test_wrong_words_under_right_checksums_are_refused(made, model):
-    c = contents(made)
+    c = unpack(made)
     rng = np.random.default_rng(1)
     for _ in range(3):
         words = np.frombuffer(made, "<u4", c.count, c.start).copy()
@@ -232,7 +232,7 @@ def test_wrong_words_under_right_checksums_are_refused(made, model):
 @given(st.data())
 def test_whatever_comes_out_is_right(made, model, data):
     """Bytes changed behind checksums that are right again: errors, or pictures that are not touched."""
-    c, bad = contents(made), bytearray(made)
+    c, bad = unpack(made), bytearray(made)
     for at in data.draw(st.lists(st.integers(c.start, len(made) - 5), min_size=1, max_size=4)):
         bad[at] = data.draw(st.integers(0, 255))
     original = dict(some_pictures())
@@ -243,7 +243,7 @@ def test_whatever_comes_out_is_right(made, model, data):
 
 def rewritten(data, **changes):
     """The archive with another table."""
-    c = contents(data)
+    c = unpack(data)
     table = json.loads(zlib.decompress(data[12 : c.start - 4]))
     packed = zlib.compress(json.dumps(table | changes).encode())
     head = closed(data[:8] + len(packed).to_bytes(4, "little") + packed)
@@ -254,9 +254,9 @@ def rewritten(data, **changes):
     "name", ["../a.png", "/a.png", "a/../../b.png", "..", "", "a//b", "C:/a.png", "a\\b.png", "a\0b", "a\nb", 3, None]
 )
 def test_names_that_lead_elsewhere_are_refused(made, model, name):
-    c = contents(made)
+    c = unpack(made)
     with pytest.raises(CodecError, match="name"):
-        contents(rewritten(made, names=[name, *c.names[1:]]))
+        unpack(rewritten(made, names=[name, *c.names[1:]]))
     if isinstance(name, str):
         with pytest.raises(CodecError, match="name"):
             create([(name, smooth_picture(4, 4))], model, T, store=False)
@@ -299,7 +299,7 @@ def test_a_table_that_swells_is_refused(made):
     packed = zlib.compress(b"[" + b" " * (MAX_TABLE + 10) + b"]", 9)
     head = closed(made[:8] + len(packed).to_bytes(4, "little") + packed)
     with pytest.raises(DamagedFile):
-        contents(head)
+        unpack(head)
 
 
 def test_other_arithmetic_is_refused(made, model, monkeypatch):
@@ -320,7 +320,7 @@ def test_another_model_is_refused(made, model):
     with pytest.raises(UnknownModel, match="made with model"):
         extract(rewritten(made, fingerprint="00" * 32), model)
     with pytest.raises(UnknownModel, match="not known"):
-        find_model(contents(rewritten(made, fingerprint="00" * 32)))
+        find_model(unpack(rewritten(made, fingerprint="00" * 32)))
 
 
 def test_threads_are_those_of_the_encoder(made, model):
@@ -429,7 +429,7 @@ def test_pictures_that_cost_more_than_they_take_are_stored(model, steps):
         "clear.png": np.dstack([np.full((9, 9, 3), (1, 2, 3), np.uint8), rng.integers(0, 2, (9, 9), dtype=np.uint8)]),
     }
     data = create(pictures.items(), model, steps)
-    c = contents(data)
+    c = unpack(data)
     assert data[7] == 3
     assert set(c.kept) == set(range(len(pictures)))
     assert len(data) < sum(len(stored.pack(array)) for array in pictures.values()) + 500
@@ -448,27 +448,23 @@ def test_pictures_with_channels_that_say_nothing_come_out_as_they_went_in(model,
     arrays = [np.dstack(channels) for channels in ([checkers] * 3, [checkers] * 4, [checkers, full])]
     arrays += [np.dstack([checkers, full - checkers, checkers, full]), checkers]
     data = create([(f"{i}.png", array) for i, array in enumerate(arrays)], model, steps)
-    assert {0, 1, 4} <= set(contents(data).kept)
+    assert {0, 1, 4} <= set(unpack(data).kept)
     out = dict(extract(data, model))
     assert all(np.array_equal(out[f"{i}.png"], array) for i, array in enumerate(arrays))
 
 
 def test_what_pictures_cost_adds_up_to_the_stack(model):
     """So that a picture's share of a batch says whether it should have been stored."""
-    for chain in (chains(model, T), chains(model, archive.CODE)):
+    for coder in (bitsback_for(model, steps)((16, 16, 3)) for steps in (T, CODE)):
         x = np.stack([smooth_picture(16, 16, seed=i) for i in range(6)]).transpose(0, 3, 1, 2)
         stack = filled(60_000)
         before = stack.bits
-        costs = chain.push(stack, x)
+        costs = coder.push(stack, x)
         assert costs.shape == (6,)
         assert costs.sum() == pytest.approx(stack.bits - before, rel=0.01)
         alone = filled(60_000)
-        chain.push(alone, x[:1])
+        coder.push(alone, x[:1])
         assert costs[0] == pytest.approx(alone.bits - before, rel=0.05)
-
-
-def chains(model, steps):
-    return archive.chains_of(model, steps)((16, 16, 3))
 
 
 @pytest.mark.parametrize(
