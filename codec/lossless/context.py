@@ -112,9 +112,9 @@ class Sight:
         _, inverse = deviations()
         for here, rows, places in self._strips(group):
             at = np.s_[:, group[0], rows]
-            part, scales = values[:, here], self.scales[at][:, places]
-            error = (FRACTIONS * part.astype(np.int64) - self.means[at][:, places]) * inverse[scales - LOWEST]
-            self.x[at][:, places] = part
+            known, scales = values[:, here], self.scales[at][:, places]
+            error = (FRACTIONS * known.astype(np.int64) - self.means[at][:, places]) * inverse[scales - LOWEST]
+            self.x[at][:, places] = known
             inner = self.errors[:, group[0], 1 + rows.start : 1 + rows.stop, 1:-1]
             inner[:, places] = np.clip(error, -MOST, MOST)
 

@@ -19,7 +19,7 @@ from codec import Codec
 from codec.archive import bitsback, create, extract
 from codec.archive.bitsback import Stack, bitsback_for
 from codec.archive.gaussians import COST, Gaussians
-from codec.archive.header import MAX_TABLE, closed, find_model, unpack
+from codec.archive.header import MAX_TABLE, closed, find_model, pack, unpack
 from codec.archive.patches import CODE
 from codec.cli.app import main
 from codec.errors import CodecError, DamagedFile, NotOurFile, UnknownModel
@@ -178,6 +178,11 @@ def test_round_trip(made, model, steps):
     assert 0 < c.stored < 14
     assert [c.names[i] for i in np.flatnonzero(c.grey)] == ["grey.png", "grey and clear.png"]
     assert [c.names[i] for i in c.alpha] == ["clear.png", "grey and clear.png"]
+
+
+def test_what_is_unpacked_packs_the_same(made):
+    header = unpack(made)
+    assert pack(header, np.frombuffer(made, "<u4", header.count, header.start)) == made
 
 
 def test_no_level_is_skipped_for_small_pictures(model, monkeypatch):
@@ -431,6 +436,7 @@ def test_pictures_that_cost_more_than_they_take_are_stored(model, steps):
     data = create(pictures.items(), model, steps)
     c = unpack(data)
     assert data[7] == 3
+    assert pack(c, np.frombuffer(data, "<u4", c.count, c.start)) == data
     assert set(c.kept) == set(range(len(pictures)))
     assert len(data) < sum(len(stored.pack(array)) for array in pictures.values()) + 500
     out = dict(extract(data, model))
