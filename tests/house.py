@@ -32,7 +32,7 @@ ORDER = {
         ["codec/api"],
         ["codec/encoder"],
         ["codec/format"],
-        ["codec/likelihood"],
+        ["codec/terms"],
         ["codec/lossless", "codec/lossy"],
         ["codec/channel"],
         ["codec/randomness"],
