@@ -6,9 +6,10 @@ from contextlib import suppress
 
 import numpy as np
 
-from codec import Codec, Target
+from codec.api import Codec
 from codec.errors import CodecError, DamagedFile
 from codec.images.pictures import is_grey, png_bytes, read_picture
+from codec.target import Target
 from ddpm.models.model import DDPM
 
 from .patches import Kind, patch
