@@ -29,15 +29,16 @@ from bench.harness.parts import Parts
 from bench.harness.pick import draw
 from bench.reporting.lengths import ARCHIVE, GROWTH, published_option
 from codec import Codec, Target
-from codec.archive.archive import chains_of, create, extract, gaussians_for, looks
-from codec.archive.header import contents
+from codec.archive import create, evaluations, extract
+from codec.archive.bitsback import bitsback_for, gaussians_for
+from codec.archive.header import unpack
 from codec.archive.patches import CODE, kinds
 from codec.cli.types import Steps
 from codec.device import pick_device
 from codec.images.pictures import MAX_PIXELS, is_grey
-from codec.likelihood import Coded, InContext
 from codec.lossy.setting import Setting
 from codec.lossy.tables import CodingTables
+from codec.terms import CodeTerms, ContextTerms
 from ddpm.diffusion.bound import bound, terms_for
 from ddpm.diffusion.reverse import Reverse
 from ddpm.images.batches import alike
@@ -60,9 +61,9 @@ def bound_of(model, pictures, together, steps, draws, samples, parts) -> float:
         size, grey = kind[:2], kind[2] == 1
         if steps == CODE:
             tables = CodingTables.of_model(model)
-            terms = Coded(Setting(model, tables, tables.plan(size, grey, every_level=True), size, grey))
+            terms = CodeTerms(Setting(model, tables, tables.plan(size, grey, every_level=True), size, grey))
         else:
-            terms = InContext(terms_for(Reverse(model), steps))
+            terms = ContextTerms(terms_for(Reverse(model), steps))
         how = {"samples": samples, "numbers": [range(first, first + len(x))], "quiet": True}
         first += len(x)
         means = [
@@ -78,17 +79,17 @@ def bound_of(model, pictures, together, steps, draws, samples, parts) -> float:
 
 def coder(model, x: np.ndarray, steps: int) -> dict:
     """The coder alone, on a batch (B, C, H, W): excess in bits per value, nanoseconds per value and level."""
-    chain = chains_of(model, steps)((*x.shape[2:], x.shape[1]))
+    bitsback = bitsback_for(model, steps)((*x.shape[2:], x.shape[1]))
     filled = np.random.default_rng(0).integers(1, 1 << 32, x.size, dtype=np.uint32)
     ledger, clock = (kind(gaussians_for(model, steps), filled) for kind in (Ledger, Clock))
     before = ledger.bits
-    chain.push(ledger, x)
+    bitsback.push(ledger, x)
     excess = (ledger.bits - before - ledger.ideal) / x.size
-    chain.push(clock, x)
+    bitsback.push(clock, x)
     pushed = clock.seconds
-    if not np.array_equal(chain.pop(clock, x.shape), x):
+    if not np.array_equal(bitsback.pop(clock, x.shape), x):
         raise RuntimeError("a picture did not come back")
-    each = 1e9 / (x.size * chain.looks)
+    each = 1e9 / (x.size * bitsback.evaluations)
     return {"coder": excess, "coder_ns": [pushed * each, (clock.seconds - pushed) * each]}
 
 
@@ -145,13 +146,13 @@ def measure(
     crc = zlib.crc32(b"".join(p.tobytes() for p in pictures))
     parts = Parts(keep, {"model": model.fingerprint.hex(), "steps": steps, "pictures": len(pictures), "crc": crc})
     most = max(MAX_PIXELS, *(p.shape[0] * p.shape[1] for p in pictures))
-    work = looks(model, kinds([p.shape[:2] for p in pictures], [is_grey(p) for p in pictures], steps), steps)
+    work = evaluations(model, kinds([p.shape[:2] for p in pictures], [is_grey(p) for p in pictures], steps), steps)
     with tqdm(total=work, desc="create", disable=None) as bar:
         data, create_s = parts.data(
             "archive.ddpma", lambda: create(named, model, steps, max_pixels=most, progress=bar.update)
         )
     extract_s = parts("extract", lambda: extraction(data, model, named, work)) if check else None
-    c = contents(data)
+    c = unpack(data)
     together = [(kind, where) for entry, kind, where in c.batches if entry > 0]
     values = sum(p.size for p in pictures)
     coded = sum(3 * kind[0] * kind[1] * len(where) for kind, where in together)

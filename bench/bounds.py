@@ -21,7 +21,7 @@ from bench.harness.command import COUNT, command
 from bench.harness.pick import load
 from codec.device import pick_device
 from codec.diagrams import OURS, Axis, Diagram, Series
-from codec.likelihood import InContext
+from codec.terms import ContextTerms
 from ddpm.diffusion.bound import Bound, bound, terms_for
 from ddpm.diffusion.reverse import Reverse
 from ddpm.images.batches import batches, some
@@ -89,7 +89,7 @@ def main(data, tile, images, steps, samples, model, device, context, bf16, outpu
     found, numbers = [b.x for b in alike], [b.numbers for b in alike]
     for T in tqdm(steps, desc="steps", disable=None):
         of = terms_for(reverse, T)
-        of = InContext(of) if context else of
+        of = ContextTerms(of) if context else of
         measured = bound(of, found, samples=samples, numbers=numbers, quiet=None)
         rows.append(row_of(measured) | ({"context": True} if context else {}))
         result = run.result(rows)

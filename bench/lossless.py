@@ -24,10 +24,11 @@ from bench.harness.command import COUNT, FROM_ZERO, command
 from bench.harness.pick import draw
 from bench.reporting.lengths import SINGLE, published_option
 from codec import Codec, Target
-from codec.likelihood import Coded, distortion
-from codec.lossless.entropy import OCTAVE
-from codec.lossless.pixels import HALF, Pixels, planes
+from codec.lossless.entropy import HALF, OCTAVE
+from codec.lossless.likelihood import distortion
+from codec.lossless.pixels import Pixels, planes
 from codec.lossy import progressive
+from codec.terms import CodeTerms
 from ddpm.diffusion.bound import bound
 from ddpm.diffusion.likelihood import LN2
 from ddpm.images.batches import parts, stacked
@@ -81,7 +82,7 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> Iterator[d
             size = tuple(x.shape[2:])
             plan = codec.plan(*size, grey)
             looks = max(looks, plan.steps)
-            ideal = bound(Coded(codec.setting(size, grey)), [x], quiet=True).per_image
+            ideal = bound(CodeTerms(codec.setting(size, grey)), [x], quiet=True).per_image
             for p, f, b in zip(part, files, ideal):
                 rows.append(
                     {

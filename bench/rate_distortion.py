@@ -35,7 +35,7 @@ from bench.reporting.rd_report import FEW, present  # noqa: F401  (bench.results
 from codec import Codec, CodecError, Target
 from codec.device import pick_device
 from codec.diagrams import read_result
-from codec.likelihood import Coded
+from codec.terms import CodeTerms
 from ddpm.diffusion.bound import Terms, terms_for
 from ddpm.diffusion.reverse import Reverse
 from ddpm.images.batches import alike
@@ -139,7 +139,7 @@ def ours(
     codec, size = Codec(model), pictures[0].shape[:2]
     for k in steps:
         yield from files(codec, pictures, k, recon, few, batch, ideal)
-    yield from limit(Coded(codec.setting(size)), "own steps", pictures, first, batch)
+    yield from limit(CodeTerms(codec.setting(size)), "own steps", pictures, first, batch)
 
 
 RECON = ("mean", "flow", "sample")

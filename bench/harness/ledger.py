@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from codec.archive.bitsback import Stack, bits_of
-from codec.likelihood import pixel_nats
+from codec.lossless.likelihood import pixel_nats
 from ddpm.diffusion.likelihood import LN2
 
 

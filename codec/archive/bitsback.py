@@ -1,4 +1,4 @@
-"""Bits-back coding of pictures on an ANS stack: its net growth is the bound of the model on the levels, nothing more.
+"""Bits-back coding of pictures on an ANS stack: what it grows by is the model's bound on the chain's levels, no more.
 
 To push x: pop z_0 ~ q(z_0 | x), push x ~ p(x | z_0); then at each level pop z_t ~ q(z_t | z_s), the forward kernel
 N(alpha_t / alpha_s z_s, sigma_t^2 c), and push z_s ~ p(z_s | z_t); last push z_T ~ p(z_T). No more than two latents
@@ -11,19 +11,26 @@ code it: a bin of a Gaussian's mass is then as good as its density.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import torch
 from constriction import stream
 
-from codec.errors import CodecError, DamagedFile
-from codec.likelihood import pixel_nats
+from codec.errors import CodecError, DamagedFile, Uncalibrated
 from codec.lossless.context import Sight
-from codec.lossless.entropy import HALF, Uniform, integers, joined, parts
+from codec.lossless.entropy import HALF, Uniform, from_symbols, integers, to_symbols
+from codec.lossless.likelihood import pixel_nats
+from codec.lossy.tables import CodingTables
 from ddpm.diffusion.likelihood import LN2
+from ddpm.diffusion.reverse import Reverse
+from ddpm.models.model import DDPM
 
 from .gaussians import FINENESS, Gaussians
-from .latents import Walk
+from .header import MAX_STEPS
+from .latents import CodeLatents, Latents, ScheduleLatents
+from .patches import CODE, Kind
 
 TAIL = 1 << 20  # grid points beyond, sent plainly
 RESERVE = 4  # words; below it ANS may have made up what it popped
@@ -115,17 +122,17 @@ class Stack:
             self.coder = stream.stack.AnsCoder(words)
 
     def push_pixels(self, x: np.ndarray, sight: Sight) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """x (n,) levels 0 to 255, of which nothing is known yet but what ``sight`` believes; see ``Sight.foreseen``."""
-        groups = sight.foreseen(x)
+        """x (n,) uint8, of which nothing is known yet but what ``sight`` believes; see ``Sight.predictions``."""
+        groups = sight.predictions(x)
         for group in reversed(groups):
-            for symbols, model in reversed(list(parts(*map(np.ravel, group)))):
+            for symbols, model in reversed(list(to_symbols(*map(np.ravel, group)))):
                 self.coder.encode_reverse(symbols, model)
         return groups
 
     def pop_pixels(self, sight: Sight) -> np.ndarray:
         """(n,) uint8."""
         for group in sight.groups:
-            sight.learn(group, joined(self.coder, *map(np.ravel, sight.believed(group))))
+            sight.update(group, from_symbols(self.coder, *map(np.ravel, sight.predict(group))))
         return sight.x.ravel()
 
     def push_bytes(self, data: bytes) -> None:
@@ -141,18 +148,18 @@ def bits_of(k: np.ndarray, mean: np.ndarray, std: np.ndarray | float) -> np.ndar
 
 
 class BitsBack:
-    """Bits-back along ``walk``; both ways are mirror images."""
+    """Bits-back along a chain of latents; both ways are mirror images."""
 
-    def __init__(self, walk: Walk):
-        self.walk, self.steps = walk, walk.steps
+    def __init__(self, latents: Latents):
+        self.latents, self.steps = latents, latents.steps
         self.forward = [step.sigma_t * math.sqrt(step.c) for step in self.steps]  # deviations of q(z_t | z_s)
         self.alpha, self.sigma = self.steps[-1].alpha_s, self.steps[-1].sigma_s
         narrower = np.minimum([*self.forward, self.sigma], [self.steps[0].sigma_t, *(s.std_q for s in self.steps)])
         self.grid = 2.0 ** np.floor(np.log2(narrower / FINENESS))  # spacing of z_T, ..., z_0
 
     @property
-    def looks(self) -> int:
-        """How often the network is asked for one batch."""
+    def evaluations(self) -> int:
+        """How often the network is asked about one batch."""
         return len(self.steps) + 1
 
     @torch.inference_mode()
@@ -161,7 +168,7 @@ class BitsBack:
 
         What each of them costs, (B,) bits: what it pushes less what it borrows.
         """
-        levels, shape, costs = x.ravel(), x.shape, np.zeros(len(x))
+        shape, costs = x.shape, np.zeros(len(x))
 
         def each(bits):
             return np.reshape(bits, (len(x), -1)).sum(1)
@@ -169,7 +176,7 @@ class BitsBack:
         first = self._first(x)
         k = stack.borrow(*first)
         costs -= each(bits_of(k, *first))
-        groups = stack.push_pixels(levels, self._pixels(k, shape))
+        groups = stack.push_pixels(x.ravel(), self._pixels(k, shape))
         costs += sum(each(pixel_nats(*group)) for group in groups) / LN2
         for i in reversed(range(len(self.steps))):
             forward = self._forward(i, k)
@@ -202,7 +209,7 @@ class BitsBack:
 
     def _first(self, x):
         """q(z_0 | x)."""
-        x = self.walk.coordinates(x / HALF - 1)
+        x = self.latents.coordinates(x / HALF - 1)
         return x * (self.alpha / self.grid[-1]), self.sigma / self.grid[-1]
 
     def _forward(self, i, k_s):
@@ -214,14 +221,35 @@ class BitsBack:
     def _reverse(self, i, k_t, shape):
         """p(z_s | z_t) of step i."""
         step, z_t = self.steps[i], k_t * self.grid[i]
-        x_hat, r = self.walk.x_hat(i, z_t, shape)
+        x_hat, r = self.latents.x_hat(i, z_t, shape)
         return step.mean(z_t, x_hat) / self.grid[i + 1], np.sqrt(1 + r) * (step.std_q / self.grid[i + 1])
 
     def _pixels(self, k, shape):
         """p(x | z_0)."""
-        return Sight(self.walk.context, *integers(*self.walk.pixels(k * self.grid[-1], shape)), shape)
+        return Sight(self.latents.context, *integers(*self.latents.pixels(k * self.grid[-1], shape)), shape)
 
     def _prior(self, shape):
         """p(z_T)."""
-        mean, std = self.walk.prior(shape)
+        mean, std = self.latents.prior(shape)
         return mean / self.grid[0], std / self.grid[0]
+
+
+def bitsback_for(model: DDPM, steps: int) -> Callable[[Kind], BitsBack]:
+    """Of a kind of patch, along T = ``steps`` levels of the schedule or the steps of the lossy code."""
+    if steps == CODE:
+        tables = CodingTables.of_model(model)
+        if tables is None:
+            raise Uncalibrated(model, "say --steps T, or ")
+        return lru_cache(maxsize=None)(lambda kind: BitsBack(CodeLatents(model, tables, kind[:2], kind[2] == 1)))
+    if not 2 <= steps <= MAX_STEPS:
+        raise CodecError(f"an archive has 2 to {MAX_STEPS} steps, not {steps}")
+    try:
+        bitsback = BitsBack(ScheduleLatents(Reverse(model), steps))
+    except ValueError as e:
+        raise CodecError(str(e)) from None
+    return lambda kind: bitsback
+
+
+def gaussians_for(model: DDPM, steps: int) -> Gaussians:
+    """The rounding that suits these latents."""
+    return Gaussians(len(CodingTables.of_model(model).levels) if steps == CODE else steps)

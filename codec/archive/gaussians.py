@@ -58,7 +58,7 @@ class Gaussians:
     def __init__(self, steps: int):
         budget = COST * LN2 / steps  # nats
         self.fractions = power_of_two(math.sqrt(1 / 12 / budget) / FINENESS)  # of a grid point
-        self.octave = power_of_two(math.sqrt(math.log(2) ** 2 / 12 / budget))  # deviations per factor of two
+        self.octave = power_of_two(math.sqrt(LN2**2 / 12 / budget))  # deviations per factor of two
 
     def frame(self, mean: np.ndarray, std: np.ndarray | float) -> Frame:
         """For means (n,) and deviations, as many or one, in grid points."""

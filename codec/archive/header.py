@@ -13,38 +13,72 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
 
 import numpy as np
 
 from codec.errors import CodecError, DamagedFile, NotOurFile, UnknownModel
 
-from .patches import CODE, Kind, batches, check_count, kinds
+from .patches import CODE, Batch, Kind, batches, check_count, kinds
 
 MAGIC, VERSIONS = b"DDPMARC", (2, 3)  # those of version 3 have stored pictures
 MAX_TABLE = 1 << 27  # bytes of JSON
 MAX_STEPS, MAX_THREADS = 4096, 1024
 
 
-@dataclass(frozen=True)
-class Contents:
-    """What an archive says of itself. Lists have one entry for each picture."""
+def form(write: Callable, read: Callable) -> dict[str, Callable]:
+    """How an entry of the table is written as JSON, and read from it: the metadata of its field."""
+    return {"write": write, "read": read}
 
-    model: str
-    fingerprint: bytes
-    steps: int  # T, or CODE
-    made_on: str
-    threads: int
-    numerics: int  # CRC-32 of the network's answers, see ``numerics``
-    names: list[str]
-    sizes: list[tuple[int, int]]  # height, width
-    grey: list[bool]
-    alpha: dict[int, bytes]  # by number, of pictures with transparency
-    crcs: list[int]
-    plan: list[int]  # batches in order of pushing: n patches, or -n: one patch as a file of n bytes
-    count: int  # of words
-    kept: dict[int, tuple[int, bytes]] = field(default_factory=dict)  # by number: bytes of a stored picture, its colour
+
+def base64_of(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def of_base64(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+TEXT = form(lambda v: v, lambda v: v)
+LIST = form(list, list)
+INTEGER = form(int, int)
+INTEGERS = form(list, lambda v: [int(n) for n in v])
+WHICH = form(lambda v: np.flatnonzero(v).tolist(), frozenset)  # the numbers of those for which it is so
+HEX = form(bytes.hex, bytes.fromhex)
+SIZES = form(list, lambda v: [(int(h), int(w)) for h, w in v])
+CRCS = form(lambda v: base64_of(np.array(v, "<u4").tobytes()), lambda v: np.frombuffer(of_base64(v), "<u4").tolist())
+ALPHA = form(
+    lambda v: {i: base64_of(data) for i, data in v.items()},
+    lambda v: {int(i): of_base64(text) for i, text in v.items()},
+)
+KEPT = form(
+    lambda v: [[i, n, colour.hex()] for i, (n, colour) in v.items()],
+    lambda v: {int(i): (int(n), bytes.fromhex(colour)) for i, n, colour in v},
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveHeader:
+    """What an archive says of itself, in the table's order and under the names there unless ``key`` gives another.
+
+    Lists have one entry for each picture; dictionaries are by number. With a default, an entry may be missing.
+    """
+
+    model: str = field(metadata=TEXT)
+    fingerprint: bytes = field(metadata=HEX)
+    steps: int = field(metadata=INTEGER)  # T, or CODE
+    made_on: str = field(metadata=TEXT)
+    threads: int = field(metadata=INTEGER)
+    agreement: int = field(metadata=INTEGER | {"key": "numerics"})  # CRC-32 of the network's answers, see agreement.py
+    names: list[str] = field(metadata=LIST)
+    sizes: list[tuple[int, int]] = field(metadata=SIZES)  # height, width
+    grey: list[bool] = field(metadata=WHICH)
+    alpha: dict[int, bytes] = field(metadata=ALPHA)  # of pictures with transparency
+    crcs: list[int] = field(metadata=CRCS)
+    plan: list[int] = field(metadata=INTEGERS)  # in order of pushing: n patches, or -n: one as a file of n bytes
+    count: int = field(metadata=INTEGER | {"key": "words"})
+    kept: dict[int, tuple[int, bytes]] = field(metadata=KEPT, default_factory=dict)  # stored pictures: bytes, colour
     start: int = 0  # byte of the first word
     file_bytes: int = 0
 
@@ -70,39 +104,45 @@ class Contents:
         return len(self.kept) + sum(n < 0 for n in self.plan)
 
     @property
-    def batches(self) -> list[tuple[int, Kind, np.ndarray]]:
-        """See ``patches.batches``."""
+    def batches(self) -> list[Batch]:
+        """In order of pushing; ValueError if the plan is none for these pictures."""
         return batches(self.kinds, self.plan, self.kept)
 
+    def to_table(self) -> dict:
+        values = {f: getattr(self, f.name) for f in ENTRIES}
+        return {key_of(f): f.metadata["write"](v) for f, v in values.items() if v or not may_miss(f)}
 
-def seal(c: Contents, words: np.ndarray) -> bytes:
-    """The archive of these contents; ``contents`` reads what this writes."""
-    table = {
-        "model": c.model,
-        "fingerprint": c.fingerprint.hex(),
-        "steps": c.steps,
-        "made_on": c.made_on,
-        "threads": c.threads,
-        "numerics": c.numerics,
-        "names": c.names,
-        "sizes": c.sizes,
-        "grey": np.flatnonzero(c.grey).tolist(),
-        "alpha": {i: base64.b64encode(a).decode() for i, a in c.alpha.items()},
-        "crcs": base64.b64encode(np.array(c.crcs, "<u4").tobytes()).decode(),
-        "plan": c.plan,
-        "words": len(words),
-    }
-    if c.kept:
-        table["kept"] = [[i, n, colour.hex()] for i, (n, colour) in c.kept.items()]
-    raw = json.dumps(table, separators=(",", ":")).encode()
+    @classmethod
+    def from_table(cls, table: dict, **where: int) -> ArchiveHeader:
+        """The inverse of ``to_table``; ``where``: start and file_bytes."""
+        present = [f for f in ENTRIES if key_of(f) in table or not may_miss(f)]
+        values = {f.name: f.metadata["read"](table[key_of(f)]) for f in present}
+        values["grey"] = [i in values["grey"] for i in range(len(values["names"]))]
+        return cls(**values, **where)
+
+
+ENTRIES = [f for f in fields(ArchiveHeader) if f.metadata]
+
+
+def key_of(entry: Field) -> str:
+    return entry.metadata.get("key", entry.name)
+
+
+def may_miss(entry: Field) -> bool:
+    return entry.default_factory is not MISSING
+
+
+def pack(header: ArchiveHeader, words: np.ndarray) -> bytes:
+    """The archive with this header, and the words (count,) of the ANS coder."""
+    raw = json.dumps(header.to_table(), separators=(",", ":")).encode()
     if len(raw) > MAX_TABLE:
         raise CodecError("too many pictures for one archive")
-    packed = zlib.compress(raw, 9)
-    data = closed(MAGIC + bytes([VERSIONS[bool(c.kept)]]) + len(packed).to_bytes(4, "little") + packed)
+    table = zlib.compress(raw, 9)
+    data = closed(MAGIC + bytes([VERSIONS[bool(header.kept)]]) + len(table).to_bytes(4, "little") + table)
     return closed(data + words.astype("<u4").tobytes())
 
 
-def contents(data: bytes) -> Contents:
+def unpack(data: bytes) -> ArchiveHeader:
     """What the header says; the archive may be cut behind it. No network is needed."""
     if data[: len(MAGIC)] != MAGIC:
         raise NotOurFile("not a ddpm-codec archive")
@@ -118,66 +158,11 @@ def contents(data: bytes) -> Contents:
         table = json.loads(inflate.decompress(data[12:end], MAX_TABLE))
         if not inflate.eof:
             raise ValueError("the table is too long")
-        names, grey = table["names"], set(table["grey"])
-        sizes = [(int(h), int(w)) for h, w in table["sizes"]]
-        crcs = np.frombuffer(base64.b64decode(table["crcs"], validate=True), "<u4").tolist()
-        plan, count = [int(n) for n in table["plan"]], int(table["words"])
-        steps, threads = int(table["steps"]), int(table["threads"])
-        if not (
-            len(names) == len(sizes) == len(crcs) > 0
-            and all(1 <= side <= 65535 for size in sizes for side in size)
-            and all(isinstance(table[name], str) for name in ("model", "made_on"))
-            and (steps == CODE or 2 <= steps <= MAX_STEPS)
-            and 1 <= threads <= MAX_THREADS
-            and 0 <= count < 1 << 40
-            and -min(plan, default=0) <= 4 * count
-        ):
-            raise ValueError("a value is out of range")
-        check_names(names)
-        check_count(sizes)
-        greys = [i in grey for i in range(len(names))]
-        clear = {int(i): base64.b64decode(a, validate=True) for i, a in table["alpha"].items()}
-        kept = {int(i): (int(n), bytes.fromhex(colour)) for i, n, colour in table.get("kept", [])}
-        if not all(0 <= i < len(names) and n >= 0 for i, (n, _) in kept.items()):
-            raise ValueError("a value is out of range")
-        if sum(n for n, _ in kept.values()) > 4 * count or any(
-            len(colour) != (1 if greys[i] else 3) for i, (_, colour) in kept.items()
-        ):
-            raise ValueError("stored pictures that cannot be")
-        batches(kinds(sizes, greys, steps), plan, kept)
-        return Contents(
-            table["model"],
-            bytes.fromhex(table["fingerprint"]),
-            steps,
-            table["made_on"],
-            threads,
-            int(table["numerics"]),
-            names,
-            sizes,
-            greys,
-            clear,
-            crcs,
-            plan,
-            count,
-            kept,
-            end + 4,
-            len(data),
-        )
+        header = ArchiveHeader.from_table(table, start=end + 4, file_bytes=len(data))
+        check(header)
     except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as e:
         raise DamagedFile(f"the archive's table contradicts itself: {e}") from None
-
-
-def find_model(c: Contents) -> str:
-    """The name of a model at hand that has the archive's fingerprint."""
-    from ddpm.models.store import read_card, shipped_models
-
-    for name, path in shipped_models().items():
-        try:
-            if read_card(path)["fingerprint"] == c.fingerprint.hex():
-                return name
-        except UnknownModel:
-            continue
-    raise UnknownModel(f"made with model {c.model} ({c.fingerprint.hex()[:8]}), which is not known here; give --model")
+    return header
 
 
 def closed(data: bytes) -> bytes:
@@ -188,13 +173,51 @@ def is_closed(data: bytes) -> bool:
     return zlib.crc32(memoryview(data)[:-4]).to_bytes(4, "little") == data[-4:]
 
 
+def check(h: ArchiveHeader) -> None:
+    """ValueError if the header contradicts itself, CodecError if it asks for what no archive may have."""
+    if not (
+        len(h.names) == len(h.sizes) == len(h.crcs) > 0
+        and all(1 <= side <= 65535 for size in h.sizes for side in size)
+        and isinstance(h.model, str)
+        and isinstance(h.made_on, str)
+        and (h.steps == CODE or 2 <= h.steps <= MAX_STEPS)
+        and 1 <= h.threads <= MAX_THREADS
+        and 0 <= h.count < 1 << 40
+        and -min(h.plan, default=0) <= 4 * h.count
+    ):
+        raise ValueError("a value is out of range")
+    check_names(h.names)
+    check_count(h.sizes)
+    if not all(0 <= i < len(h.names) and n >= 0 for i, (n, _) in h.kept.items()):
+        raise ValueError("a value is out of range")
+    if sum(n for n, _ in h.kept.values()) > 4 * h.count or any(
+        len(colour) != (1 if h.grey[i] else 3) for i, (_, colour) in h.kept.items()
+    ):
+        raise ValueError("stored pictures that cannot be")
+    _ = h.batches  # raises if there is no such plan
+
+
 def check_names(names: Sequence[str]) -> None:
     """Names are relative paths with / that stay inside the folder in which they are written, on any system."""
     for name in names:
-        parts = name.split("/") if isinstance(name, str) else [""]
-        for part in parts:
-            plain = part.isprintable() and not set(part) & set('\\:*?"<>|') and len(part.encode()) <= 255
-            if not plain or not part.strip(" .") or part != part.strip(" "):
+        for step in name.split("/") if isinstance(name, str) else [""]:
+            plain = step.isprintable() and not set(step) & set('\\:*?"<>|') and len(step.encode()) <= 255
+            if not plain or not step.strip(" .") or step != step.strip(" "):
                 raise CodecError(f"the name {str(name)[:80]!r} is not one that can be written everywhere")
     if len({name.casefold() for name in names}) != len(names):
         raise CodecError("two pictures of the archive have the same name")
+
+
+def find_model(header: ArchiveHeader) -> str:
+    """The name of a model at hand that has the archive's fingerprint."""
+    from ddpm.models.store import read_card, shipped_models
+
+    for name, path in shipped_models().items():
+        try:
+            if read_card(path)["fingerprint"] == header.fingerprint.hex():
+                return name
+        except UnknownModel:
+            continue
+    raise UnknownModel(
+        f"made with model {header.model} ({header.fingerprint.hex()[:8]}), which is not known here; give --model"
+    )

@@ -1,4 +1,4 @@
-"""The chains that bits-back can walk, z_T ... z_0: the model's schedule, or the steps of its lossy code.
+"""Chains of latents z_T ... z_0 for bits-back: on levels of the model's schedule, or the steps of its lossy code.
 
 Both say, in coordinates c (n,) float64 of a batch of pictures of one size, flat, what p knows: of z_T, of z_s given
 z_t, of the pixels given z_0. Coordinates are orthonormal, so q is the same in all of them.
@@ -13,11 +13,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from codec.likelihood import pixels
-from codec.lossless.context import Context
+from codec.lossless.likelihood import pixels
 from codec.lossy.basis import Cosines
 from codec.lossy.denoise import denoise
-from codec.lossy.tables import CodingTables
+from codec.lossy.tables import CodingTables, Context
 from codec.randomness.streams import shared_noise
 from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.reverse import Reverse
@@ -28,7 +27,7 @@ CHROMA = (1 << 33) - 2  # stream of shared noise for the colours of a grey pictu
 Gaussian = tuple[np.ndarray, np.ndarray | float]  # mean (n,) and standard deviation, or its logarithm, (n,) or one
 
 
-class Walk(Protocol):
+class Latents(Protocol):
     """``shape`` is that of the batch, (B, C, H, W)."""
 
     steps: Sequence[Step]  # between z_T, ..., z_0
@@ -47,7 +46,7 @@ class Walk(Protocol):
         """p(x | z_0): mean, and log of the standard deviation."""
 
 
-class Scheduled:
+class ScheduleLatents:
     """T levels of the model's schedule. Each channel of a pixel by itself, of grey pictures too: C is 3."""
 
     def __init__(self, reverse: Reverse, steps: int):
@@ -72,7 +71,7 @@ class Scheduled:
         return torch.from_numpy(c.astype(np.float32).reshape(shape)).to(self.reverse.model.device)
 
 
-class OfCode:
+class CodeLatents:
     """The steps, resolutions and coordinates of the lossy code for pictures of one size, grey (C = 1) or not (C = 3).
 
     They are few for what they cost, and none is skipped, however small the pictures. What the code begins with, z_T as

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,14 +18,22 @@ CODE = 0  # for T: the steps of the lossy code
 Kind = tuple[int, int, int]  # height, width and coded channels of a patch
 
 
+class Batch(NamedTuple):
+    """Patches that are pushed together: their entry of the plan, their kind, and (n, 3) of picture, top, left."""
+
+    entry: int
+    kind: Kind
+    where: np.ndarray
+
+
 def cuts(length: int) -> list[int]:
-    """Where a side is cut into parts of at most SIDE, equal within a pixel; both ends included."""
-    parts = -(-length // SIDE)
-    return [length * i // parts for i in range(parts + 1)]
+    """Where a side is cut into lengths of at most SIDE, equal within a pixel; both ends included."""
+    n = -(-length // SIDE)
+    return [length * i // n for i in range(n + 1)]
 
 
 def kinds(sizes, grey, steps: int) -> list[Kind]:
-    """Of whole pictures."""
+    """Of whole pictures of these sizes, (height, width) each, grey or not."""
     return [(h, w, 1 if g and steps == CODE else 3) for (h, w), g in zip(sizes, grey)]
 
 
@@ -45,8 +54,8 @@ def layout(pictures: Sequence[Kind], stored=()) -> list[tuple[Kind, np.ndarray]]
     return [(kind, np.array(groups[kind], np.int32)) for kind in order]
 
 
-def batches(pictures: Sequence[Kind], plan: Sequence[int], stored=()) -> list[tuple[int, Kind, np.ndarray]]:
-    """(entry of the plan, kind, patches (n, 3)) for each entry; ValueError if it is no plan for these pictures."""
+def batches(pictures: Sequence[Kind], plan: Sequence[int], stored=()) -> list[Batch]:
+    """One for each entry of the plan; ValueError if it is no plan for these pictures."""
     out, entries = [], iter(plan)
     for kind, where in layout(pictures, stored):
         at = 0
@@ -55,7 +64,7 @@ def batches(pictures: Sequence[Kind], plan: Sequence[int], stored=()) -> list[tu
             n = 1 if entry < 0 else entry
             if not 0 < n <= min(largest(kind), len(where) - at):
                 raise ValueError("no plan for these pictures")
-            out.append((entry, kind, where[at : at + n]))
+            out.append(Batch(entry, kind, where[at : at + n]))
             at += n
     if next(entries, None) is not None:
         raise ValueError("no plan for these pictures")
@@ -69,8 +78,8 @@ def largest(kind: Kind) -> int:
 
 def patch(array: np.ndarray, top: int, left: int, kind: Kind) -> np.ndarray:
     """(h, w, channels) of a picture (H, W, 3) or (H, W)."""
-    part = array[top : top + kind[0], left : left + kind[1]]
-    return part if part.ndim == 3 else np.repeat(part[..., None], kind[2], 2)
+    cut = array[top : top + kind[0], left : left + kind[1]]
+    return cut if cut.ndim == 3 else np.repeat(cut[..., None], kind[2], 2)
 
 
 def check_count(sizes) -> None:

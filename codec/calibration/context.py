@@ -1,4 +1,4 @@
-"""The weights by which known pixels move and narrow what is believed of others (context.py), measured on pictures."""
+"""The weights by which known pixels tell of others (codec/lossless/context.py), measured on pictures."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from itertools import product
 import numpy as np
 import torch
 
-from codec.likelihood import pixel_nats, pixels
-from codec.lossless.context import UNIT, WEIGHT, Context, Group, Place, Sight
+from codec.lossless.context import UNIT, WEIGHT, Sight
 from codec.lossless.entropy import integers
+from codec.lossless.likelihood import pixel_nats, pixels
+from codec.lossy.tables import Context, Group, Place
 from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.likelihood import to_unit
 from ddpm.diffusion.reverse import Reverse
@@ -30,13 +31,13 @@ def fit(model: DDPM, batches, gamma: float, grey: bool, seed: int = 0) -> Contex
         z = last.alpha_s * x + last.sigma_s * torch.randn(x.shape, generator=generator)
         beliefs = pixels(Reverse(model), last, z.to(model.device), grey)
         mean, log_std = (v.double().cpu().numpy() for v in beliefs)
-        levels = batch[:, : mean.shape[1]].numpy()
-        seen.append((levels, *(v.reshape(levels.shape) for v in integers(mean, log_std))))
+        values = batch[:, : mean.shape[1]].numpy()
+        seen.append((values, *(v.reshape(values.shape) for v in integers(mean, log_std))))
     return context_of(seen)
 
 
 def context_of(seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Context:
-    """The context that shortens pixels most, given levels, means and scales of batches, (B, C, H, W) integers.
+    """The context that shortens pixels most, given values, means and scales of batches, (B, C, H, W) integers.
 
     Weights of each group and class are least squares in standard deviations; then the scales are narrowed by what
     gives the shortest code.
@@ -54,7 +55,7 @@ def context_of(seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Context
         weights, narrower = context.groups[group]
         targets, near, classes = [], [], []
         for (x, _, scales), sight in zip(seen, sights):
-            sight.learn(group, sight.members(x, group))
+            sight.update(group, sight.members(x, group))
             targets.append(at(sight, (group[0], 0, 0), group))
             near.append(np.stack([at(sight, p, group) for p in weights], 1) if weights else targets[-1][:, None][:, :0])
             classes.append(np.searchsorted(edges, sight.members(scales, group).ravel(), "right"))
@@ -65,8 +66,8 @@ def context_of(seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Context
             found = np.linalg.solve(square, X[own].T @ y[own])
             for weight, value in zip(weights.values(), found):
                 weight[c] = round(float(value) * 2**WEIGHT)
-        coded = [(sight.members(x, group), *sight.believed(group)) for (x, *_), sight in zip(seen, sights)]
-        x, means, scales = (np.concatenate([v.ravel() for v in parts]) for parts in zip(*coded))
+        coded = [(sight.members(x, group), *sight.predict(group)) for (x, *_), sight in zip(seen, sights)]
+        x, means, scales = (np.concatenate([v.ravel() for v in columns]) for columns in zip(*coded))
         nats = np.stack([pixel_nats(x, means, scales + d) for d in NARROWER])
         for c in range(len(edges) + 1):
             narrower[c] = NARROWER[int(nats[:, k == c].sum(1).argmin())]

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 import click
 import numpy as np
 
-from codec.archive.archive import create, extract, looks
-from codec.archive.header import Contents, contents, find_model
+import codec.archive
+from codec.archive.header import ArchiveHeader, find_model, unpack
 from codec.archive.patches import CODE, kinds
 from codec.device import pick_device
 from codec.errors import CodecError
@@ -66,10 +66,10 @@ def create_command(out, data, name, steps, tile, drop_alpha, skip_bad, device, m
     steps = CODE if steps == "codec" else steps
     colours = [split(p)[0] for _, p in pictures]
     found = kinds([p.shape[:2] for p in colours], [p.ndim == 2 for p in colours], steps)
-    with bar(quiet, looks(model, found, steps)) as progress:
-        made = create(pictures, model, steps, max_pixels=max_pixels, progress=progress.update)
+    with bar(quiet, codec.archive.evaluations(model, found, steps)) as progress:
+        made = codec.archive.create(pictures, model, steps, max_pixels=max_pixels, progress=progress.update)
     write_output(out, made)
-    c = contents(made)
+    c = unpack(made)
     fields = figures(c) | {"archive": out, "seconds": round(time.monotonic() - start, 1)}
     tell(f"{out}: {words(c)}, {fields['seconds']} s", fields, quiet, as_json, out == "-")
 
@@ -94,9 +94,9 @@ def extract_command(file, output, name, device, max_pixels, force, skip_existing
         raise CodecError(f"{folder} has links that lead outside; say -o to name another folder")
     model = read_model(name or find_model(c), pick_device(device))
     start, done = time.monotonic(), 0
-    with bar(quiet, looks(model, c.kinds, c.steps)) as progress:
+    with bar(quiet, codec.archive.evaluations(model, c.kinds, c.steps)) as progress:
         try:
-            wanted = extract(data, model, max_pixels=max_pixels, progress=progress.update)
+            wanted = codec.archive.extract(data, model, max_pixels=max_pixels, progress=progress.update)
             for picture, array in wanted if len(existing) < len(c.names) else ():
                 if str(folder / picture) in existing:
                     continue
@@ -137,9 +137,9 @@ def verify_command(file, name, device, max_pixels, quiet, as_json):
     data, c = read(file)
     model = read_model(name or find_model(c), pick_device(device))
     start = time.monotonic()
-    with bar(quiet, looks(model, c.kinds, c.steps)) as progress:
+    with bar(quiet, codec.archive.evaluations(model, c.kinds, c.steps)) as progress:
         try:
-            for _ in extract(data, model, max_pixels=max_pixels, progress=progress.update):
+            for _ in codec.archive.extract(data, model, max_pixels=max_pixels, progress=progress.update):
                 pass
         except CodecError as e:
             raise CodecError(f"{file}: {e}") from None
@@ -220,15 +220,15 @@ def listed(source: Path, tile: int | None) -> list[tuple[Path, str | None]]:
     return [(p, p.relative_to(base).as_posix()) for p in files]
 
 
-def checked(file: str, data: bytes) -> Contents:
+def checked(file: str, data: bytes) -> ArchiveHeader:
     try:
-        return contents(data)
+        return unpack(data)
     except CodecError as e:
         raise CodecError(f"{file}: {e}") from None
 
 
-def read(file: str) -> tuple[bytes, Contents]:
-    """An archive's bytes and its contents."""
+def read(file: str) -> tuple[bytes, ArchiveHeader]:
+    """An archive's bytes and its header."""
     data = read_input(file)
     return data, checked(file, data)
 
@@ -239,7 +239,7 @@ def bar(quiet: bool, total: int):
     return tqdm(total=total, desc="archive", unit="look", leave=False, disable=True if quiet else None)
 
 
-def figures(c: Contents) -> dict:
+def figures(c: ArchiveHeader) -> dict:
     """What can be told of an archive as a whole."""
     return {
         "pictures": len(c.names),
@@ -256,7 +256,7 @@ def figures(c: Contents) -> dict:
     }
 
 
-def words(c: Contents) -> str:
+def words(c: ArchiveHeader) -> str:
     f, pictures = figures(c), counted(len(c.names), "picture")
     how = f"T = {c.steps}" if c.steps else "steps of the code"
     return f"{pictures}, {f['bytes']} bytes, {f['bits_per_dim']:.4f} bits/dim, {c.model}, {how}"

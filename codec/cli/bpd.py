@@ -130,7 +130,7 @@ def measured(
     reverse: Reverse, batches: Sequence[Batch], steps: int | str | None, *, samples: int | None, seed: int, quiet: bool
 ) -> list[Bound]:
     """The bound of each part of the batches: with ``codec`` of each batch, which has steps of its own."""
-    from codec.likelihood import bounds_of_code
+    from codec.terms import bounds_of_code
     from ddpm.diffusion.bound import bound, own_steps, terms_for
 
     T = own_steps(reverse.model) if steps is None else None if steps == "inf" else steps

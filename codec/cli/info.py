@@ -9,7 +9,7 @@ import sys
 import click
 
 from codec.archive.header import MAGIC as ARCHIVE
-from codec.archive.header import contents, is_closed
+from codec.archive.header import is_closed, unpack
 from codec.choices import SMALL, usual_model
 from codec.errors import CodecError, DamagedFile, UnknownModel
 from codec.format.container import Header
@@ -55,7 +55,7 @@ def in_short(value) -> str:
 def about_file(name: str, data: bytes, model: str | None) -> dict:
     """What a file or an archive says of itself."""
     if data.startswith(ARCHIVE):
-        c = contents(data)
+        c = unpack(data)
         if c.complete and not is_closed(data):
             raise DamagedFile("the words are damaged (checksum)")
         return {"file": name, "mode": "archive, lossless", **figures(c)}

@@ -5,19 +5,19 @@ surer the network is: there p has narrowed down what z_0's noise, which is indep
 coded in groups, one colour after the other and of each first the even places of a checkerboard, then the odd ones. The
 mean of a pixel moves by a weighted sum of the errors, in their standard deviations, of the 3x3 neighbours in all
 colours that are known by then, and its deviation is narrowed. Weights and narrowing depend on the deviation; they are
-measured once for each model (fit_context.py). All is integers, so all machines agree.
+measured once for each model (codec/calibration/context.py). All is integers, so all machines agree.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from codec.errors import CodecError
+from codec.lossy.tables import Context, Group
 
 from .entropy import CHUNK, FRACTIONS, HIGHEST, LOWEST, OCTAVE
 
@@ -27,13 +27,10 @@ UNIT = FINE + 4  # errors count 2^-UNIT standard deviations, as they come: means
 MOST = 8 << UNIT  # errors beyond say no more
 TABLE_CHECK = 3916148673  # CRC-32 of both tables
 
-Group = tuple[int, int]  # colour, and 0 for the even or 1 for the odd places
-Place = tuple[int, int, int]  # a neighbour: colour, rows below, columns to the right
-
 
 @lru_cache(maxsize=1)
 def deviations() -> tuple[np.ndarray, np.ndarray]:
-    """Of a level, with its rounding, in 2^-FINE, for the scales from LOWEST on; and 2^FINE over it, both int64."""
+    """Of a pixel, with its rounding, in 2^-FINE, for the scales from LOWEST on; and 2^FINE over it, both int64."""
     std = np.sqrt(4.0 ** (np.arange(LOWEST, HIGHEST + 1) / OCTAVE) + 1 / 12)
     both = tuple(np.rint(v * 2**FINE).astype(np.int64) for v in (std, 1 / std))
     if zlib.crc32(np.stack(both).astype("<i8").tobytes()) != TABLE_CHECK:
@@ -41,36 +38,11 @@ def deviations() -> tuple[np.ndarray, np.ndarray]:
     return both
 
 
-@dataclass(frozen=True)
-class Context:
-    """groups: in the order in which they are coded, each with its neighbours' weights, (classes,) each, and what is
-    added to its scales, (classes,). edges: scales from which the next class of pixels begins, rising."""
-
-    edges: np.ndarray
-    groups: dict[Group, tuple[dict[Place, np.ndarray], np.ndarray]]
-
-    @classmethod
-    def from_json(cls, tables: dict) -> Context:
-        """As a model's card has it."""
-        groups = {}
-        for colour, odd, weights, narrower in tables["groups"]:
-            groups[colour, odd] = {tuple(place): np.array(w) for *place, w in weights}, np.array(narrower)
-        return cls(np.array(tables["edges"]), groups)
-
-    def to_json(self) -> dict:
-        """The inverse of ``from_json``."""
-        groups = [
-            [*group, [[*place, w.tolist()] for place, w in weights.items()], narrower.tolist()]
-            for group, (weights, narrower) in self.groups.items()
-        ]
-        return {"edges": self.edges.tolist(), "groups": groups}
-
-
 class Sight:
     """Pixels (B, C, H, W) between belief and knowledge: what each group is coded under, given all before it.
 
-    means: (n,) sixteenths of a level; scales: (n,) eighths of an octave; within what entropy.py takes, if there is a
-    context. Without one there is one group, of all. The values of a group are (B, m).
+    means: (n,) sixteenths of a grey level; scales: (n,) eighths of an octave; within what entropy.py takes, if there is
+    a context. Without one there is one group, of all. The values of a group are (B, m).
     """
 
     def __init__(self, context: Context | None, means: np.ndarray, scales: np.ndarray, shape: tuple[int, ...]):
@@ -84,7 +56,7 @@ class Sight:
             self.odd = np.add.outer(np.arange(H), np.arange(W)) % 2 == 1
             self.groups = [g for g in context.groups if g[1] == 0 or H * W > 1]
 
-    def believed(self, group: Group | None) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, group: Group | None) -> tuple[np.ndarray, np.ndarray]:
         """Means and scales of a group, int16."""
         means, scales = self.members(self.means, group), self.members(self.scales, group)
         if group is None:
@@ -103,7 +75,7 @@ class Sight:
             means[:, here] = np.clip(moved, 0, 255 * FRACTIONS)
         return means, np.clip(scales + narrower[classes], LOWEST, HIGHEST).astype(np.int16)
 
-    def learn(self, group: Group | None, values: np.ndarray) -> None:
+    def update(self, group: Group | None, values: np.ndarray) -> None:
         """The pixels of a group, (B, m) or flat."""
         if group is None:
             self.x[:] = values.reshape(self.shape)
@@ -112,19 +84,19 @@ class Sight:
         _, inverse = deviations()
         for here, rows, places in self._strips(group):
             at = np.s_[:, group[0], rows]
-            part, scales = values[:, here], self.scales[at][:, places]
-            error = (FRACTIONS * part.astype(np.int64) - self.means[at][:, places]) * inverse[scales - LOWEST]
-            self.x[at][:, places] = part
+            known, scales = values[:, here], self.scales[at][:, places]
+            error = (FRACTIONS * known.astype(np.int64) - self.means[at][:, places]) * inverse[scales - LOWEST]
+            self.x[at][:, places] = known
             inner = self.errors[:, group[0], 1 + rows.start : 1 + rows.stop, 1:-1]
             inner[:, places] = np.clip(error, -MOST, MOST)
 
-    def foreseen(self, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def predictions(self, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Of known pixels, (n,): values, means and scales of each group in turn."""
         x, out = x.reshape(self.shape), []
         for group in self.groups:
             values = self.members(x, group)
-            out.append((values, *self.believed(group)))
-            self.learn(group, values)
+            out.append((values, *self.predict(group)))
+            self.update(group, values)
         return out
 
     def members(self, values: np.ndarray, group: Group | None) -> np.ndarray:

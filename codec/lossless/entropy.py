@@ -1,10 +1,10 @@
 """Range coding of integers under discretized Gaussians, with probabilities that are integers from a table.
 
-A pixel has a mean on a grid of 1/16 level and a standard deviation on a grid of eighths of an octave. Pixels with the
-same fraction of the mean and the same deviation have the same distribution about the level below their mean, so they
-are coded together; only near black and white, where the end bins take what lies beyond (Ho et al. 2020, eq. 13), does
-the level itself matter. Counts come from the normal cdf, rounded; a checksum makes sure that they are the same here as
-where the file was made.
+A pixel has a mean on a grid of 1/16 grey level and a standard deviation on a grid of eighths of an octave. Pixels with
+the same fraction of the mean and the same deviation have the same distribution about the value below their mean, so
+they are coded together; only near black and white, where the end bins take what lies beyond (Ho et al. 2020, eq. 13),
+does the value itself matter. Counts come from the normal cdf, rounded; a checksum makes sure that they are the same
+here as where the file was made.
 """
 
 from __future__ import annotations
@@ -22,31 +22,37 @@ from constriction import stream
 from scipy.special import ndtr
 
 from codec.errors import CodecError, DamagedFile
+from ddpm.diffusion.likelihood import LN2
 
 Categorical, Uniform = stream.model.Categorical, stream.model.Uniform
 
-HALF = 127.5  # levels in a unit of x
-FRACTIONS = 16  # of a level
+HALF = 127.5  # grey levels in a unit of x
+FRACTIONS = 16  # of a grey level
 OCTAVE = 8  # deviations per factor of two
-LOWEST, HIGHEST = -5 * OCTAVE, 4 * OCTAVE  # deviations of 2^-5 ... 2^4 levels
+LOWEST, HIGHEST = -5 * OCTAVE, 4 * OCTAVE  # deviations of 2^-5 ... 2^4 grey levels
 TOTAL = 1 << 20
-ESCAPES = 8  # of TOTAL: a level that the table does not reach is sent plainly
+ESCAPES = 8  # of TOTAL: a value that the table does not reach is sent plainly
 TABLE_CHECK = 14319677  # CRC-32 of all counts
-SHAPE = FRACTIONS, HIGHEST - LOWEST + 1, 256, 256  # of all distributions: fraction, scale, levels below and above
+SHAPE = FRACTIONS, HIGHEST - LOWEST + 1, 256, 256  # of all distributions: fraction, scale, values below and above
 CHUNK = 1 << 20  # pixels that are worked on at once: large pictures need the room
 
 
 def integers(mean: np.ndarray, log_std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means and logarithms of deviations in units of x, -1 to 1 -> sixteenths of a level, eighths of an octave."""
+    """Means and logarithms of deviations in units of x, -1 to 1 -> sixteenths of a grey level, eighths of an octave."""
     if not (np.isfinite(mean).all() and np.isfinite(log_std).all()):
         raise CodecError("the network's answer is not finite; this model cannot code these pictures")
     means = np.rint((mean + 1) * (HALF * FRACTIONS)).astype(np.int64)
-    scales = np.rint((log_std + math.log(HALF)) * (OCTAVE / math.log(2))).astype(np.int64)
+    scales = np.rint((log_std + math.log(HALF)) * (OCTAVE / LN2)).astype(np.int64)
     return np.clip(means, 0, 255 * FRACTIONS), np.clip(scales, LOWEST, HIGHEST)
 
 
+def floats(means: np.ndarray, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The inverse of ``integers``, but for its rounding: means, and logarithms of deviations, in units of x."""
+    return means / (FRACTIONS * HALF) - 1, scales * (LN2 / OCTAVE) - math.log(HALF)
+
+
 def reach(scale: int) -> int:
-    """How many levels to either side of the mean the table goes."""
+    """How many values to either side of the mean the table goes."""
     return min(255, int(np.ceil(7 * 2.0 ** (scale / OCTAVE))) + 2)
 
 
@@ -58,7 +64,7 @@ def reaches() -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def tables() -> dict[tuple[int, int], np.ndarray]:
-    """(fraction, scale) -> counts of the levels -reach ... reach about the level below the mean, int64, each >= 1."""
+    """(fraction, scale) -> counts of the values -reach ... reach about the one below the mean, int64, each >= 1."""
     out, crc = {}, 0
     for scale in range(LOWEST, HIGHEST + 1):
         std, r = 2.0 ** (scale / OCTAVE), reach(scale)
@@ -74,7 +80,7 @@ def tables() -> dict[tuple[int, int], np.ndarray]:
 
 
 def model_for(fraction: int, scale: int, below: int, above: int) -> Categorical:
-    """Symbols 0: escape, 1 ...: the levels -below ... above about the one below the mean; the ends hold the tails."""
+    """Symbols 0: escape, 1 ...: the values -below ... above about the one below the mean; the ends hold the tails."""
     counts, r = tables()[fraction, scale], reach(scale)
     inner = counts[r - below : r + above + 1].copy()
     inner[0] += counts[: r - below].sum()
@@ -83,16 +89,16 @@ def model_for(fraction: int, scale: int, below: int, above: int) -> Categorical:
 
 
 def groups(means: np.ndarray, scales: np.ndarray):
-    """Pixels of one distribution together: yields (their indices, (fraction, scale, below, above), level below).
+    """Pixels of one distribution together: yields (their indices, (fraction, scale, below, above), values below means).
 
-    means: (n,) integers, sixteenths of a level, 0 to 255 * 16; scales: (n,) integers, eighths of an octave. Many of one
-    distribution come in several parts.
+    means: (n,) integers, sixteenths of a grey level, 0 to 255 * 16; scales: (n,) integers, eighths of an octave. Many
+    of one distribution come some at a time.
     """
     n = len(means)
     packed = np.empty(n, np.uint64)  # the number of the distribution, then that of the pixel
     for i in range(0, n, CHUNK):
-        part = slice(i, min(i + CHUNK, n))
-        packed[part] = numbers(means[part], scales[part]) << 32 | np.arange(i, part.stop)
+        some = slice(i, min(i + CHUNK, n))
+        packed[some] = numbers(means[some], scales[some]) << 32 | np.arange(i, some.stop)
     packed.sort()
     pixel, number = packed.view(np.uint32).reshape(n, 2).T[:: 1 if sys.byteorder == "little" else -1]
     starts = np.flatnonzero(number[1:] != number[:-1]) + 1
@@ -105,16 +111,16 @@ def groups(means: np.ndarray, scales: np.ndarray):
 
 def numbers(means: np.ndarray, scales: np.ndarray) -> np.ndarray:
     """(n,) int64, less than 2^27: fraction, scale, and how far the table reaches below and above, in one."""
-    level, fraction = np.divmod(means, FRACTIONS)
+    floor, fraction = np.divmod(means, FRACTIONS)
     r = reaches()[scales - LOWEST]
-    return np.ravel_multi_index((fraction, scales - LOWEST, np.minimum(level, r), np.minimum(255 - level, r)), SHAPE)
+    return np.ravel_multi_index((fraction, scales - LOWEST, np.minimum(floor, r), np.minimum(255 - floor, r)), SHAPE)
 
 
-def parts(x: np.ndarray, means: np.ndarray, scales: np.ndarray) -> Iterator[tuple[np.ndarray, Categorical]]:
-    """What is coded for x (n,), in order: symbols and their distribution; last the levels that no table reached."""
+def to_symbols(x: np.ndarray, means: np.ndarray, scales: np.ndarray) -> Iterator[tuple[np.ndarray, Categorical]]:
+    """What is coded for x (n,), in order: symbols and their distribution; last the values that no table reached."""
     escaped = []
-    for members, key, level in groups(means, scales):
-        symbols = x[members].astype(np.int64) - level + key[2] + 1
+    for members, key, floor in groups(means, scales):
+        symbols = x[members].astype(np.int64) - floor + key[2] + 1
         outside = (symbols < 1) | (symbols > key[2] + key[3] + 1)
         yield np.where(outside, 0, symbols).astype(np.int32), model_for(*key)
         escaped.append(members[outside])
@@ -123,12 +129,12 @@ def parts(x: np.ndarray, means: np.ndarray, scales: np.ndarray) -> Iterator[tupl
         yield x[escaped].astype(np.int32), Uniform(256)
 
 
-def joined(coder, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """(n,) uint8: what ``parts`` were made of, from a coder that decodes them in order."""
+def from_symbols(coder, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """(n,) uint8: what ``to_symbols`` was given, from a coder that decodes them in order."""
     x, escaped = np.zeros(len(means), np.uint8), []
-    for members, key, level in groups(means, scales):
+    for members, key, floor in groups(means, scales):
         symbols = coder.decode(model_for(*key), len(members))
-        x[members] = (level + symbols - key[2] - 1).astype(np.uint8)
+        x[members] = (floor + symbols - key[2] - 1).astype(np.uint8)
         escaped.append(members[symbols == 0])
     escaped = np.concatenate(escaped)
     if len(escaped):
@@ -143,8 +149,8 @@ class Writer:
         self.coder = stream.queue.RangeEncoder()
 
     def pixels(self, x: np.ndarray, means: np.ndarray, scales: np.ndarray) -> None:
-        """x (n,) levels 0 to 255 under their means and scales (see ``groups``)."""
-        for symbols, model in parts(x, means, scales):
+        """x (n,), 0 to 255, under their means and scales (see ``groups``)."""
+        for symbols, model in to_symbols(x, means, scales):
             self.coder.encode(symbols, model)
 
     def counts(self, n: np.ndarray, counts: np.ndarray) -> None:
@@ -165,7 +171,7 @@ class Reader:
 
     def pixels(self, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
         with impossible_is_damage():
-            return joined(self.coder, means, scales)
+            return from_symbols(self.coder, means, scales)
 
     def counts(self, n: int, counts: np.ndarray) -> np.ndarray:
         with impossible_is_damage():

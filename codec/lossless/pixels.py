@@ -1,10 +1,10 @@
 """The last part of a lossless file: the very pixels, given z_0.
 
-The chain leaves every decoder with its own z_0, in float32, equal to the encoder's but for rounding. It is snapped to a
-grid of half a level, on which all agree (snap.py). From there one float64 evaluation of the network gives means and
-deviations that differ by 1e-9 at most between machines; they are snapped in their turn, and the pixels are range-coded
-with integer probabilities (entropy.py). A checksum of the pixels is the last word: where a machine is further off than
-all that allows for, nothing is shown.
+The chain leaves every decoder with its own z_0, in float32, equal to the encoder's but for rounding. It is rounded to a
+grid of half a grey level, on which all agree (rounding.py). From there one float64 evaluation of the network gives
+means and deviations that differ by 1e-9 at most between machines; they are rounded in their turn, and the pixels are
+range-coded with integer probabilities (entropy.py). A checksum of the pixels is the last word: where a machine
+is further off than all that allows for, nothing is shown.
 
     4 bytes   CRC-32 of the pixels
     1 byte    what is added to all deviations, eighths of an octave, plus 128
@@ -25,13 +25,15 @@ from codec.errors import DamagedFile
 from codec.lossy.setting import Setting
 from codec.randomness.streams import shared_noise
 from ddpm.diffusion.gaussian import Step
+from ddpm.diffusion.likelihood import LN2
 from ddpm.models.model import DDPM
 
 from .context import Sight
 from .entropy import CHUNK, FRACTIONS, HALF, HIGHEST, LOWEST, OCTAVE, Reader, Writer
-from .rounding import BLOCK, choose, likely, snapped, unsnapped
+from .likelihood import mean_of_colours
+from .rounding import BLOCK, choose_shifts, from_grid, shift_counts, to_grid
 
-Z_GRID, Z_TOLERANCE, Z_UNSAFE = 0.5, 2.0**-9, 887  # levels; see snap.likely
+Z_GRID, Z_TOLERANCE, Z_UNSAFE = 0.5, 2.0**-9, 887  # grey levels; see shift_counts
 MEAN_GRID, SCALE_GRID, TOLERANCE, UNSAFE = 1 / FRACTIONS, 1.0, 1e-6, 8
 CHROMA = (1 << 33) - 1  # stream of shared noise for the colours of a grey picture
 PREFIX = 5  # bytes before the range-coded words
@@ -44,7 +46,7 @@ class Pixels:
         self.model, self.size, self.grey = exact(setting.model), setting.size, setting.grey
         gamma = setting.plan.gammas[-1]
         self.step = Step(gamma, gamma - 1)
-        self.unit = HALF / self.step.alpha_t  # levels in a unit of z_0
+        self.unit = HALF / self.step.alpha_t  # grey levels in a unit of z_0
         self.context = setting.tables.of(setting.grey).context
         self.noise = None
         if setting.grey:
@@ -52,30 +54,30 @@ class Pixels:
             self.noise = shared_noise(setting.seed, CHROMA, 3 * height * width).view(3, height, width).double()
 
     def coded(self, z: torch.Tensor) -> np.ndarray:
-        """(3, H, W) -> (n,) float64: the part of z_0 that tells of x, in levels."""
+        """(3, H, W) -> (n,) float64: the part of z_0 that tells of x, in grey levels."""
         z = z.double().cpu()
         return ((z.mean(0) if self.grey else z) * self.unit).numpy().ravel()
 
-    def picture(self, levels: np.ndarray) -> torch.Tensor:
+    def picture(self, coded: np.ndarray) -> torch.Tensor:
         """The inverse of ``coded``: (n,) -> (3, H, W); what a grey picture says nothing of is shared noise."""
         if not self.grey:
-            return torch.from_numpy(levels).view(3, *self.size) / self.unit
+            return torch.from_numpy(coded).view(3, *self.size) / self.unit
         free = self.step.sigma_t * (self.noise - self.noise.sum(0) / 3)
-        return torch.from_numpy(levels).view(1, *self.size) / self.unit + free
+        return torch.from_numpy(coded).view(1, *self.size) / self.unit + free
 
     @torch.inference_mode()
-    def beliefs(self, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """From the snapped z_0: mean (levels) and deviation (eighths of an octave of levels) of every pixel, (n,)."""
-        z = self.picture(levels)[None].to(self.model.device).contiguous(memory_format=torch.channels_last)
-        del levels
+    def beliefs(self, coded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """From the rounded z_0: mean (grey levels) and deviation (eighths of an octave) of each pixel, (n,) float64."""
+        z = self.picture(coded)[None].to(self.model.device).contiguous(memory_format=torch.channels_last)
+        del coded
         gamma = torch.tensor([self.step.gamma_t], dtype=torch.float64, device=z.device)
         eps_hat, log_m = self.model(z, gamma)
         x_hat, log_m = self.step.x_hat(z, eps_hat, fused=True)[0], log_m[0]
         del z, eps_hat  # large pictures need the room
-        if self.grey:  # the mean of three colours whose noise is independent
-            x_hat, log_m = x_hat.mean(0), log_m.logsumexp(0) - math.log(9)
+        if self.grey:
+            x_hat, log_m = mean_of_colours(x_hat, log_m)
         mean = x_hat.clamp_(-1, 1).add_(1).mul_(HALF)
-        octaves = log_m.add_(self.step.gamma_t).div_(2).add_(math.log(HALF)).mul_(OCTAVE / math.log(2))
+        octaves = log_m.add_(self.step.gamma_t).div_(2).add_(math.log(HALF)).mul_(OCTAVE / LN2)
         return tuple(v.cpu().numpy().ravel() for v in (mean, octaves))
 
     def sight(self, means: np.ndarray, scales: np.ndarray) -> Sight:
@@ -106,9 +108,9 @@ def bias_of(groups: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> int:
     total = count = 0
     for x, means, scales in groups:
         for i in range(0, len(x), CHUNK):
-            part = slice(i, i + CHUNK)
-            variance = 4.0 ** (scales[part] / OCTAVE) + 1 / 12  # of the level, with its rounding
-            total += np.sum((x[part] - means[part] / FRACTIONS) ** 2 / variance)
+            some = slice(i, i + CHUNK)
+            variance = 4.0 ** (scales[some] / OCTAVE) + 1 / 12  # of the pixel, with its rounding
+            total += np.sum((x[some] - means[some] / FRACTIONS) ** 2 / variance)
         count += len(x)
     return int(np.clip(np.rint(OCTAVE / 2 * np.log2(max(total / count, 1e-9))), -32, 32))
 
@@ -121,17 +123,17 @@ def widened(scales: np.ndarray, bias: int) -> np.ndarray:
 def encode(pixels: Pixels, z: torch.Tensor, x: np.ndarray) -> bytes:
     """The lossless part for one picture: z (3, H, W) at the chain's end, x (H, W, 3) or (H, W) uint8."""
     out, integers = Writer(), []
-    shifts = choose(pixels.coded(z), Z_GRID, Z_TOLERANCE)
-    out.counts(shifts, likely(Z_UNSAFE))
-    beliefs = pixels.beliefs(unsnapped(snapped(pixels.coded(z), shifts, Z_GRID), shifts, Z_GRID))
+    shifts = choose_shifts(pixels.coded(z), Z_GRID, Z_TOLERANCE)
+    out.counts(shifts, shift_counts(Z_UNSAFE))
+    beliefs = pixels.beliefs(from_grid(to_grid(pixels.coded(z), shifts, Z_GRID), shifts, Z_GRID))
     for belief, grid in zip(beliefs, (MEAN_GRID, SCALE_GRID)):
-        shifts = choose(belief, grid, TOLERANCE)
-        out.counts(shifts, likely(UNSAFE))
-        integers.append(snapped(belief, shifts, grid))
+        shifts = choose_shifts(belief, grid, TOLERANCE)
+        out.counts(shifts, shift_counts(UNSAFE))
+        integers.append(to_grid(belief, shifts, grid))
     del beliefs, belief
     sight = pixels.sight(*integers)
     del integers  # large pictures need the room
-    groups = [tuple(v[0] for v in group) for group in sight.foreseen(planes(x))]
+    groups = [tuple(v[0] for v in group) for group in sight.predictions(planes(x))]
     bias = bias_of(groups)
     for values, means, scales in groups:
         out.pixels(values, means, widened(scales, bias))
@@ -144,17 +146,17 @@ def decode(pixels: Pixels, z: torch.Tensor, data: bytes) -> np.ndarray:
         raise DamagedFile("the lossless part is damaged")
     source, integers = Reader(data[PREFIX:]), []
     blocks = -(-(z[0] if pixels.grey else z).numel() // BLOCK)
-    shifts = source.counts(blocks, likely(Z_UNSAFE))
-    beliefs = pixels.beliefs(unsnapped(snapped(pixels.coded(z), shifts, Z_GRID), shifts, Z_GRID))
+    shifts = source.counts(blocks, shift_counts(Z_UNSAFE))
+    beliefs = pixels.beliefs(from_grid(to_grid(pixels.coded(z), shifts, Z_GRID), shifts, Z_GRID))
     for belief, grid in zip(beliefs, (MEAN_GRID, SCALE_GRID)):
-        shifts = source.counts(blocks, likely(UNSAFE))
-        integers.append(snapped(belief, shifts, grid))
+        shifts = source.counts(blocks, shift_counts(UNSAFE))
+        integers.append(to_grid(belief, shifts, grid))
     del beliefs, belief
     sight = pixels.sight(*integers)
     del integers
     for group in sight.groups:
-        means, scales = (v[0] for v in sight.believed(group))
-        sight.learn(group, source.pixels(means, widened(scales, data[4] - 128)))
+        means, scales = (v[0] for v in sight.predict(group))
+        sight.update(group, source.pixels(means, widened(scales, data[4] - 128)))
     x = np.ascontiguousarray(sight.x[0, 0] if pixels.grey else sight.x[0].transpose(1, 2, 0))
     if zlib.crc32(x.tobytes()) != int.from_bytes(data[:4], "big"):
         raise DamagedFile("the pixels do not come out as they went in (checksum): other arithmetic, or damage")

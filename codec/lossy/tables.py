@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import numpy as np
+
 from codec.errors import UnknownModel
-from codec.lossless.context import Context
 from ddpm.models.model import DDPM
 
 from .plan import LONG, TILTS, Plan
@@ -17,8 +18,38 @@ RINGS = 11  # bands of a colour: radial frequency, rounded, in half periods per 
 COLOURS = 3
 MEMORY = 16  # bits of the longest register that there are labels for
 SCALES = (1, 2, 4, 8, 16)
+Group = tuple[int, int]  # colour, and 0 for the even or 1 for the odd places
+Place = tuple[int, int, int]  # a neighbour: colour, rows below, columns to the right
 # What every code does, and cards say, since codes were that did not.
 SAID = {"long": LONG, "free": True, "mirrored": True, "sphere": True, "opposed": True}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What known pixels say of others, see codec/lossless/context.py.
+
+    groups: in the order in which they are coded, each with its neighbours' weights, (classes,) each, and what is
+    added to its scales, (classes,). edges: scales from which the next class of pixels begins, rising.
+    """
+
+    edges: np.ndarray
+    groups: dict[Group, tuple[dict[Place, np.ndarray], np.ndarray]]
+
+    @classmethod
+    def from_json(cls, tables: dict) -> Context:
+        """As a model's card has it."""
+        groups = {}
+        for colour, odd, weights, narrower in tables["groups"]:
+            groups[colour, odd] = {tuple(place): np.array(w) for *place, w in weights}, np.array(narrower)
+        return cls(np.array(tables["edges"]), groups)
+
+    def to_json(self) -> dict:
+        """The inverse of ``from_json``."""
+        groups = [
+            [*group, [[*place, w.tolist()] for place, w in weights.items()], narrower.tolist()]
+            for group, (weights, narrower) in self.groups.items()
+        ]
+        return {"edges": self.edges.tolist(), "groups": groups}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codec.archive.header import CODE, Contents, seal
+from codec.archive.header import ArchiveHeader, pack
+from codec.archive.patches import CODE
 from codec.format.container import Header
 from codec.lossy.plan import MEAN
 
@@ -26,8 +27,22 @@ def folder(tmp_path_factory):
     (folder / "a.json").write_text('{"diagrams": []}')
     (folder / "pictures").mkdir()
     (folder / "empty").mkdir()
-    table = Contents("m", bytes(32), CODE, "here", 1, 0, ["a.png"], [(8, 8)], [False], {}, [0], [1], 4)
-    (folder / "old.ddpma").write_bytes(seal(table, np.zeros(4, np.uint32)))
+    header = ArchiveHeader(
+        model="m",
+        fingerprint=bytes(32),
+        steps=CODE,
+        made_on="here",
+        threads=1,
+        agreement=0,
+        names=["a.png"],
+        sizes=[(8, 8)],
+        grey=[False],
+        alpha={},
+        crcs=[0],
+        plan=[1],
+        count=4,
+    )
+    (folder / "old.ddpma").write_bytes(pack(header, np.zeros(4, np.uint32)))
     return folder
 
 

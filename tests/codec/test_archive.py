@@ -1,9 +1,7 @@
-"""Archives: the bits-back stack, what it costs, and files of many pictures."""
+"""Archives: many pictures in one file, and what is refused."""
 
 import contextlib
 import json
-import math
-import sys
 import zlib
 
 import numpy as np
@@ -12,122 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
 
-from bench.harness.ledger import Ledger
-from codec import Codec
-from codec.archive import archive, bitsback
-from codec.archive.archive import create, extract
-from codec.archive.bitsback import Stack
-from codec.archive.gaussians import COST, Gaussians
-from codec.archive.header import MAX_TABLE, closed, contents, find_model
-from codec.cli.app import main
+from codec.archive import create, extract
+from codec.archive.header import MAX_TABLE, closed, find_model, pack, unpack
+from codec.archive.patches import CODE
 from codec.errors import CodecError, DamagedFile, NotOurFile, UnknownModel
 from codec.format import stored
-from codec.likelihood import Coded
-from codec.lossless.context import Sight
-from codec.lossless.entropy import integers
-from ddpm.diffusion.bound import bound, terms_for
 from ddpm.diffusion.reverse import Reverse
 from tests.conftest import smooth_picture
 
 T = 6
-
-
-def filled(n=20_000, seed=0, steps=50):
-    return Stack(Gaussians(steps), np.random.default_rng(seed).integers(1, 1 << 32, n, dtype=np.uint32))
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 300), st.floats(1, 200), st.booleans())
-def test_pop_and_push_undo_each_other(seed, n, widest, tails):
-    rng = np.random.default_rng(seed)
-    mean, std = rng.normal(0, 1e4, n), rng.uniform(0.5, widest, n)
-    stack = filled(3000, seed)
-    before = stack.words()
-    k = stack.pop(mean, std, tails)
-    assert stack.bits < 32 * 3000
-    stack.push(k, mean, std, tails)
-    assert np.array_equal(stack.words(), before)
-    far = np.rint(mean).astype(np.int64) + rng.integers(-5000, 5000, n)
-    stack.push(far, mean, std)
-    assert np.array_equal(stack.pop(mean, std), far)
-    assert np.array_equal(stack.words(), before)
-
-
-@settings(max_examples=10, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 500))
-def test_pixels_and_bytes_come_back(seed, n):
-    rng = np.random.default_rng(seed)
-    x, mean, log_std = rng.integers(0, 256, n).astype(np.uint8), rng.uniform(-1.2, 1.2, n), rng.uniform(-8, 1, n)
-    stack = filled(50, seed)
-    before = stack.words()
-    believed = lambda: Sight(None, *integers(mean, log_std), (1, 1, 1, n))  # noqa: E731
-    stack.push_pixels(x, believed())
-    stack.push_bytes(x.tobytes())
-    assert stack.pop_bytes(n) == x.tobytes()
-    assert np.array_equal(stack.pop_pixels(believed()), x)
-    assert np.array_equal(stack.words(), before)
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 300))
-def test_what_is_borrowed_is_repaid(seed, n):
-    stack, mean, std = filled(500, seed), np.linspace(-50, 50, n), np.linspace(8, 20, n)
-    before = stack.words()
-    stack.repay(stack.borrow(mean, std), mean, std)
-    assert np.array_equal(stack.words(), before)
-
-
-def test_what_is_borrowed_is_noise_whatever_lies_there():
-    stack, n = filled(2000), 5000
-    mean, std = np.zeros(n), np.full(n, 10.0)
-    stack.push(np.zeros(n, np.int64), mean, std)
-    k = stack.borrow(mean, std)
-    assert k.std() == pytest.approx(10, rel=0.05)
-    assert abs(k.mean()) < 0.6
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.sampled_from([2, 10, 50, 250, 1000]), st.integers(0, 2**32))
-def test_rounding_costs_what_it_may(steps, seed):
-    """Draws from the very Gaussians, coded with the rounded ones; p comes up once a step, the mean of q too."""
-    n, gaussians, rng = 200_000, Gaussians(steps), np.random.default_rng(seed)
-    frame = gaussians.frame(mean := rng.uniform(-50, 50, n), std := 2 ** rng.uniform(3, 4, n))
-    rounded = np.exp2(np.rint(np.log2(std) * gaussians.octave) / gaussians.octave)
-    middle = np.rint(mean * gaussians.fractions) / gaussians.fractions
-    assert sum(count for count, _ in frame.models) == n
-    assert np.array_equal(frame.centre, np.floor(middle)[frame.order])
-    off = (mean - middle) ** 2 / (2 * rounded**2)
-    kl = np.log(rounded / std) + std**2 / (2 * rounded**2) - 0.5 + 2 * off
-    assert steps * kl.mean() / math.log(2) < 2 * COST
-
-
-def test_nothing_is_borrowed_from_an_empty_stack():
-    with pytest.raises(bitsback.Dry):
-        filled(20).borrow(np.zeros(200), np.full(200, 10.0))
-    filled(200).borrow(np.zeros(200), np.full(200, 10.0))
-
-
-@pytest.mark.parametrize("steps", [12, archive.CODE])
-@pytest.mark.parametrize("grey", [False, True])
-def test_the_length_is_the_bound(model, steps, grey):
-    x = np.stack([smooth_picture(16, 16, s, 1 if grey else 3) for s in range(16)])
-    x = np.repeat(x[..., None], 3, 3) if grey else x
-    pictures = torch.from_numpy(x.transpose(0, 3, 1, 2))
-    own = steps == archive.CODE
-    x = x.transpose(0, 3, 1, 2)[:, : 1 if own and grey else 3]
-    chain, stack = archive.chains_of(model, steps)((16, 16, x.shape[1])), Ledger(Gaussians(12), filled().words())
-    before = stack.words()
-    bits = stack.bits
-    chain.push(stack, x)
-    net = (stack.bits - bits) / x.size
-    assert net == pytest.approx(stack.ideal / x.size, abs=0.01)
-    ideal = Coded(model, Codec(model).plan(16, 16, grey), (16, 16), grey) if own else terms_for(Reverse(model), 12)
-    expected = bound(ideal, [pictures], quiet=True).total
-    assert net == pytest.approx(expected, abs=0.06 * (3 if own and grey else 1) ** 0.5)  # one draw against another
-    assert np.array_equal(chain.pop(stack, x.shape), x)
-    assert np.array_equal(stack.words(), before)
 
 
 def some_pictures():
@@ -146,7 +38,7 @@ SHAPES = st.tuples(st.integers(1, 20), st.integers(1, 20)).flatmap(
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.lists(hnp.arrays(np.uint8, SHAPES), min_size=1, max_size=4), st.sampled_from([3, archive.CODE]))
+@given(st.lists(hnp.arrays(np.uint8, SHAPES), min_size=1, max_size=4), st.sampled_from([3, CODE]))
 def test_any_pictures_come_back(model, arrays, steps):
     """With noise before them, so that there is something to borrow from."""
     rng = np.random.default_rng(0)
@@ -156,7 +48,7 @@ def test_any_pictures_come_back(model, arrays, steps):
     assert all(np.array_equal(back[str(i)], a) for i, a in enumerate(arrays))
 
 
-@pytest.fixture(scope="module", params=[T, archive.CODE])
+@pytest.fixture(scope="module", params=[T, CODE])
 def steps(request):
     return request.param
 
@@ -172,12 +64,17 @@ def test_round_trip(made, model, steps):
     for name, array in some_pictures():
         assert back[name].dtype == np.uint8
         assert np.array_equal(back[name], array), name
-    c = contents(made)
+    c = unpack(made)
     assert (c.model, c.steps, c.file_bytes) == ("tiny-1", steps, c.whole_bytes)
     assert any(n > 1 for n in c.plan)
     assert 0 < c.stored < 14
     assert [c.names[i] for i in np.flatnonzero(c.grey)] == ["grey.png", "grey and clear.png"]
     assert [c.names[i] for i in c.alpha] == ["clear.png", "grey and clear.png"]
+
+
+def test_what_is_unpacked_packs_the_same(made):
+    header = unpack(made)
+    assert pack(header, np.frombuffer(made, "<u4", header.count, header.start)) == made
 
 
 def test_no_level_is_skipped_for_small_pictures(model, monkeypatch):
@@ -197,12 +94,12 @@ def test_the_same_pictures_give_the_same_archive(made, model, steps):
 def test_few_pictures_are_files_of_their_own(model, count):
     few = [(f"{i}.png", smooth_picture(16, 16, i)) for i in range(count)]
     data = create(few, model, T, store=False)
-    assert contents(data).stored == count
+    assert unpack(data).stored == count
     assert {n: a.tobytes() for n, a in extract(data, model)} == {n: a.tobytes() for n, a in few}
 
 
 def test_damage_is_refused_before_the_first_picture(made, model):
-    c = contents(made)
+    c = unpack(made)
     rng = np.random.default_rng(0)
     for at in [0, 7, 8, 11, 12, c.start - 2, c.start, len(made) - 5, len(made) - 1, *rng.integers(0, len(made), 20)]:
         bad = bytearray(made)
@@ -214,12 +111,12 @@ def test_damage_is_refused_before_the_first_picture(made, model):
             extract(made[:end], model)
     with pytest.raises(DamagedFile, match="longer"):
         extract(made + b"\0", model)
-    cut = contents(made[:-100])
+    cut = unpack(made[:-100])
     assert (cut.names, cut.complete) == (c.names, False)
 
 
 def test_wrong_words_under_right_checksums_are_refused(made, model):
-    c = contents(made)
+    c = unpack(made)
     rng = np.random.default_rng(1)
     for _ in range(3):
         words = np.frombuffer(made, "<u4", c.count, c.start).copy()
@@ -232,7 +129,7 @@ def test_wrong_words_under_right_checksums_are_refused(made, model):
 @given(st.data())
 def test_whatever_comes_out_is_right(made, model, data):
     """Bytes changed behind checksums that are right again: errors, or pictures that are not touched."""
-    c, bad = contents(made), bytearray(made)
+    c, bad = unpack(made), bytearray(made)
     for at in data.draw(st.lists(st.integers(c.start, len(made) - 5), min_size=1, max_size=4)):
         bad[at] = data.draw(st.integers(0, 255))
     original = dict(some_pictures())
@@ -243,7 +140,7 @@ def test_whatever_comes_out_is_right(made, model, data):
 
 def rewritten(data, **changes):
     """The archive with another table."""
-    c = contents(data)
+    c = unpack(data)
     table = json.loads(zlib.decompress(data[12 : c.start - 4]))
     packed = zlib.compress(json.dumps(table | changes).encode())
     head = closed(data[:8] + len(packed).to_bytes(4, "little") + packed)
@@ -254,9 +151,9 @@ def rewritten(data, **changes):
     "name", ["../a.png", "/a.png", "a/../../b.png", "..", "", "a//b", "C:/a.png", "a\\b.png", "a\0b", "a\nb", 3, None]
 )
 def test_names_that_lead_elsewhere_are_refused(made, model, name):
-    c = contents(made)
+    c = unpack(made)
     with pytest.raises(CodecError, match="name"):
-        contents(rewritten(made, names=[name, *c.names[1:]]))
+        unpack(rewritten(made, names=[name, *c.names[1:]]))
     if isinstance(name, str):
         with pytest.raises(CodecError, match="name"):
             create([(name, smooth_picture(4, 4))], model, T, store=False)
@@ -299,7 +196,7 @@ def test_a_table_that_swells_is_refused(made):
     packed = zlib.compress(b"[" + b" " * (MAX_TABLE + 10) + b"]", 9)
     head = closed(made[:8] + len(packed).to_bytes(4, "little") + packed)
     with pytest.raises(DamagedFile):
-        contents(head)
+        unpack(head)
 
 
 def test_other_arithmetic_is_refused(made, model, monkeypatch):
@@ -320,7 +217,7 @@ def test_another_model_is_refused(made, model):
     with pytest.raises(UnknownModel, match="made with model"):
         extract(rewritten(made, fingerprint="00" * 32), model)
     with pytest.raises(UnknownModel, match="not known"):
-        find_model(contents(rewritten(made, fingerprint="00" * 32)))
+        find_model(unpack(rewritten(made, fingerprint="00" * 32)))
 
 
 def test_threads_are_those_of_the_encoder(made, model):
@@ -330,93 +227,6 @@ def test_threads_are_those_of_the_encoder(made, model):
         assert len(list(extract(made, model))) == len(some_pictures())
     finally:
         torch.set_num_threads(before)
-
-
-def run(capsys, monkeypatch, *args, code=0):
-    monkeypatch.setattr(sys, "argv", ["ddpm-codec", "archive", *map(str, args)])
-    try:
-        main()
-        got = 0
-    except SystemExit as e:
-        got = e.code or 0
-    out = capsys.readouterr()
-    assert got == code, out.err
-    if code:
-        [line] = [line for line in out.err.strip().splitlines() if "passed over" not in line]
-        assert line.startswith("error: ")
-        return line
-    return json.loads(out.out) if "--json" in args else out.out
-
-
-@pytest.fixture
-def folder(tmp_path, models):
-    for name, array in some_pictures():
-        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(array).save(tmp_path / "in" / name)
-    (tmp_path / "in" / "notes.txt").write_text("no picture")
-    return tmp_path
-
-
-def test_command_line(capsys, monkeypatch, folder):
-    out, source = folder / "a.ddpma", folder / "in"
-    fields = run(capsys, monkeypatch, "create", out, source, "--model", "tiny", "--steps", T, "--json")
-    assert fields["bytes"] == out.stat().st_size
-    assert (fields["pictures"], fields["steps"], fields["model"]) == (25, T, "tiny-1")
-    assert fields["bits_per_dim"] == pytest.approx(8 * fields["bytes"] / fields["dims"])
-    rows = run(capsys, monkeypatch, "list", out, "--json")
-    assert {(r["name"], r["width"], r["height"], r["grey"]) for r in rows["files"]} == {
-        (name, array.shape[1], array.shape[0], array.shape[2:] in ((), (2,))) for name, array in some_pictures()
-    }
-    assert "large.png" in run(capsys, monkeypatch, "list", out)
-    assert run(capsys, monkeypatch, "verify", out, "--json")["pictures"] == 25
-    run(capsys, monkeypatch, "extract", out, "-o", folder / "back", "--quiet")
-    for name, array in some_pictures():
-        assert np.array_equal(np.asarray(Image.open(folder / "back" / name)), array)
-    assert "exists" in run(capsys, monkeypatch, "extract", out, "-o", folder / "back", code=2)
-    run(capsys, monkeypatch, "extract", out, "-o", folder / "back", "--force")
-    assert "exists" in run(capsys, monkeypatch, "create", out, source, "--model", "tiny", code=2)
-
-
-def test_contact_sheets_are_cut(capsys, monkeypatch, tmp_path, models):
-    Image.fromarray(smooth_picture(16, 48)).save(tmp_path / "sheet.png")
-    args = "create", tmp_path / "a", tmp_path / "sheet.png", "--tile", 16, "--model", "tiny", "--steps", T
-    assert run(capsys, monkeypatch, *args, "--json")["pictures"] == 3
-    names = [r["name"] for r in run(capsys, monkeypatch, "list", tmp_path / "a", "--json")["files"]]
-    assert names == ["sheet/00000.png", "sheet/00001.png", "sheet/00002.png"]
-
-
-def test_one_line_for_what_is_wrong(capsys, monkeypatch, folder, made):
-    (folder / "alien").write_bytes(b"not an archive")
-    (folder / "cut").write_bytes(made[:-50])
-    (folder / "empty").mkdir()
-    (folder / "bad.png").write_bytes(b"no picture")
-    Image.fromarray(smooth_picture(4, 4)).save(folder / "grey.png")
-    where = ["-o", folder / "nowhere"]
-    for arguments, words in [
-        (["extract", folder / "alien", *where], "not a ddpm-codec archive"),
-        (["extract", folder / "cut", *where], "every picture needs the end"),
-        (["verify", folder / "cut"], "every picture needs the end"),
-        (["list", folder / "none"], "No such file"),
-        (["create", folder / "x", folder / "empty", "--model", "tiny"], "no images"),
-        (["create", folder / "x", folder / "none", "--model", "tiny"], "No such file"),
-        (["create", folder / "x", folder / "bad.png", "--model", "tiny"], "not an image"),
-        (["create", folder / "x", folder / "in", "--model", "none"], "no model"),
-        (["create", folder / "x", folder / "in", folder / "grey.png", "--model", "tiny"], "same name"),
-        (["create", folder / "x", folder / "in", "--model", "tiny", "--steps", "1"], "steps"),
-    ]:
-        assert words in run(capsys, monkeypatch, *arguments, code=2)
-    assert not (folder / "x").exists()
-    assert not (folder / "nowhere").exists()
-    assert run(capsys, monkeypatch, "list", folder / "cut", "--json")["complete"] is False
-
-
-def test_links_do_not_lead_out_of_the_folder(capsys, monkeypatch, folder, made):
-    (folder / "a").write_bytes(made)
-    (folder / "out").mkdir()
-    (folder / "elsewhere").mkdir()
-    (folder / "out" / "small").symlink_to(folder / "elsewhere")
-    assert "outside" in run(capsys, monkeypatch, "extract", folder / "a", "-o", folder / "out", code=2)
-    assert not list((folder / "elsewhere").iterdir())
 
 
 def test_pictures_that_cost_more_than_they_take_are_stored(model, steps):
@@ -429,8 +239,9 @@ def test_pictures_that_cost_more_than_they_take_are_stored(model, steps):
         "clear.png": np.dstack([np.full((9, 9, 3), (1, 2, 3), np.uint8), rng.integers(0, 2, (9, 9), dtype=np.uint8)]),
     }
     data = create(pictures.items(), model, steps)
-    c = contents(data)
+    c = unpack(data)
     assert data[7] == 3
+    assert pack(c, np.frombuffer(data, "<u4", c.count, c.start)) == data
     assert set(c.kept) == set(range(len(pictures)))
     assert len(data) < sum(len(stored.pack(array)) for array in pictures.values()) + 500
     out = dict(extract(data, model))
@@ -448,27 +259,9 @@ def test_pictures_with_channels_that_say_nothing_come_out_as_they_went_in(model,
     arrays = [np.dstack(channels) for channels in ([checkers] * 3, [checkers] * 4, [checkers, full])]
     arrays += [np.dstack([checkers, full - checkers, checkers, full]), checkers]
     data = create([(f"{i}.png", array) for i, array in enumerate(arrays)], model, steps)
-    assert {0, 1, 4} <= set(contents(data).kept)
+    assert {0, 1, 4} <= set(unpack(data).kept)
     out = dict(extract(data, model))
     assert all(np.array_equal(out[f"{i}.png"], array) for i, array in enumerate(arrays))
-
-
-def test_what_pictures_cost_adds_up_to_the_stack(model):
-    """So that a picture's share of a batch says whether it should have been stored."""
-    for chain in (chains(model, T), chains(model, archive.CODE)):
-        x = np.stack([smooth_picture(16, 16, seed=i) for i in range(6)]).transpose(0, 3, 1, 2)
-        stack = filled(60_000)
-        before = stack.bits
-        costs = chain.push(stack, x)
-        assert costs.shape == (6,)
-        assert costs.sum() == pytest.approx(stack.bits - before, rel=0.01)
-        alone = filled(60_000)
-        chain.push(alone, x[:1])
-        assert costs[0] == pytest.approx(alone.bits - before, rel=0.05)
-
-
-def chains(model, steps):
-    return archive.chains_of(model, steps)((16, 16, 3))
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from codec import Codec, Target
 from codec.calibration.context import context_of
-from codec.likelihood import Coded, distortion, pixel_nats
 from codec.lossless import context
 from codec.lossless import pixels as lossless
-from codec.lossless.context import MOST, UNIT, WEIGHT, Context, Sight, deviations
+from codec.lossless.context import MOST, UNIT, WEIGHT, Sight, deviations
 from codec.lossless.entropy import FRACTIONS, HIGHEST, LOWEST, OCTAVE
+from codec.lossless.likelihood import distortion, pixel_nats
+from codec.lossy.tables import Context
+from codec.terms import CodeTerms
 from ddpm.diffusion.likelihood import to_unit
 
 SHAPES = st.tuples(st.integers(1, 3), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(1, 9))
@@ -43,12 +45,12 @@ def random_context(colours: int, rng) -> Context:
 def test_both_sides_see_the_same(shape, seed, wild):
     rng = np.random.default_rng(seed)
     (x, means, scales), known = beliefs(shape, rng, wild), random_context(shape[1], rng)
-    ahead = Sight(known, means, scales, shape).foreseen(x)
+    ahead = Sight(known, means, scales, shape).predictions(x)
     sight = Sight(known, means, scales, shape)
     for group, (values, *expected) in zip(sight.groups, ahead, strict=True):
-        for seen, told in zip(sight.believed(group), expected, strict=True):
+        for seen, told in zip(sight.predict(group), expected, strict=True):
             assert np.array_equal(seen, told)
-        sight.learn(group, values.ravel())
+        sight.update(group, values.ravel())
     assert np.array_equal(sight.x, x)
     assert sum(values.size for values, *_ in ahead) == x.size
     for _, m, s in ahead:
@@ -60,9 +62,9 @@ def test_strips_are_the_same(monkeypatch):
     rng = np.random.default_rng(1)
     shape = (2, 3, 23, 10)
     (x, means, scales), known = beliefs(shape, rng), random_context(3, rng)
-    whole = Sight(known, means, scales, shape).foreseen(x)
+    whole = Sight(known, means, scales, shape).predictions(x)
     monkeypatch.setattr(context, "CHUNK", 30)
-    for a, b in zip(whole, Sight(known, means, scales, shape).foreseen(x), strict=True):
+    for a, b in zip(whole, Sight(known, means, scales, shape).predictions(x), strict=True):
         assert all(map(np.array_equal, a, b))
 
 
@@ -72,7 +74,7 @@ def test_means_move_as_the_formula_says():
     shape = (1, 3, 6, 7)
     (x, means, scales), known = beliefs(shape, rng), random_context(3, rng)
     seen = np.full(shape, np.nan)
-    for (colour, odd), (_, moved, narrowed) in zip(known.groups, Sight(known, means, scales, shape).foreseen(x)):
+    for (colour, odd), (_, moved, narrowed) in zip(known.groups, Sight(known, means, scales, shape).predictions(x)):
         places = [(i, j) for i in range(6) for j in range(7) if (i + j) % 2 == odd]
         weights, narrower = known.groups[colour, odd]
         for n, (i, j) in enumerate(places):
@@ -110,7 +112,7 @@ def test_fitted_it_saves_the_mutual_information():
     assert Context.from_json(json.loads(json.dumps(fitted.to_json()))).to_json() == fitted.to_json()
     rest = x[30:], means[30:], scales[30:]
     before = pixel_nats(*rest).mean()
-    groups = Sight(fitted, *rest[1:], (10, *shape[1:])).foreseen(rest[0])
+    groups = Sight(fitted, *rest[1:], (10, *shape[1:])).predictions(rest[0])
     after = sum(pixel_nats(*group).sum() for group in groups) / rest[0].size
     given = [1, 1 - rho**2, 1 - 2 * rho**2 / (1 + rho)]
     assert before - after == pytest.approx(-np.log(given).mean() / 2, abs=0.01)
@@ -134,10 +136,10 @@ def test_files_are_as_long_as_the_bound_says(codec):
     assert codec.tables.colour.context.groups
     [file] = codec.encode([picture], Target(lossless=True), store=False)
     begin, end = codec.open(file.data).parts["pixels"]
-    chain = Coded(codec.setting((32, 32)))
+    terms = CodeTerms(codec.setting((32, 32)))
     x = to_unit(torch.from_numpy(picture).permute(2, 0, 1)[None])
     eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-    ideal = float(chain.distortion(x, eps)) * x.numel() / math.log(2) / 8
+    ideal = float(terms.distortion(x, eps)) * x.numel() / math.log(2) / 8
     assert end - begin - lossless.PREFIX == pytest.approx(ideal, rel=0.08)
 
 

@@ -12,16 +12,18 @@ from bench import archive
 from bench.baselines.peers import overhead
 from bench.channels.cases import Case
 from bench.channels.measure import Setting, measure
-from codec import likelihood
-from codec.archive.header import contents
+from codec.archive.header import unpack
 from codec.channel.trellis import Trellis
 from codec.cli import bpd as cli_bpd
 from codec.errors import DamagedFile
 from codec.lossless import pixels as lossless
-from codec.lossless.context import Context, Sight
+from codec.lossless.context import Sight
 from codec.lossless.entropy import HALF, OCTAVE
+from codec.lossless.likelihood import mean_of_colours
+from codec.lossless.likelihood import pixels as believed_pixels
 from codec.lossy.multipass import STARVED, How, Job, Sender, Sent
 from codec.lossy.plan import MEAN, TILTS, UNIT, Allotment, Plan
+from codec.lossy.tables import Context
 from ddpm.diffusion import ode
 from ddpm.diffusion.bound import Bound
 from ddpm.diffusion.gaussian import Step
@@ -93,17 +95,19 @@ def test_a_grey_pixel_is_the_mean_of_three_colours(model):
     """Its deviation for the bound and for archives, of pixels sure and unsure, and that of lossless files."""
     exact = lossless.exact(model)
     pixels = lossless.Pixels(model, (8, 12), -9.2, True, 0)
-    levels = pixels.coded(torch.randn(3, 8, 12, generator=torch.Generator().manual_seed(0)) * 0.3)
-    mean, octaves = pixels.beliefs(levels)
-    z = pixels.picture(levels)[None]
+    coded = pixels.coded(torch.randn(3, 8, 12, generator=torch.Generator().manual_seed(0)) * 0.3)
+    mean, octaves = pixels.beliefs(coded)
+    z = pixels.picture(coded)[None]
     with torch.inference_mode():
-        inner, log_std = likelihood.pixels(Reverse(exact, clip=False), Step(-8.7, -9.2), z, True)
+        inner, log_std = believed_pixels(Reverse(exact, clip=False), Step(-8.7, -9.2), z, True)
         _, colours = Reverse(exact, clip=False).pixels(Step(-8.7, -9.2), z)
     assert inner.shape == log_std.shape == (1, 1, 8, 12)
     assert ((inner.numpy().ravel().clip(-1, 1) + 1) * HALF) == pytest.approx(mean, abs=1e-6)
     assert (log_std.numpy().ravel() + math.log(HALF)) * OCTAVE / math.log(2) == pytest.approx(octaves, abs=1e-6)
     of_mean = np.sqrt(np.sum(np.exp(2 * colours.numpy()), 1) / 9)  # var((a + b + c) / 3)
     assert np.exp(log_std.numpy()[:, 0]) == pytest.approx(of_mean, rel=1e-9)
+    _, single = mean_of_colours(colours.float(), 2 * colours.float())  # of archives, in float32
+    assert np.exp(single.numpy()[:, 0] / 2) == pytest.approx(of_mean, rel=1e-5)
 
 
 @pytest.mark.parametrize("wider", [0.25, 0.5, 1.0, 2.0, 3.0])
@@ -156,8 +160,8 @@ def test_errors_of_up_to_eight_deviations_move_their_neighbours():
         (86, -14 / std),
     ):
         sight = Sight(known, np.full(2, 1600), np.full(2, 8), (1, 1, 1, 2))
-        sight.learn((0, 0), np.array([x]))
-        [[moved]] = sight.believed((0, 1))[0]
+        sight.update((0, 0), np.array([x]))
+        [[moved]] = sight.predict((0, 1))[0]
         assert moved / 16 == pytest.approx(100 + std * deviations / 2, abs=1 / 16)
 
 
@@ -260,7 +264,7 @@ def test_the_net_of_an_archive_is_without_files_and_stored_pictures(model, noisy
     noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
     pictures = [*(smooth_picture(16, 16, s) for s in range(12)), *[noise] * noisy]
     row = archive.measure(model, pictures, 6, 1, False)
-    c = contents(archive.create(archive.named_pictures(pictures), model, 6))
+    c = unpack(archive.create(archive.named_pictures(pictures), model, 6))
     n_bytes = [n for n, _ in c.kept.values()] if noisy else [-n for n in c.plan if n < 0]
     assert row["stored"] == len(n_bytes) > 0
     values = 768 * (len(pictures) - len(n_bytes))

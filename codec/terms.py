@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 from codec.errors import Uncalibrated
-from codec.lossless.context import Context, Sight
-from codec.lossless.entropy import FRACTIONS, HALF, OCTAVE, integers
+from codec.lossless.likelihood import distortion, pixels
 from codec.lossy.basis import Cosines
 from codec.lossy.denoise import denoise
 from codec.lossy.setting import Setting
 from codec.lossy.tables import CodingTables
-from ddpm.diffusion.bound import Bound, Terms, bound, per_dim
+from ddpm.diffusion.bound import Bound, Terms, bound
 from ddpm.diffusion.gaussian import Step, kl_nats
-from ddpm.diffusion.likelihood import discretized_gaussian_nats, to_levels
 from ddpm.diffusion.reverse import Reverse
 from ddpm.images.batches import Batch
 from ddpm.models.model import DDPM
 
 
-class Coded(Terms):
+class CodeTerms(Terms):
     """KL(q || p) of the codec's own steps, in nats per coded dimension, for pictures (B, 3, H, W) of one size.
 
     There is no prior: the first step sends z_T itself. The distortion, -ln p(x | z_0), is for lossless files only.
@@ -69,13 +65,13 @@ def bounds_of_code(model: DDPM, batches: Sequence[Batch], *, seed: int = 0, quie
     with tqdm(total=total, disable=True if quiet else None, desc="bound") as bar:
         how = {"seed": seed, "progress": bar.update}
         return [
-            bound(Coded(setting), [batch.x], numbers=[batch.numbers], **how)
+            bound(CodeTerms(setting), [batch.x], numbers=[batch.numbers], **how)
             for setting, batch in zip(settings, batches)
         ]
 
 
-class InContext:
-    """The terms of levels of the model's schedule, but for the distortion, which is that of the model's code."""
+class ContextTerms:
+    """Terms on levels of the model's schedule, but for the distortion, which is that of the model's code."""
 
     def __init__(self, terms: Terms):
         self.terms, self.context = terms, CodingTables.context_of(terms.reverse.model, grey=False)
@@ -87,31 +83,3 @@ class InContext:
         last = self.terms.steps[-1]
         mean, log_std = self.terms.reverse.pixels(last, last.alpha_s * x + last.sigma_s * eps)
         return distortion(self.context, x, mean, log_std)
-
-
-def distortion(context: Context | None, x: torch.Tensor, mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
-    """-ln p(x | z_0) in nats/dim, (B,), of pictures (B, C, H, W) of which mean and log_std are believed."""
-    if context is None:
-        return per_dim(discretized_gaussian_nats(x, mean, log_std))
-    mean, log_std = (v.double().cpu().numpy() for v in (mean, log_std))
-    sight = Sight(context, *integers(mean, log_std), x.shape)
-    groups = sight.foreseen(to_levels(x).cpu().numpy())
-    return torch.from_numpy(sum(pixel_nats(*group).sum(1) for group in groups)).to(x.device) / x[0].numel()
-
-
-def pixel_nats(x: np.ndarray, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """Of levels 0 to 255 under means in sixteenths of a level and scales in eighths of an octave of levels."""
-    unit, mean = x / HALF - 1, means / (FRACTIONS * HALF) - 1
-    log_std = scales * (math.log(2) / OCTAVE) - math.log(HALF)
-    return discretized_gaussian_nats(*map(torch.from_numpy, (unit, mean, log_std))).numpy()
-
-
-def pixels(reverse: Reverse, last: Step, z: torch.Tensor, grey: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and log of the standard deviation of p(x | z_0), (B, 3, H, W) or of the one channel of grey pictures.
-
-    There it is the mean of three whose noise is independent. ``last`` is the step that led to z_0.
-    """
-    mean, log_std = reverse.pixels(last, z)
-    if grey:
-        mean, log_std = mean.mean(1, keepdim=True), 0.5 * ((2 * log_std).exp().mean(1, keepdim=True) / 3).log()
-    return mean, log_std
