@@ -90,10 +90,12 @@ class Figure:
         shape, device = (3, *size), reverse.model.device
         how = {"batch": batch, "progress": progress}
         if self.kind == "shared":
-            yield from to_pictures(shared(reverse, gammas, shape, seed, self.at, self.number, device=device, **how))
+            yield from to_pictures(
+                shared(reverse, gammas, shape, seed, self.at, number=self.number, device=device, **how)
+            )
         elif self.kind == "interpolate":
             weights = np.linspace(0, 1, self.number).tolist()
-            rows = interpolate(reverse, gammas, pair.to(device), seed, self.at, weights, method=method, **how)
+            rows = interpolate(reverse, gammas, pair.to(device), seed, self.at, weights=weights, method=method, **how)
             first, second = to_pictures(pair)
             for row in rows:
                 yield from (first, *to_pictures(row), second)

@@ -119,8 +119,8 @@ def shared(
     shape: Sequence[int],
     seed: int,
     at: Sequence[float],
-    number: int,
     *,
+    number: int,
     device="cpu",
     progress=None,
     **how,
@@ -160,6 +160,7 @@ def interpolate(
     pair: torch.Tensor,
     seed: int,
     at: Sequence[float],
+    *,
     weights: Sequence[float],
     **how,
 ) -> torch.Tensor:

@@ -90,12 +90,12 @@ class Level(nn.Module):
             self.grow = nn.Linear(wide, 4 * c, bias=False)
         self.up = nn.ModuleList(Block(c, c_emb) for _ in range(config.up[i]))
 
-    def forward(self, x, emb, rows, coarse, arithmetic=EXACT, then=None):
+    def forward(self, x, emb, rows, coarse, *, arithmetic=EXACT, then=None):
         """Coarser levels compute in the arithmetic ``coarse``; ``then`` is what becomes of this one's map."""
         for block in self.down:
             x = block(x, emb, rows, arithmetic)
         if self.coarser:
-            h = self.coarser(self.shrink(fold(rows.pairs(self, x), 2)), emb, rows, coarse, coarse)
+            h = self.coarser(self.shrink(fold(rows.pairs(self, x), 2)), emb, rows, coarse, arithmetic=coarse)
             x = rows.add(self, x, unfold(self.grow(h), 2))
 
         def rest(x):
