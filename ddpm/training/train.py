@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import _foreach_lerp_ as foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]  # as torch's optimizers do
 from tqdm import tqdm
 
 from ddpm.diffusion.likelihood import to_unit
@@ -49,7 +50,7 @@ class Run:
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         torch.manual_seed(config.seed)
         try:
-            self.model = DDPM(config.model).to(self.device, memory_format=torch.channels_last)
+            self.model = DDPM(config.model).placed(self.device)
         except (KeyError, TypeError, ValueError, RuntimeError) as e:
             raise ValueError(f"model: no network can be made of these settings: {e}") from None
         if config.init:
@@ -237,7 +238,7 @@ class Stepper:
         run.images += batch * run.world
         decay = min(config.ema, (1 + run.steps) / (10 + run.steps))
         with torch.no_grad():
-            torch._foreach_lerp_(list(run.average.values()), self.weights, 1 - decay)
+            foreach_lerp_(list(run.average.values()), self.weights, 1 - decay)
         return {k: v.detach() for k, v in {**terms, "grad_norm": norm}.items()}
 
 
