@@ -59,7 +59,7 @@ class Figure:
             return self.number
         return self.columns * (self.number if self.kind == "progressive" else len(self.at))
 
-    def evaluations(self, gammas: Sequence[float]) -> int:
+    def evaluations(self, gammas: Sequence[float] | np.ndarray) -> int:
         """Of the network at one image, on a chain of these levels."""
         from .sample import position
 
@@ -72,7 +72,7 @@ class Figure:
     def draw(
         self,
         reverse: Reverse,
-        gammas: Sequence[float],
+        gammas: Sequence[float] | np.ndarray,
         size: tuple[int, int],
         *,
         seed: int = 0,
@@ -94,6 +94,7 @@ class Figure:
                 shared(reverse, gammas, shape, seed, self.at, number=self.number, device=device, **how)
             )
         elif self.kind == "interpolate":
+            assert pair is not None
             weights = np.linspace(0, 1, self.number).tolist()
             rows = interpolate(reverse, gammas, pair.to(device), seed, self.at, weights=weights, method=method, **how)
             first, second = to_pictures(pair)

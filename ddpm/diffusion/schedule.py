@@ -64,7 +64,13 @@ class Cosine:
 
 
 class Levels:
-    """T values of gamma, from ``betas()`` (beta_1 ... beta_T, float64): alpha_bar_t = prod (1 - beta_s) over s <= t."""
+    """T values of gamma, from ``betas()``: alpha_bar_t = prod (1 - beta_s) over s <= t."""
+
+    T: int
+
+    def betas(self) -> np.ndarray:
+        """beta_1 ... beta_T, float64."""
+        raise NotImplementedError
 
     def all_gammas(self) -> np.ndarray:
         """gamma of x_T, ..., x_1 (T values, descending, float64)."""

@@ -16,7 +16,7 @@ from torch import nn
 
 from .arithmetic import Exact, Rounded
 from .rows import Rolling, Whole
-from .unet import gamma_embedding
+from .unet import gamma_embedding, zero
 
 EXACT = Exact()
 WHOLE, STRIP = 1 << 19, 1 << 17  # pixels of a batch that is evaluated as a whole, at most; of a strip of a larger one
@@ -50,8 +50,7 @@ class Block(nn.Module):
         self.conv1 = nn.Conv2d(c, c, 3, padding=1)
         self.conv2 = nn.Conv2d(c, c, 3, padding=1)
         for layer in (self.emb, self.conv2):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            zero(layer)
 
     def forward(self, x, emb, rows, arithmetic):
         scale, shift = self.emb(emb).chunk(2, -1)
@@ -121,8 +120,7 @@ class LocalNet(nn.Module):
         self.first = nn.Conv2d((1 + 2 * len(config.fourier)) * folded, c, 3, padding=1)
         self.levels = Level(config, 0, c_emb)
         self.last = nn.Conv2d(c, 2 * folded, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        zero(self.last)
 
     def features(self, z, scale):
         """z at unit variance and its Fourier features, (B, H, W, C), folded by ``patch``."""
