@@ -27,8 +27,9 @@ from ddpm.diffusion.reverse import Reverse
 from ddpm.images.data import cut_sheet
 from ddpm.machine import has_fast_bf16
 from ddpm.models.model import DDPM
+from ddpm.training.crops import crops_for
 from ddpm.training.presets import PRESETS, preset_config
-from ddpm.training.train import Run, Stepper, crops_for
+from ddpm.training.train import Run, Stepper
 
 from .watch import Watch
 

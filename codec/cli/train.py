@@ -57,7 +57,8 @@ def train(data, output, preset, minutes, total_minutes, settings, note, skip_bad
         try:
             from ddpm.training.train import train as go_on
 
-            run = go_on(output, data, preset, minutes, changes, note, pick_device(device), quiet, stop, skip_bad)
+            how = {"note": note, "device": pick_device(device), "quiet": quiet, "stop": stop, "skip_bad": skip_bad}
+            run = go_on(output, data, preset, minutes, changes, **how)
         except Stopped as e:
             say_stopped(f"{e} before a step was saved in this call; {output} is as it was", e.number)
         except CodecError:

@@ -30,7 +30,9 @@ GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it, modulo 1, are spread evenly 
 class Terms:
     """The terms of T levels of noise, descending ``gammas``; all in nats/dim, one value for each image."""
 
-    def __init__(self, reverse: Reverse, gammas: Sequence[float]):
+    levels: int | None  # T; None for its limit
+
+    def __init__(self, reverse: Reverse, gammas: Sequence[float] | np.ndarray):
         self.reverse, self.levels = reverse, len(gammas)
         self.steps = [Step(float(t), float(s)) for t, s in pairwise(gammas)]
         spans = -np.diff(np.asarray(gammas, np.float64))
@@ -166,8 +168,8 @@ class Bound:
         """Of several sets of images; terms only if all have the same steps."""
         counts = [b.images for b in bounds]
         alike = len({(b.steps, None if b.terms is None else len(b.terms)) for b in bounds}) == 1
-        every = alike and bounds[0].terms is not None
-        terms = np.average([b.terms for b in bounds], 0, counts) if every else None
+        known = [b.terms for b in bounds if b.terms is not None]
+        terms = np.average(known, 0, counts) if alike and known else None
         return cls(np.concatenate([b.parts for b in bounds]), bounds[0].steps, bounds[0].samples, terms)
 
 
@@ -195,7 +197,7 @@ def bound(
     *,
     samples: int | None = None,
     seed: int = 0,
-    numbers: Sequence[Sequence[int]] | None = None,
+    numbers: Sequence[Sequence[int] | np.ndarray] | None = None,
     quiet: bool = False,
     progress=None,
 ) -> Bound:

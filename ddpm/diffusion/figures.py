@@ -59,7 +59,7 @@ class Figure:
             return self.number
         return self.columns * (self.number if self.kind == "progressive" else len(self.at))
 
-    def evaluations(self, gammas: Sequence[float]) -> int:
+    def evaluations(self, gammas: Sequence[float] | np.ndarray) -> int:
         """Of the network at one image, on a chain of these levels."""
         from .sample import position
 
@@ -72,7 +72,7 @@ class Figure:
     def draw(
         self,
         reverse: Reverse,
-        gammas: Sequence[float],
+        gammas: Sequence[float] | np.ndarray,
         size: tuple[int, int],
         *,
         seed: int = 0,
@@ -90,10 +90,13 @@ class Figure:
         shape, device = (3, *size), reverse.model.device
         how = {"batch": batch, "progress": progress}
         if self.kind == "shared":
-            yield from to_pictures(shared(reverse, gammas, shape, seed, self.at, self.number, device=device, **how))
+            yield from to_pictures(
+                shared(reverse, gammas, shape, seed, self.at, number=self.number, device=device, **how)
+            )
         elif self.kind == "interpolate":
+            assert pair is not None
             weights = np.linspace(0, 1, self.number).tolist()
-            rows = interpolate(reverse, gammas, pair.to(device), seed, self.at, weights, method=method, **how)
+            rows = interpolate(reverse, gammas, pair.to(device), seed, self.at, weights=weights, method=method, **how)
             first, second = to_pictures(pair)
             for row in rows:
                 yield from (first, *to_pictures(row), second)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -46,6 +46,15 @@ class Step:
 
     gamma_t: float
     gamma_s: float
+    alpha_t: float = field(init=False, repr=False, compare=False)
+    sigma_t: float = field(init=False, repr=False, compare=False)
+    alpha_s: float = field(init=False, repr=False, compare=False)
+    sigma_s: float = field(init=False, repr=False, compare=False)
+    c: float = field(init=False, repr=False, compare=False)
+    z_coef: float = field(init=False, repr=False, compare=False)  # of z_t and x in the mean of q
+    x_coef: float = field(init=False, repr=False, compare=False)
+    std_q: float = field(init=False, repr=False, compare=False)
+    gain: float = field(init=False, repr=False, compare=False)  # expm1(gamma_t - gamma_s)
 
     def __post_init__(self):
         if not self.gamma_s < self.gamma_t:
@@ -100,7 +109,7 @@ class Step:
         return self.alpha_s * x_hat + self.sigma_s * eps_hat
 
 
-def kl_nats(delta_squared, r=0.0):
+def kl_nats(delta_squared, r: float | np.ndarray | torch.Tensor = 0.0):
     """KL(q || p) per dimension in nats: 1/2 (ln(1 + r) + (1 + delta^2) / (1 + r) - 1); numpy arrays or tensors.
 
     With r = 0 (p has q's variance) it is delta^2 / 2; with r = E delta^2 its mean is 1/2 ln(1 + r).

@@ -19,7 +19,7 @@ class Noise:
     A slice is the noise of some of the images; it draws from their streams.
     """
 
-    def __init__(self, seed: int, numbers: Sequence[int], shape: Sequence[int]):
+    def __init__(self, seed: int, numbers: Sequence[int] | np.ndarray, shape: Sequence[int]):
         self.generators = [np.random.Generator(np.random.Philox(key=[seed, int(i)])) for i in numbers]
         self.shape = tuple(shape)
 
@@ -28,7 +28,7 @@ class Noise:
         part.generators = self.generators[images]
         return part
 
-    def draw(self, device="cpu", dtype=torch.float32) -> torch.Tensor:
+    def draw(self, device: torch.device | str = "cpu", dtype=torch.float32) -> torch.Tensor:
         """(B, *shape), the next of each image's stream."""
         eps = np.stack([g.standard_normal(self.shape, dtype=np.float32) for g in self.generators])
         return torch.from_numpy(eps).to(device, dtype)

@@ -152,7 +152,8 @@ def _eps_and_trace(model, z: torch.Tensor, gamma: float, probes) -> tuple[np.nda
         z = z.clone().to(model.device).contiguous(memory_format=torch.channels_last).requires_grad_(True)
         eps_hat = model(z, torch.full((len(z),), gamma, dtype=torch.float64, device=z.device))[0].flatten(1)
         if probes is None:
-            trace, basis = 0, torch.eye(eps_hat.shape[1]).to(eps_hat)
+            trace = torch.zeros(len(z), dtype=torch.float64, device=z.device)
+            basis = torch.eye(eps_hat.shape[1]).to(eps_hat)
             for d, e in enumerate(basis):
                 row = torch.autograd.grad(eps_hat, z, e.expand_as(eps_hat), retain_graph=d < len(basis) - 1)[0]
                 trace = trace + row.flatten(1)[:, d].double()

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
 
 from .gaussian import Step
@@ -29,13 +30,15 @@ class Moment:
     x_hat: torch.Tensor
 
 
-def position(gammas: Sequence[float], at: float) -> int:
+def position(gammas: Sequence[float] | np.ndarray, at: float) -> int:
     """Index of the level where ``at`` (1: all, 0: nothing) of the chain is still to come."""
     return round((1 - at) * (len(gammas) - 1))
 
 
 @torch.inference_mode()
-def ancestral(reverse: Reverse, z: torch.Tensor, gammas: Sequence[float], noise: Noise) -> Iterator[Moment]:
+def ancestral(
+    reverse: Reverse, z: torch.Tensor, gammas: Sequence[float] | np.ndarray, noise: Noise
+) -> Iterator[Moment]:
     """Draw from p(z_s | z_t), from z at gammas[0] down to gammas[-1] (Ho et al. 2020, Algorithm 2)."""
     for gamma, below in pairwise(map(float, gammas)):
         step = Step(gamma, below)
@@ -46,7 +49,9 @@ def ancestral(reverse: Reverse, z: torch.Tensor, gammas: Sequence[float], noise:
 
 
 @torch.inference_mode()
-def flow(reverse: Reverse, z: torch.Tensor, gammas: Sequence[float], noise: Noise | None = None) -> Iterator[Moment]:
+def flow(
+    reverse: Reverse, z: torch.Tensor, gammas: Sequence[float] | np.ndarray, noise: Noise | None = None
+) -> Iterator[Moment]:
     """Follow the probability-flow ODE from z at gammas[0] down to gammas[-1]; no noise is drawn."""
     for gamma, below in pairwise(map(float, gammas)):
         step = Step(gamma, below)
@@ -67,7 +72,7 @@ METHODS = {"ancestral": ancestral, "flow": flow}
 def decode(
     reverse: Reverse,
     z: torch.Tensor,
-    gammas: Sequence[float],
+    gammas: Sequence[float] | np.ndarray,
     noise: Noise | None,
     *,
     method: str = "ancestral",
@@ -95,13 +100,13 @@ def decode(
 
 def generate(
     reverse: Reverse,
-    gammas: Sequence[float],
+    gammas: Sequence[float] | np.ndarray,
     shape: Sequence[int],
     seed: int,
     numbers: Sequence[int],
     *,
     batch: int = 64,
-    device="cpu",
+    device: torch.device | str = "cpu",
     **how,
 ) -> Iterator[torch.Tensor]:
     """The images of a seed with these numbers, ``shape`` (C, H, W), from z_T ~ N(0, I): (b, len(keep), C, H, W) each.
@@ -115,13 +120,13 @@ def generate(
 
 def shared(
     reverse: Reverse,
-    gammas: Sequence[float],
+    gammas: Sequence[float] | np.ndarray,
     shape: Sequence[int],
     seed: int,
     at: Sequence[float],
-    number: int,
     *,
-    device="cpu",
+    number: int,
+    device: torch.device | str = "cpu",
     progress=None,
     **how,
 ) -> torch.Tensor:
@@ -156,10 +161,11 @@ def encode_to(x: torch.Tensor, gamma: float, eps: torch.Tensor) -> torch.Tensor:
 
 def interpolate(
     reverse: Reverse,
-    gammas: Sequence[float],
+    gammas: Sequence[float] | np.ndarray,
     pair: torch.Tensor,
     seed: int,
     at: Sequence[float],
+    *,
     weights: Sequence[float],
     **how,
 ) -> torch.Tensor:

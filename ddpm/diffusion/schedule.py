@@ -7,7 +7,7 @@ names the ends and the spacing in between; nothing else in the package depends o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -16,6 +16,20 @@ def alpha_sigma(gamma):
     """alpha = sqrt(sigmoid(-gamma)) and sigma = sqrt(sigmoid(gamma)), float64; alpha^2 + sigma^2 = 1."""
     gamma = np.asarray(gamma, np.float64)
     return np.exp(-0.5 * np.logaddexp(0.0, gamma)), np.exp(-0.5 * np.logaddexp(0.0, -gamma))
+
+
+class Schedule(Protocol):
+    """The ends of a chain, and the levels in between."""
+
+    @property
+    def gamma_max(self) -> float: ...
+
+    @property
+    def gamma_min(self) -> float: ...
+
+    def gammas(self, steps: int) -> np.ndarray:
+        """steps + 1 descending levels (float64), from gamma_max to gamma_min."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,7 +64,13 @@ class Cosine:
 
 
 class Levels:
-    """T values of gamma, from ``betas()`` (beta_1 ... beta_T, float64): alpha_bar_t = prod (1 - beta_s) over s <= t."""
+    """T values of gamma, from ``betas()``: alpha_bar_t = prod (1 - beta_s) over s <= t."""
+
+    T: int
+
+    def betas(self) -> np.ndarray:
+        """beta_1 ... beta_T, float64."""
+        raise NotImplementedError
 
     def all_gammas(self) -> np.ndarray:
         """gamma of x_T, ..., x_1 (T values, descending, float64)."""
@@ -139,7 +159,7 @@ class Discrete(Levels):
 SCHEDULES = {cls.kind: cls for cls in (LinearGamma, Cosine, LinearBeta, Discrete)}
 
 
-def schedule_from_config(config: dict):
+def schedule_from_config(config: dict) -> Schedule:
     """The schedule described by ``{"kind": ..., **parameters}``; ValueError for an unknown kind."""
     parameters = dict(config)
     kind = parameters.pop("kind", None)

@@ -49,7 +49,7 @@ def profile_of_codes(primaries: int, transfer: int, grey: bool) -> bytes | None:
 def profile_of_png(gamma: float | None, chromaticities, grey: bool) -> bytes | None:
     """Of what gAMA and cHRM say; None for sRGB. ValueError for what makes no sense."""
     near = gamma is None or abs(gamma / 0.45455 - 1) < NEAR_GAMMA
-    if not near and not 0.05 <= gamma <= 5:
+    if gamma is not None and not near and not 0.05 <= gamma <= 5:
         raise ValueError
     same = chromaticities is None or max(abs(a - b) for a, b in zip(chromaticities, SRGB)) < NEAR
     curve = SRGB_CURVE if gamma is None or (near and (same or grey)) else (1 / gamma,)
@@ -143,10 +143,13 @@ def to_srgb(array: np.ndarray, profile: bytes) -> tuple[np.ndarray, str | None]:
 
 def _has_srgb_primaries(source: ImageCms.ImageCmsProfile) -> bool:
     """Whether they differ by rounding, of which the curve makes some levels in dark saturated colours."""
-    found = [getattr(source.profile, f"{colour}_colorant") for colour in ("red", "green", "blue")]
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).profile
-    known = [srgb.red_colorant, srgb.green_colorant, srgb.blue_colorant]
+    found, known = _colorants(source), _colorants(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")))
     return None not in found and all(np.abs(np.subtract(a[0], b[0])).max() < 5e-4 for a, b in zip(found, known))
+
+
+def _colorants(source: ImageCms.ImageCmsProfile) -> list:
+    """Of red, green and blue, XYZ and xyY; None for those that a profile does not name."""
+    return [getattr(source.profile, f"{colour}_colorant") for colour in ("red", "green", "blue")]
 
 
 def _applied(move, array: np.ndarray) -> np.ndarray:

@@ -1,21 +1,16 @@
-"""Training and test data: image folders, CIFAR-10 in its official layouts, contact sheets; crops on the device."""
+"""Training and test data: image folders, CIFAR-10 in its official layouts, contact sheets."""
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ddpm.errors import BadPictures, PictureError
 
 from .pictures import load_picture, picture_files, suffixes, tell
-
-if TYPE_CHECKING:
-    import torch
-
 
 MAX_PIXELS = 1 << 27  # per picture: contact sheets are large
 
@@ -128,60 +123,3 @@ def cut_sheet(sheet: np.ndarray, tile: int) -> np.ndarray:
     rows, columns = sheet.shape[0] // tile, sheet.shape[1] // tile
     cells = sheet[: rows * tile, : columns * tile].reshape(rows, tile, columns, tile, 3)
     return cells.transpose(0, 2, 1, 3, 4).reshape(-1, tile, tile, 3)
-
-
-def box_mean(image: np.ndarray, k: int) -> np.ndarray:
-    """Mean of k x k boxes, rounded to uint8; odd rows and columns at the far edges are dropped."""
-    h, w = image.shape[0] // k, image.shape[1] // k
-    return image[: h * k, : w * k].reshape(h, k, w, k, 3).mean((1, 3)).round().astype(np.uint8)
-
-
-class Crops:
-    """Random square crops, flipped left-right at random, drawn on the device from all pictures at several scales.
-
-    Pictures lie in one flat uint8 tensor; a batch is one gather. A picture is chosen in proportion to the number of its
-    crop positions, a scale by ``weights``; a share ``share_drawn`` of the crops are of drawn.py.
-    """
-
-    def __init__(self, images: list[np.ndarray], size: int, scales=(1,), weights=None, device="cpu", share_drawn=0.0):
-        import torch
-
-        flat, table, share = [], [], []
-        weights = weights or [1.0] * len(scales)
-        offset = 0
-        for scale, weight in zip(scales, weights):
-            scaled = [box_mean(im, scale) if scale > 1 else im for im in images]
-            scaled = [im for im in scaled if min(im.shape[:2]) >= size]
-            positions = np.array([(im.shape[0] - size + 1) * (im.shape[1] - size + 1) for im in scaled], float)
-            if not len(scaled):
-                raise ValueError(f"no picture holds a {size}x{size} crop at scale 1/{scale}")
-            share.append(weight * positions / positions.sum())
-            for im in scaled:
-                table.append((offset, *im.shape[:2]))
-                flat.append(torch.from_numpy(im.flatten()))
-                offset += im.size
-        self.size, self.device, self.share_drawn = size, torch.device(device), share_drawn
-        self.pixels = torch.cat(flat).to(device)
-        self.table = torch.tensor(table, device=device)
-        self.share = torch.tensor(np.concatenate(share), device=device)
-
-    def sample(self, n: int, generator: torch.Generator) -> torch.Tensor:
-        """(n, 3, size, size) uint8."""
-        import torch
-
-        from ddpm.training.synthetic import drawn
-
-        dev, size = self.device, self.size
-        offset, h, w = self.table[torch.multinomial(self.share, n, replacement=True, generator=generator)].T
-        u = torch.rand(3, n, generator=generator, device=dev, dtype=torch.float64)
-        y = (u[0] * (h - size + 1)).long()
-        x = (u[1] * (w - size + 1)).long()
-        i = torch.arange(size, device=dev)
-        column = torch.where((u[2] < 0.5)[:, None], i, size - 1 - i) + x[:, None]
-        row = i + y[:, None]
-        index = offset[:, None, None] + 3 * (row[:, :, None] * w[:, None, None] + column[:, None, :])
-        crops = torch.stack([self.pixels[index + c] for c in range(3)], 1)
-        if self.share_drawn:
-            chosen = torch.rand(n, generator=generator, device=dev) < self.share_drawn
-            crops = torch.where(chosen[:, None, None, None], drawn(n, size, generator, dev), crops)
-        return crops

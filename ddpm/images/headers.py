@@ -77,7 +77,7 @@ def _damaged_chunk(kind: bytes, out: Beside) -> None:
         out.trouble.append(f"its {kind.decode()} chunk is damaged and has been left out")
 
 
-def _png_chunk(kind: bytes, body: bytes, colour: int, depth: int, out: Beside) -> None:
+def _png_chunk(kind: bytes, body: bytes, colour: int | None, depth: int, out: Beside) -> None:
     if kind == b"iCCP" and out.icc is None:
         out.icc = _inflated(body[body.index(0) + 2 :])
     elif kind == b"cICP":

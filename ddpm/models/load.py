@@ -17,8 +17,8 @@ from .model import DDPM
 from .store import find_model, looks_like, read_card, weights_of
 
 
-def load_model(name: str, device="cpu") -> DDPM:
-    """The model in float32, ready to evaluate, with attributes ``card``, ``name``, ``coding``, ``fingerprint``."""
+def load_model(name: str, device: torch.device | str = "cpu") -> DDPM:
+    """The model in float32, ready to evaluate, identified."""
     path = find_model(name)
     if (file := weights_of(path)) is None:
         return (pretrained.load_folder if looks_like(path) else runs.load)(path, device)
@@ -29,9 +29,7 @@ def load_model(name: str, device="cpu") -> DDPM:
         model.load_state_dict({k: v.float() for k, v in weights.items()})
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as e:
         raise UnknownModel(f"{path}: not a model: {str(e).splitlines()[0]}") from None
-    model.card, model.name = card, path.name
-    model.coding, model.fingerprint = card.get("coding"), bytes.fromhex(card["fingerprint"])
-    return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return model.identified(path.name, card, bytes.fromhex(card["fingerprint"])).placed(device).only_evaluated()
 
 
 def save_model(model: DDPM, path: str | Path, card: dict) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import nn
 
-from ddpm.diffusion.schedule import schedule_from_config
+from ddpm.diffusion.schedule import Schedule, schedule_from_config
 from ddpm.networks.local import LocalConfig, LocalNet
 from ddpm.networks.unet import UNet, UNetConfig
 
@@ -26,20 +28,52 @@ class DDPM(nn.Module):
     One map of uncertainty serves three ends: p's extra variance r = expm1(gamma_t - gamma_s) m in any step, the
     log-scale of x given z_0, and weights for the channel simulation. Since x - x_hat = sigma/alpha (eps_hat - eps),
     the standard deviation of x given z is sigma/alpha sqrt(m).
+
+    Which model it is: its name, its card, SHA-256 over all that decoding depends on, and the folder if it is that of a
+    training run; all empty until it is ``identified``.
     """
 
-    variance, clip = "learned", True  # of its reverse process, see reverse.py
+    variance: str = "learned"  # of its reverse process, see reverse.py
+    clip: bool = True
+    schedule: Schedule
+    stride: int
+    card: dict
+    name: str
+    fingerprint: bytes
+    run: str | None
 
-    def __init__(self, config: dict):
+    def __init__(self, config: dict, net: nn.Module | None = None, stride: int = 1):
+        """By default with the network of the configuration, new; ``net`` is another one, of that stride."""
         super().__init__()
         self.config = config
         self.schedule = schedule_from_config(config["schedule"])
-        self.net = network_from_config(config["network"])
-        self.stride = self.net.config.stride
+        if net is None:
+            net = network_from_config(config["network"])
+            stride = net.config.stride
+        self.net, self.stride = net, stride
+        self.card, self.name, self.fingerprint, self.run = {}, "", b"", None
+
+    def identified(self, name: str, card: dict, fingerprint: bytes, run: str | None = None) -> Self:
+        """This model, which from now on says that it is that one."""
+        self.name, self.card, self.fingerprint, self.run = name, card, fingerprint, run
+        return self
+
+    @property
+    def coding(self) -> dict | None:
+        """Coding tables as the card has them, None without any."""
+        return self.card.get("coding")
 
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+    def placed(self, device: torch.device | str) -> Self:
+        """This model, on a device; weights of convolutions lie in memory as channels_last."""
+        return self.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # stubs lack it
+
+    def only_evaluated(self) -> Self:
+        """This model, which is not to be trained."""
+        return self.eval().requires_grad_(False)
 
     @property
     def knows_bf16(self) -> bool:
@@ -78,7 +112,7 @@ class DDPM(nn.Module):
         return self.net(z, gamma, scale, bf16) if bf16 else self.net(z, gamma, scale)
 
 
-def network_from_config(config: dict) -> nn.Module:
+def network_from_config(config: dict) -> UNet | LocalNet:
     """The network that ``kind`` names (by default a UNet), of the sizes that the other entries give."""
     sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k != "kind"}
     settings, network = NETWORKS[config.get("kind", "unet")]

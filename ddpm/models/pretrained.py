@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ddpm.diffusion.gaussian import eps_from
-from ddpm.diffusion.schedule import schedule_from_config
+from ddpm.diffusion.schedule import Discrete
 from ddpm.errors import UnknownModel
 from ddpm.files import write_whole
 
@@ -74,14 +75,15 @@ class DiffusersDDPM(DDPM):
     """
 
     def __init__(self, config: dict, net: nn.Module, variance: str = "beta-tilde", clip: bool = True):
-        nn.Module.__init__(self)
-        self.config, self.net, self.variance, self.clip = config, net, variance, clip
-        self.schedule = schedule_from_config(config["schedule"])
         channels = config["network"].get("block_out_channels", NETWORK["block_out_channels"])
-        self.stride = 2 ** (len(channels) - 1)
+        super().__init__(config, net, stride=2 ** (len(channels) - 1))
+        self.variance, self.clip = variance, clip
 
-    def forward(self, z: torch.Tensor, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """z (B, 3, H, W) float32, gamma (B,) -> eps_hat, log m, both like z. Any H, W >= 1."""
+    def forward(self, z: torch.Tensor, gamma: torch.Tensor, bf16=False) -> tuple[torch.Tensor, torch.Tensor]:
+        """z (B, 3, H, W) float32, gamma (B,) -> eps_hat, log m, both like z. Any H, W >= 1. It does not know bf16."""
+        if bf16:
+            raise TypeError("a network of diffusers does not know bf16")
+        assert isinstance(self.schedule, Discrete)
         t = torch.from_numpy(self.schedule.timestep(gamma.cpu().numpy())).to(z.device, z.dtype)
         out = self.net(self.padded(z), t).sample[..., : z.shape[2], : z.shape[3]]
         gamma = gamma.to(z.dtype)[:, None, None, None]
@@ -93,7 +95,7 @@ class DiffusersDDPM(DDPM):
         return out, -F.softplus(gamma - 2 * math.log(DATA_STD)).expand_as(z)
 
 
-def load_folder(folder: str | Path, device="cpu", tables: bool = True) -> DiffusersDDPM:
+def load_folder(folder: str | Path, device: torch.device | str = "cpu", tables: bool = True) -> DiffusersDDPM:
     """The model of a folder as ``load_model`` hands it out, with its coding tables if there are any and ``tables``."""
     folder = Path(folder)
     try:
@@ -112,9 +114,8 @@ def load_folder(folder: str | Path, device="cpu", tables: bool = True) -> Diffus
         fingerprint = fingerprint_of(config, card.get("coding"), weights)
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as e:
         raise UnknownModel(f"{folder}: not a model: {str(e).strip().splitlines()[0]}") from None
-    model.card, model.name = {**card, "config": config, "fingerprint": fingerprint}, folder.resolve().name
-    model.coding, model.fingerprint = card.get("coding"), bytes.fromhex(fingerprint)
-    return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    card = {**card, "config": config, "fingerprint": fingerprint}
+    return model.identified(folder.resolve().name, card, bytes.fromhex(fingerprint)).placed(device).only_evaluated()
 
 
 def save_tables(folder: str | Path, card: dict) -> None:
@@ -203,7 +204,7 @@ def scheduler_config(said: dict) -> dict:
     return {"schedule": {"kind": "discrete", **schedule}, "prediction": prediction}
 
 
-def whole(value, most: int) -> bool:
+def whole(value, most: int) -> TypeGuard[int]:
     """Whether a value is an integer from 1 to ``most``."""
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
 
@@ -211,13 +212,14 @@ def whole(value, most: int) -> bool:
 def load_network(network: dict, weights: Path) -> nn.Module:
     """The diffusers UNet2DModel of a configuration, in float32; ValueError if it and the weights do not agree."""
     try:
-        from diffusers import UNet2DModel
+        from diffusers import UNet2DModel  # pyright: ignore[reportPrivateImportUsage]  # as its manual says
     except ImportError:
         raise UnknownModel("a diffusers model needs the extra: pip install 'ddpm-codec[diffusers]'") from None
     side = 2 ** (len(network.get("block_out_channels", NETWORK["block_out_channels"])) - 1)
     try:
         with torch.device("meta"):  # sizes only
-            net = UNet2DModel(**{k: tuple(v) if isinstance(v, list) else v for k, v in network.items()}).eval()
+            sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in network.items()}
+            net = UNet2DModel(**sizes).eval()
             shape = net(torch.empty(1, 3, side, side), torch.zeros(1)).sample.shape
     except Exception as e:  # whatever values of the wrong kind lead to in there
         raise ValueError(f"config.json: {str(e) or type(e).__name__}") from None

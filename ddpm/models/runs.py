@@ -74,9 +74,11 @@ def log(folder: str | Path) -> list[dict]:
     return rows
 
 
-def load(folder: str | Path, device="cpu") -> DDPM:
-    """The model of the averaged weights, rounded to fp16 as in a released one, with the attributes that ``load_model``
-    gives; it has no coding tables. UnknownModel if the folder holds none."""
+def load(folder: str | Path, device: torch.device | str = "cpu") -> DDPM:
+    """The model of the averaged weights, rounded to fp16 as in a released one, identified, without coding tables.
+
+    UnknownModel if the folder holds none.
+    """
     try:
         config = settings(folder)["model"]
         weights = {k: v.half() for k, v in average(folder).items()}
@@ -86,7 +88,6 @@ def load(folder: str | Path, device="cpu") -> DDPM:
         raise UnknownModel(str(e).splitlines()[0]) from None
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name in sorted(weights):
-        digest.update(weights[name].contiguous().numpy())
-    model.card, model.name, model.coding = {"config": config}, Path(folder).resolve().name, None
-    model.fingerprint, model.run = digest.digest(), str(folder)
-    return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        digest.update(weights[name].contiguous().numpy().data)
+    model.identified(Path(folder).resolve().name, {"config": config}, digest.digest(), run=str(folder))
+    return model.placed(device).only_evaluated()

@@ -54,5 +54,6 @@ class Rounded(Exact):
 
     def conv(self, layer, x, padding):
         if layer not in self.layers:
+            assert layer.bias is not None
             self.layers[layer] = self.round(layer.weight), self.round(layer.bias)
         return self.round(self._conv(self.round(x), *self.layers[layer], padding))

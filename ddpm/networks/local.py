@@ -16,7 +16,7 @@ from torch import nn
 
 from .arithmetic import Exact, Rounded
 from .rows import Rolling, Whole
-from .unet import gamma_embedding
+from .unet import gamma_embedding, zero
 
 EXACT = Exact()
 WHOLE, STRIP = 1 << 19, 1 << 17  # pixels of a batch that is evaluated as a whole, at most; of a strip of a larger one
@@ -50,8 +50,7 @@ class Block(nn.Module):
         self.conv1 = nn.Conv2d(c, c, 3, padding=1)
         self.conv2 = nn.Conv2d(c, c, 3, padding=1)
         for layer in (self.emb, self.conv2):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            zero(layer)
 
     def forward(self, x, emb, rows, arithmetic):
         scale, shift = self.emb(emb).chunk(2, -1)
@@ -90,12 +89,12 @@ class Level(nn.Module):
             self.grow = nn.Linear(wide, 4 * c, bias=False)
         self.up = nn.ModuleList(Block(c, c_emb) for _ in range(config.up[i]))
 
-    def forward(self, x, emb, rows, coarse, arithmetic=EXACT, then=None):
+    def forward(self, x, emb, rows, coarse, *, arithmetic=EXACT, then=None):
         """Coarser levels compute in the arithmetic ``coarse``; ``then`` is what becomes of this one's map."""
         for block in self.down:
             x = block(x, emb, rows, arithmetic)
         if self.coarser:
-            h = self.coarser(self.shrink(fold(rows.pairs(self, x), 2)), emb, rows, coarse, coarse)
+            h = self.coarser(self.shrink(fold(rows.pairs(self, x), 2)), emb, rows, coarse, arithmetic=coarse)
             x = rows.add(self, x, unfold(self.grow(h), 2))
 
         def rest(x):
@@ -121,8 +120,7 @@ class LocalNet(nn.Module):
         self.first = nn.Conv2d((1 + 2 * len(config.fourier)) * folded, c, 3, padding=1)
         self.levels = Level(config, 0, c_emb)
         self.last = nn.Conv2d(c, 2 * folded, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        zero(self.last)
 
     def features(self, z, scale):
         """z at unit variance and its Fourier features, (B, H, W, C), folded by ``patch``."""

@@ -8,6 +8,7 @@ and h_m.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -46,6 +47,19 @@ def gamma_embedding(gamma: torch.Tensor, width: int, dtype=torch.float32) -> tor
     return torch.cat([phase.sin(), phase.cos()], 1)
 
 
+def zero(layer: nn.Conv2d | nn.Linear) -> None:
+    """Weight and bias are 0 at first."""
+    for p in layer.parameters():
+        nn.init.zeros_(p)
+
+
+def with_attention(blocks: nn.Module, attend: nn.Module) -> Iterable[tuple[nn.Module, nn.Module]]:
+    """The blocks of a level, each with the attention that follows it."""
+    assert isinstance(blocks, nn.ModuleList)
+    assert isinstance(attend, nn.ModuleList)
+    return zip(blocks, attend)
+
+
 class ResBlock(nn.Module):
     """x + conv(SiLU(norm(conv(SiLU(norm(x)))))), where the gamma embedding speaks in the middle.
 
@@ -62,8 +76,7 @@ class ResBlock(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        zero(self.conv2)
 
     def forward(self, x, emb):
         h = self.conv1(F.silu(self.norm1(x), inplace=True))
@@ -84,8 +97,7 @@ class Attention(nn.Module):
         self.norm = nn.GroupNorm(groups, c)
         self.qkv = nn.Conv2d(c, 3 * c, 1)
         self.out = nn.Conv2d(c, c, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        zero(self.out)
 
     def forward(self, x):
         b, c, h, w = x.shape
@@ -144,8 +156,7 @@ class UNet(nn.Module):
 
         self.norm = nn.GroupNorm(groups, c)
         self.last = nn.Conv2d(c, c_out, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        zero(self.last)
 
     def features(self, z, scale):
         """z at unit variance and its Fourier features, folded by ``patch``."""
@@ -165,7 +176,7 @@ class UNet(nn.Module):
         x = self.first(self.features(z, scale))
         skips = [x]
         for i, (blocks, attend) in enumerate(zip(self.down, self.down_attention)):
-            for block, attention in zip(blocks, attend):
+            for block, attention in with_attention(blocks, attend):
                 x = attention(block(x, emb))
                 skips.append(x)
             if i < len(self.shrink):
@@ -173,7 +184,7 @@ class UNet(nn.Module):
                 skips.append(x)
         x = self.middle[1](self.middle_attention(self.middle[0](x, emb)), emb)
         for i, (blocks, attend) in enumerate(zip(self.up, self.up_attention)):
-            for block, attention in zip(blocks, attend):
+            for block, attention in with_attention(blocks, attend):
                 x = attention(block(torch.cat([x, skips.pop()], 1), emb))
             if i < len(self.grow):
                 x = self.grow[i](F.interpolate(x, scale_factor=2.0, mode="nearest"))

@@ -45,7 +45,10 @@ class Optimizer:
     def step(self, lr: float) -> None:
         """One step along the gradients, which are then dropped."""
         for matrix, weight in zip(self.matrices, self.hidden):
-            gradient = weight.grad.contiguous(memory_format=torch.channels_last) if weight.dim() == 4 else weight.grad
+            gradient = weight.grad
+            assert gradient is not None
+            if weight.dim() == 4:
+                gradient = gradient.contiguous(memory_format=torch.channels_last)
             matrix.grad = as_matrix(gradient)
         for part in self.parts:
             for group in part.param_groups:

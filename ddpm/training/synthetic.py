@@ -8,7 +8,7 @@ import torch
 MOST = 8  # rectangles of a picture
 
 
-def drawn(n: int, size: int, generator: torch.Generator, device="cpu") -> torch.Tensor:
+def drawn(n: int, size: int, generator: torch.Generator, device: torch.device | str = "cpu") -> torch.Tensor:
     """(n, 3, size, size) uint8: a third of one colour; on the others up to MOST rectangles, mostly thin."""
 
     def uniform(*shape):

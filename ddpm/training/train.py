@@ -1,6 +1,6 @@
-"""Training: one loss that reads like the bound, one loop.
+"""Training: the loop, on a loss of losses.py.
 
-The loop can be stopped and resumed at any moment, and what a step draws depends on its number alone: with a schedule
+It can be stopped and resumed at any moment, and what a step draws depends on its number alone: with a schedule
 over images, a run that was stopped ends as one that was not. See runs.py for what lies in its folder. Under
 ``torchrun`` every process takes its share of the batch.
 """
@@ -18,18 +18,18 @@ import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import _foreach_lerp_ as foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]  # as torch's optimizers do
 from tqdm import tqdm
 
-from ddpm.diffusion.gaussian import x_from
-from ddpm.diffusion.likelihood import LN2, discretized_gaussian_nats, to_unit
-from ddpm.diffusion.schedule import LinearBeta
+from ddpm.diffusion.likelihood import to_unit
 from ddpm.files import new_folder, replace
 from ddpm.images import lists
-from ddpm.images.data import Crops, load_images
 from ddpm.models import runs
 from ddpm.models.model import DDPM
 
+from .crops import Crops, crops_for
 from .distributed import join
+from .losses import OBJECTIVES
 from .optimizer import Optimizer
 from .resume import settled
 from .settings import TrainConfig, to_json
@@ -37,72 +37,6 @@ from .signals import Stop
 
 DEFAULT_MINUTES = 60.0
 SAVE_EVERY = 120.0  # seconds
-
-
-class BoundLoss:
-    """Bits/dim of the continuous-time bound, one sample per image; L_0 on the first images of the batch.
-
-    With gamma uniform in [gamma_min, gamma_max], L = (gamma_max - gamma_min)/2 E|eps - eps_hat|^2 + L_0 (nats); m is
-    fitted to the squared error by its own Gaussian likelihood, whose minimum is the conditional mean.
-    """
-
-    def __init__(self, config: TrainConfig, schedule):
-        self.config, self.schedule = config, schedule
-
-    def gammas(self, n: int, u: torch.Tensor, device) -> torch.Tensor:
-        """(n,) levels: one random offset and equal spacing (Kingma et al. 2021, appendix I.1)."""
-        t = (u + torch.arange(n, device=device) / n) % 1
-        return self.schedule.gamma_min + t * (self.schedule.gamma_max - self.schedule.gamma_min)
-
-    def __call__(self, model, x, generator):
-        n0 = max(1, round(self.config.decoder_share * len(x)))
-        u = torch.rand(1, generator=generator, device=x.device)
-        gamma = self.gammas(len(x) - n0, u, x.device)
-        gamma = torch.cat([torch.full((n0,), self.schedule.gamma_min, device=x.device), gamma]).float()
-        eps_hat, log_m, z, eps = noised(model, x, gamma, generator)
-        sigma, alpha = (torch.sigmoid(s * gamma).sqrt()[:n0, None, None, None] for s in (1, -1))
-        x_hat = x_from(z[:n0], eps_hat[:n0], alpha, sigma)
-        log_std = 0.5 * log_m[:n0] + (sigma / alpha).log()
-        l0 = discretized_gaussian_nats(x[:n0], x_hat, log_std).mean() / LN2
-        error = (eps - eps_hat)[n0:] ** 2
-        weight = (self.schedule.gamma_max - self.schedule.gamma_min) / 2
-        diffusion = weight * error.mean() / LN2
-        # Early terms are a small part of the bound, but all of a short file: focus weighs by the expected error.
-        expected = log_m[n0:].detach().exp().mean((1, 2, 3), keepdim=True)
-        emphasis = (expected.mean() / expected) ** self.config.focus
-        focused = weight * (emphasis * error).mean() / LN2
-        variance = 0.5 * (log_m[n0:] + error.detach() * torch.exp(-log_m[n0:])).mean() / LN2
-        loss = focused + l0 + self.config.variance_weight * variance
-        return loss, {"bits_per_dim": diffusion + l0, "diffusion": diffusion, "l0": l0, "variance_nll": variance}
-
-
-class SimpleLoss(BoundLoss):
-    """The paper's L_simple (eq. 14): E|eps - eps_hat|^2 over its T levels; m and L_0 fitted beside it."""
-
-    def __init__(self, config, schedule):
-        super().__init__(config, schedule)
-        levels = schedule.all_gammas() if isinstance(schedule, LinearBeta) else schedule.gammas(999)
-        self.levels = torch.tensor(levels, dtype=torch.float32)
-
-    def __call__(self, model, x, generator):
-        index = torch.randint(len(self.levels), (len(x),), generator=generator, device=x.device)
-        gamma = self.levels.to(x.device)[index]
-        eps_hat, log_m, _, eps = noised(model, x, gamma, generator)
-        error = (eps - eps_hat) ** 2
-        variance = 0.5 * (log_m + error.detach() * torch.exp(-log_m)).mean()
-        return error.mean() + self.config.variance_weight * variance, {"mse": error.mean(), "variance_nll": variance}
-
-
-OBJECTIVES = {"bound": BoundLoss, "simple": SimpleLoss}
-
-
-def noised(model, x, gamma, generator):
-    """z ~ q(z | x) at gamma (B,) and the network's answer, float32: eps_hat, log m, z, eps."""
-    eps = torch.randn(x.shape, generator=generator, device=x.device)
-    g = gamma[:, None, None, None]
-    z = torch.sigmoid(-g).sqrt() * x + torch.sigmoid(g).sqrt() * eps
-    eps_hat, log_m = model(z.contiguous(memory_format=torch.channels_last), gamma)
-    return eps_hat.float(), log_m.float(), z, eps
 
 
 class Run:
@@ -116,7 +50,7 @@ class Run:
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         torch.manual_seed(config.seed)
         try:
-            self.model = DDPM(config.model).to(self.device, memory_format=torch.channels_last)
+            self.model = DDPM(config.model).placed(self.device)
         except (KeyError, TypeError, ValueError, RuntimeError) as e:
             raise ValueError(f"model: no network can be made of these settings: {e}") from None
         if config.init:
@@ -304,7 +238,7 @@ class Stepper:
         run.images += batch * run.world
         decay = min(config.ema, (1 + run.steps) / (10 + run.steps))
         with torch.no_grad():
-            torch._foreach_lerp_(list(run.average.values()), self.weights, 1 - decay)
+            foreach_lerp_(list(run.average.values()), self.weights, 1 - decay)
         return {k: v.detach() for k, v in {**terms, "grad_norm": norm}.items()}
 
 
@@ -313,31 +247,18 @@ def seed_of(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def crops_for(config: TrainConfig, device, images: list[np.ndarray] | None = None) -> list[Crops]:
-    """One for each size. The first must find pictures at all scales; for others, scales without any are left out."""
-    if images is None:
-        images = load_images(config.data, config.tile, config.exclude)
-    largest = max(min(im.shape[:2]) for im in images)
-    first, *others = (config.crop,) if isinstance(config.crop, int) else config.crop
-    weights = dict(zip(config.scales, config.scale_weights or [1.0] * len(config.scales)))
-    found = [Crops(images, first, config.scales, list(weights.values()), device, config.drawn)]
-    for size in others:
-        fit = [scale for scale in config.scales if largest // scale >= size]
-        found.append(Crops(images, size, fit, [weights[scale] for scale in fit], device, config.drawn))
-    return found
-
-
 def train(
     folder: str | Path,
     data: Sequence[str] = (),
     preset: str | None = None,
     minutes: float | None = None,
     changes: dict | None = None,
+    *,
     note: str | None = None,
-    device="cpu",
-    quiet=False,
+    device: str = "cpu",
+    quiet: bool = False,
     stop: Stop | None = None,
-    skip_bad=False,
+    skip_bad: bool = False,
 ) -> Run:
     """Start the run in ``folder`` or go on with it; with ``torchrun``'s environment, one process of many.
 

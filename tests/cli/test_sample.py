@@ -146,7 +146,7 @@ def test_keep_gives_x_hat_over_time():
 def test_what_starts_from_one_latent_resembles_it_the_more_the_less_noise_is_left():
     reverse = process()
     gammas = reverse.levels(25)
-    rows = shared(reverse, gammas, SHAPE, 2, [1, 0.5, 0.25, 0], 40, batch=16)
+    rows = shared(reverse, gammas, SHAPE, 2, [1, 0.5, 0.25, 0], number=40, batch=16)
     assert rows.shape == (4, 41, *SHAPE)
     spread = rows[:, 1:].std(1).mean((1, 2, 3))
     assert float(spread[0]) == pytest.approx(S, rel=0.1)
@@ -162,7 +162,7 @@ def test_interpolation_begins_and_ends_with_the_two_pictures(method):
     reverse = process()
     gammas, at = reverse.levels(15), [0.8, 0.2]
     pair = MU + S * torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1))
-    rows = interpolate(reverse, gammas, pair, 4, at, [0, 0.5, 1], method=method, batch=2)
+    rows = interpolate(reverse, gammas, pair, 4, at, weights=[0, 0.5, 1], method=method, batch=2)
     assert rows.shape == (2, 3, *SHAPE)
     for row, k in zip(rows, [position(gammas, a) for a in at]):
         for x, shown in zip(pair, (row[0], row[2])):

@@ -78,7 +78,7 @@ def test_what_is_unpacked_packs_the_same(made):
 
 
 def test_no_level_is_skipped_for_small_pictures(model, monkeypatch):
-    monkeypatch.setattr(model, "coding", {**model.coding, "min_bits": 1000})
+    monkeypatch.setattr(model, "card", {**model.card, "coding": {**model.coding, "min_bits": 1000}})
     rng = np.random.default_rng(0)
     pictures = [(str(i), rng.integers(0, 256, (1, 3 + i, 3), dtype=np.uint8)) for i in range(30)]
     pictures += [(f"dot{i}", rng.integers(0, 256, (1, 1, 3), dtype=np.uint8)) for i in range(9)]

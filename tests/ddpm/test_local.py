@@ -71,11 +71,8 @@ def test_a_file_does_not_depend_on_how_its_picture_is_cut(monkeypatch):
     model = network(0.01)  # differs between cuts by as much as a trained one
     pictures = [smooth_picture(40, 48, seed) for seed in range(4)]
     batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-    model.name, model.card, model.fingerprint = "local", {}, bytes(32)
-    model.coding = coding_tables(
-        model, [batch], np.linspace(5, -9, 20), surplus=1, memory=8, min_bits=12, quiet=True
-    ).to_card()
-    codec = Codec(model)
+    tables = coding_tables(model, [batch], np.linspace(5, -9, 20), surplus=1, memory=8, min_bits=12, quiet=True)
+    codec = Codec(model.identified("local", {"coding": tables.to_card()}, bytes(32)))
     [file] = codec.encode(pictures[:1], Target(lossless=True), store=False)
     cut(monkeypatch, 64)
     assert np.array_equal(codec.decode([file.data])[0].array, pictures[0])

@@ -7,9 +7,9 @@ import signal
 import numpy as np
 import pytest
 
-from ddpm.images.data import Crops
 from ddpm.models import runs
 from ddpm.training import train
+from ddpm.training.crops import Crops
 from ddpm.training.presets import PRESETS, preset_config
 from ddpm.training.settings import TrainConfig
 from ddpm.training.signals import Stop, Stopped

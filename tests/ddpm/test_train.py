@@ -8,12 +8,13 @@ from PIL import Image
 from ddpm.diffusion.bound import bound, terms_for
 from ddpm.diffusion.likelihood import to_unit
 from ddpm.diffusion.reverse import Reverse
-from ddpm.images.data import Crops
 from ddpm.models.model import DDPM
+from ddpm.training.crops import Crops, crops_for
+from ddpm.training.losses import BoundLoss
 from ddpm.training.muon import Muon, orthogonal
 from ddpm.training.optimizer import as_matrix
 from ddpm.training.presets import PRESETS, preset_config
-from ddpm.training.train import BoundLoss, Run, crops_for
+from ddpm.training.train import Run
 from tests.conftest import smooth_picture
 
 PICTURES = [smooth_picture(24, 24, s) for s in range(6)]

@@ -31,8 +31,8 @@ from ddpm.diffusion.reverse import Reverse
 from ddpm.diffusion.schedule import LinearGamma
 from ddpm.images.batches import Batch
 from ddpm.training.distributed import Workers
+from ddpm.training.losses import BoundLoss
 from ddpm.training.presets import preset_config
-from ddpm.training.train import BoundLoss
 from tests.conftest import smooth_picture
 
 

@@ -1,0 +1,125 @@
+"""What training makes small: the bound, read off one noised batch term by term, or the paper's simple objective.
+
+    L = L_0 + L_T + L_inf     reconstruction, latent, diffusion            (Kingma et al. 2021, eq. 11)
+
+Means over images, in bits/dim unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ddpm.diffusion.gaussian import x_from
+from ddpm.diffusion.likelihood import LN2, discretized_gaussian_nats
+from ddpm.diffusion.schedule import LinearBeta, Schedule
+
+from .settings import TrainConfig
+
+
+@dataclass(frozen=True)
+class Noised:
+    """z = alpha x + sigma eps, and what the network says of it, float32: eps_hat and log m.
+
+    Pictures and maps are (B, C, H, W), alpha and sigma (B, 1, 1, 1). A slice is of some of the images.
+    """
+
+    x: torch.Tensor
+    eps: torch.Tensor
+    alpha: torch.Tensor
+    sigma: torch.Tensor
+    z: torch.Tensor
+    eps_hat: torch.Tensor
+    log_m: torch.Tensor
+
+    def __getitem__(self, images: slice) -> Noised:
+        return Noised(**{name: values[images] for name, values in vars(self).items()})
+
+    @property
+    def error(self) -> torch.Tensor:
+        """(eps - eps_hat)^2, (B, C, H, W)."""
+        return (self.eps - self.eps_hat) ** 2
+
+
+def noised(model, x: torch.Tensor, gamma: torch.Tensor, generator: torch.Generator) -> Noised:
+    """z ~ q(z | x) at gamma (B,) and the network's answer."""
+    eps = torch.randn(x.shape, generator=generator, device=x.device)
+    g = gamma[:, None, None, None]
+    alpha, sigma = torch.sigmoid(-g).sqrt(), torch.sigmoid(g).sqrt()
+    z = alpha * x + sigma * eps
+    eps_hat, log_m = model(z.contiguous(memory_format=torch.channels_last), gamma)
+    return Noised(x, eps, alpha, sigma, z, eps_hat.float(), log_m.float())
+
+
+def reconstruction(at: Noised) -> torch.Tensor:
+    """L_0 = E -ln p(x | z_0), a discretized Gaussian about x_hat (Ho et al. 2020, eq. 13); ``at`` gamma_min."""
+    x_hat = x_from(at.z, at.eps_hat, at.alpha, at.sigma)
+    log_std = 0.5 * at.log_m + (at.sigma / at.alpha).log()
+    return discretized_gaussian_nats(at.x, x_hat, log_std).mean() / LN2
+
+
+def own_error(log_m: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
+    """E -ln N(eps; eps_hat, m) but for a constant, in nats/dim: least where m is the conditional mean of the error."""
+    return 0.5 * (log_m + error.detach() * torch.exp(-log_m)).mean()
+
+
+class BoundLoss:
+    """Bits/dim of the continuous-time bound, one sample per image; L_0 on the first images of the batch.
+
+    With gamma uniform in [gamma_min, gamma_max], L = (gamma_max - gamma_min)/2 E|eps - eps_hat|^2 + L_0 (nats); m is
+    fitted to the squared error by its own Gaussian likelihood, whose minimum is the conditional mean.
+    """
+
+    def __init__(self, config: TrainConfig, schedule: Schedule):
+        self.config, self.schedule = config, schedule
+
+    def gammas(self, n: int, u: torch.Tensor, device) -> torch.Tensor:
+        """(n,) levels: one random offset and equal spacing (Kingma et al. 2021, appendix I.1)."""
+        t = (u + torch.arange(n, device=device) / n) % 1
+        return self.schedule.gamma_min + t * (self.schedule.gamma_max - self.schedule.gamma_min)
+
+    def __call__(
+        self, model, x: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss on x (B, C, H, W) on [-1, 1], and what it is made of by name."""
+        n0 = max(1, round(self.config.decoder_share * len(x)))
+        u = torch.rand(1, generator=generator, device=x.device)
+        gamma = self.gammas(len(x) - n0, u, x.device)
+        gamma = torch.cat([torch.full((n0,), self.schedule.gamma_min, device=x.device), gamma]).float()
+        batch = noised(model, x, gamma, generator)
+        first, others = batch[:n0], batch[n0:]
+
+        # Reconstruction: L_0 = E -ln p(x | z_0).
+        l0 = reconstruction(first)
+        # Latent: L_T = KL(q(z_T | x) || N(0, I)) has nothing to learn, since the schedule is given.
+        # Diffusion: L_inf = (gamma_max - gamma_min)/2 E|eps - eps_hat|^2, gamma uniform in between.
+        weight, error = (self.schedule.gamma_max - self.schedule.gamma_min) / 2, others.error
+        diffusion = weight * error.mean() / LN2
+
+        # Early terms are a small part of the bound, but all of a short file: focus weighs by the expected error.
+        expected = others.log_m.detach().exp().mean((1, 2, 3), keepdim=True)
+        emphasis = (expected.mean() / expected) ** self.config.focus
+        focused = weight * (emphasis * error).mean() / LN2
+        variance = own_error(others.log_m, error) / LN2
+        loss = focused + l0 + self.config.variance_weight * variance
+        return loss, {"bits_per_dim": diffusion + l0, "diffusion": diffusion, "l0": l0, "variance_nll": variance}
+
+
+class SimpleLoss(BoundLoss):
+    """The paper's L_simple (eq. 14): E|eps - eps_hat|^2 over its T levels; m fitted beside it."""
+
+    def __init__(self, config: TrainConfig, schedule: Schedule):
+        super().__init__(config, schedule)
+        levels = schedule.all_gammas() if isinstance(schedule, LinearBeta) else schedule.gammas(999)
+        self.levels = torch.tensor(levels, dtype=torch.float32)
+
+    def __call__(self, model, x, generator):
+        index = torch.randint(len(self.levels), (len(x),), generator=generator, device=x.device)
+        batch = noised(model, x, self.levels.to(x.device)[index], generator)
+        error = batch.error
+        variance = own_error(batch.log_m, error)
+        return error.mean() + self.config.variance_weight * variance, {"mse": error.mean(), "variance_nll": variance}
+
+
+OBJECTIVES = {"bound": BoundLoss, "simple": SimpleLoss}
