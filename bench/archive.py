@@ -53,7 +53,7 @@ def patches(pictures, kind, where) -> np.ndarray:
     return np.stack([pictures[i][top : top + height, left : left + width] for i, top, left in where])
 
 
-def bound_of(model, pictures, together, steps, draws, samples, parts) -> float:
+def bound_of(model, pictures, together, steps, *, draws, samples, parts) -> float:
     """Bits of all patches, mean over draws of z: all terms, or with T levels so many of each patch (``bound``)."""
     bits = first = 0
     for number, (kind, where) in enumerate(tqdm(together, "bound", disable=None)):
@@ -136,6 +136,7 @@ def measure(
     model,
     pictures: list[np.ndarray],
     steps: int,
+    *,
     draws: int,
     check: bool,
     keep: Path | None = None,
@@ -162,7 +163,8 @@ def measure(
     if coded:
         row["net"] = (32 * c.count - 8 * files) / coded
         if draws:
-            row["bound"] = bound_of(model, pictures, together, steps, draws, samples, parts) / coded
+            how = {"draws": draws, "samples": samples, "parts": parts}
+            row["bound"] = bound_of(model, pictures, together, steps, **how) / coded
         kind, where = max(together, key=lambda batch: len(batch[1]) * math.prod(batch[0]))
         x = patches(pictures, kind, where)[..., : kind[2]]
         row |= coder(model, x.transpose(0, 3, 1, 2), steps)
@@ -199,7 +201,8 @@ def main(data, tile, images, model, steps, draws, samples, check, also_growth, d
     if also_growth:
         rows = growth(model, pictures, levels)
     else:
-        rows = [measure(model, pictures, levels, draws, check, keep, samples), *lossless_rows(pictures)]
+        how = {"draws": draws, "check": check, "keep": keep, "samples": samples}
+        rows = [measure(model, pictures, levels, **how), *lossless_rows(pictures)]
     result = run.result(rows)
     finish(result, output, plot)
 

@@ -47,7 +47,7 @@ def measure(picture: np.ndarray, codec: Codec, folder: Path, rates=RATES) -> tup
         seconds = (middle - start, time.monotonic() - middle)
         (folder / f"ddpm-{rate}.ddpm").write_bytes(file.data)
         largest = file.data
-        rows.append(row("ddpm-codec", rate, picture, array, len(file.data), seconds))
+        rows.append(row("ddpm-codec", rate, picture, array, len(file.data), seconds=seconds))
         shown["ddpm-codec", rate] = array
         for name in ("JPEG", "WebP"):
             data = at_least(PEERS[name], picture, len(file.data))
@@ -58,7 +58,7 @@ def measure(picture: np.ndarray, codec: Codec, folder: Path, rates=RATES) -> tup
     return rows, shown, largest
 
 
-def row(name, rate, picture, array, n_bytes, seconds=None) -> dict:
+def row(name, rate, picture, array, n_bytes, *, seconds=None) -> dict:
     out = {
         "codec": name,
         "asked_bits_per_dim": rate,

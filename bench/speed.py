@@ -35,7 +35,7 @@ PARTS = ("network", "channel", "entropy", "transfers", "rest")
 WHAT = ("encode", "decode", "bpd", "train")
 
 
-def jobs(model, what, sizes, batches, rates, bf16: bool, compiled: bool, most: int) -> Iterator[Job]:
+def jobs(model, what, sizes, batches, rates, *, bf16: bool, compiled: bool, most: int) -> Iterator[Job]:
     """Sizes beyond the one that a model was made for are left out, and batches of more than ``most`` pixels in all."""
     sizes = [size for size in sizes if size <= (model.config.get("native") or size)]
     for size, batch in [(size, batch) for size in sizes for batch in batches if batch == 1 or batch * size**2 <= most]:
@@ -160,7 +160,8 @@ def main(names, what, sizes, batches, most, rate, repeats, patience, bf16, compi
     strict_fp32()
     try:
         models = [load_model(name, pick_device(device)) for name in names]
-        asked = [(m, job) for m in models for job in jobs(m, what, sizes, batches, rate, bf16, compiled, most)]
+        how = {"bf16": bf16, "compiled": compiled, "most": most}
+        asked = [(m, job) for m in models for job in jobs(m, what, sizes, batches, rate, **how)]
     except ValueError as e:
         raise CodecError(str(e)) from None
     if not asked:
