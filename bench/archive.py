@@ -28,6 +28,8 @@ from bench.harness.ledger import Clock, Ledger
 from bench.harness.parts import Parts
 from bench.harness.pick import draw
 from bench.reporting.lengths import ARCHIVE, GROWTH, published_option
+from bench.reporting.output import finish, output_options
+from bench.reporting.run import Run
 from codec import Codec, Target
 from codec.archive import create, evaluations, extract
 from codec.archive.bitsback import bitsback_for, gaussians_for
@@ -43,8 +45,6 @@ from ddpm.diffusion.bound import bound, terms_for
 from ddpm.diffusion.reverse import Reverse
 from ddpm.images.batches import alike
 from ddpm.models.load import load_model
-
-from .results import Run, finish, output_options
 
 
 def patches(pictures, kind, where) -> np.ndarray:

@@ -23,6 +23,8 @@ from bench.baselines.peers import lossless_rows
 from bench.harness.command import COUNT, FROM_ZERO, command
 from bench.harness.pick import draw
 from bench.reporting.lengths import SINGLE, published_option
+from bench.reporting.output import finish, output_options, save
+from bench.reporting.run import Run
 from codec import Codec, Target
 from codec.lossless.entropy import HALF, OCTAVE
 from codec.lossless.likelihood import distortion
@@ -32,8 +34,6 @@ from codec.terms import CodeTerms
 from ddpm.diffusion.bound import bound
 from ddpm.diffusion.likelihood import LN2
 from ddpm.images.batches import parts, stacked
-
-from .results import Run, finish, output_options, save
 
 BATCH_PIXELS = 1 << 16
 

@@ -18,6 +18,8 @@ import torch
 from PIL import Image
 
 from bench.harness.command import command, writable
+from bench.harness.photograph import BOX, PICTURE
+from bench.reporting.output import wrote
 from codec import Codec, Target
 from codec.api import psnr
 from codec.lossy.chain import Chain
@@ -27,13 +29,9 @@ from ddpm.diffusion.gaussian import kl_nats
 from ddpm.diffusion.likelihood import LN2, to_unit
 from ddpm.diffusion.schedule import alpha_sigma
 
-from .demo import PICTURE
-from .results import wrote
-
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-BOX = (192, 32, 384, 224)  # of the photograph, left, top, right, bottom
 SHOWN = (0, 2, 4, 7, 11, 15, 20, 29)  # steps taken
 
 

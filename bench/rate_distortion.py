@@ -31,7 +31,9 @@ from bench.harness.command import COUNT, FROM_ZERO, command, listed
 from bench.harness.ideal import progressive
 from bench.harness.pick import load
 from bench.metrics.judge import decoded, mse
-from bench.reporting.rd_report import FEW, present  # noqa: F401  (bench.results asks this module for present)
+from bench.reporting.output import finish, output_options, save
+from bench.reporting.rd_report import FEW, present  # noqa: F401  (``presented`` asks this module for it)
+from bench.reporting.run import Run, last_name
 from codec import Codec, CodecError, Target
 from codec.device import pick_device
 from codec.diagrams import read_result
@@ -41,8 +43,6 @@ from ddpm.diffusion.reverse import Reverse
 from ddpm.images.batches import alike
 from ddpm.models.load import load_model
 from ddpm.models.model import DDPM, strict_fp32
-
-from .results import Run, finish, last_name, output_options, save
 
 QUALITIES = (5, 15, 30, 45, 60, 75, 88, 95)
 DIFFERENT = 0.01  # of a mean squared error, between what an encoder claims and what decoded files show

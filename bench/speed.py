@@ -23,13 +23,14 @@ from bench.harness.command import COUNT, command, listed
 from bench.harness.jobs import Bpd, Decode, Encode, Job, Train, preset_of
 from bench.harness.watch import Watch
 from bench.metrics.flops import flops_per_look, peak
+from bench.reporting.output import finish, output_options, save
+from bench.reporting.run import Run
+from bench.reporting.table import Table
 from codec import CodecError
 from codec.device import pick_device
 from codec.diagrams import Axis, Diagram, Series
 from ddpm.models.load import load_model
 from ddpm.models.model import strict_fp32
-
-from .results import Run, Table, finish, output_options, save
 
 PARTS = ("network", "channel", "entropy", "transfers", "rest")
 WHAT = ("encode", "decode", "bpd", "train")

@@ -14,9 +14,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from bench.demo import PICTURE
-from bench.method import BOX
-from bench.scale import sized
 from codec import Codec, Target
 from codec.channel import simulation
 from codec.images.pictures import read_picture
@@ -30,6 +27,7 @@ from ddpm.models.model import DDPM
 from ddpm.training.presets import PRESETS, preset_config
 from ddpm.training.train import Run, Stepper, crops_for
 
+from .photograph import BOX, PICTURE, sized
 from .watch import Watch
 
 TERMS = 4  # of the bound, as ``ddpm-codec bpd`` draws them unless told otherwise

@@ -16,8 +16,9 @@ import click
 import numpy as np
 
 from bench.baselines.literature import read
-from bench.results import Table
 from codec.diagrams import OURS, Axis, Diagram, Series
+
+from .table import Table
 
 SINGLE, ARCHIVE, GROWTH = "one file each", "archive", "growth"
 

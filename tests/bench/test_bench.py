@@ -77,12 +77,14 @@ def test_a_long_measurement_goes_on_where_it_stopped(model, tmp_path, monkeypatc
 
 
 def test_the_chain_over_an_ideal_channel(codec):
-    from bench import chain, results
+    from bench import chain
+    from bench.reporting.run import Run
+    from bench.reporting.table import tables_of
 
     x = torch.from_numpy(np.stack([smooth_picture(16, 16, s) for s in range(2)])).permute(0, 3, 1, 2)
     rows = chain.measure(codec, x, fine=40, batch=2)
-    found = results.Run("chain", codec.model).result(rows)
-    [table] = results.tables_of(found)
+    found = Run("chain", codec.model).result(rows)
+    [table] = tables_of(found)
     assert len(table.rows) == sum(r["what"] == "overhead" for r in rows) > 0
     for r in rows:
         if r["what"] == "overhead":

@@ -10,7 +10,8 @@ from bench import portability, speed
 from bench.harness.jobs import Bpd, Encode, Train, moves, pictures, preset_of
 from bench.harness.watch import Watch
 from bench.metrics.flops import SIDE, flops_per_look
-from bench.results import presented, tables_of
+from bench.reporting.run import presented
+from bench.reporting.table import tables_of
 from codec.channel import trellis
 from codec.lossless import pixels as lossless
 from codec.lossy import progressive

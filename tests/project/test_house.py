@@ -11,8 +11,6 @@ PAGE = (house.ROOT / "docs" / "architecture.md").read_text()
 
 # What still goes up, and why; an entry that is mended has to go.
 UPWARD = {
-    ("bench/harness", "bench"): "the jobs of bench.speed take their pictures and settings from other commands",
-    ("bench/reporting", "bench"): "Run and Table, of which results are made, live in the command bench.results",
     ("ddpm/images", "ddpm/training"): "crops draw pictures of plain colours, which are training's",
 }
 FILES = {"bench": 25, "codec": 15}  # at the top of a package, at most
