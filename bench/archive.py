@@ -4,7 +4,7 @@
 
 Rows as in lengths.py. ``net`` is what the pictures coded by bits-back add to the stack, ``bound`` the same pictures'
 bound, ``bits_per_dim`` the whole file over all pictures, with its table and the first pictures that are files of their
-own. All colours count, of grey pictures too. The coder alone is looked at with one batch: ``coder`` is what it adds to
+own. All colours count, of grey pictures too. The coder alone is measured with one batch: ``coder`` is what it adds to
 the log-densities of the very latents and pixels; ``coder_ns`` the time of pop and push together, for one value and
 step, to code and to decode. --growth: archives of the first 1, 2, 4, ... pictures, beside one file for each. --keep
 FOLDER: what is done is kept there, and the same command goes on from it.

@@ -5,8 +5,9 @@ the device can do.
         [--rate 0.2] [--device auto] [--bf16] [--compile] -o speed.json -p speed.png
 
 Every job is done once to warm up, then several times; a row is the median of these. The peak is that of a product of
-large matrices in the same arithmetic, by as many threads. A look is one evaluation of the network for one picture, in
-training with the way back; some looks of the codec are at a lower resolution, and GFLOP are the mean over all of them.
+large matrices in the same arithmetic, by as many threads. What tables and JSON call a look is one evaluation of
+the network for one picture, in training with the way back; some evaluations of the codec are at a lower resolution, and
+GFLOP are the mean over all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from bench.harness.command import COUNT, command, listed
 from bench.harness.jobs import Bpd, Decode, Encode, Job, Train, preset_of
 from bench.harness.watch import Watch
-from bench.metrics.flops import flops_per_look, peak
+from bench.metrics.flops import flops_per_evaluation, peak
 from bench.reporting.output import finish, output_options, save
 from bench.reporting.run import Run
 from bench.reporting.table import Table
@@ -55,22 +56,22 @@ def measure(job: Job, repeats: int, patience: float) -> dict:
     job()
     start, runs = time.monotonic(), []
     while len(runs) < repeats and (not runs or time.monotonic() - start < patience):
-        looks: Counter[tuple[int, int]] = Counter()
+        evaluations: Counter[tuple[int, int]] = Counter()  # (height, width) -> how many
         with Watch(device) as watch:
-            job.watch(watch, lambda z, looks=looks: looks.update({tuple(z.shape[2:]): len(z)}))
+            job.watch(watch, lambda z, seen=evaluations: seen.update({tuple(z.shape[2:]): len(z)}))
             with watch.part("rest"):
                 job()
-        runs.append((watch.total, watch.seconds, looks))
-    total, seconds, looks = sorted(runs, key=lambda run: run[0])[(len(runs) - 1) // 2]
-    flop = sum(n * flops_per_look(job.model, *size, job.training) for size, n in looks.items())
+        runs.append((watch.total, watch.seconds, evaluations))
+    total, seconds, evaluations = sorted(runs, key=lambda run: run[0])[(len(runs) - 1) // 2]
+    flop = sum(n * flops_per_evaluation(job.model, *size, job.training) for size, n in evaluations.items())
     rate, best = flop / total / 1e12, peak(device, job.dtype)
     return {
         "repeats": len(runs),
         "seconds": total / job.batch,
         "megapixels_per_s": job.batch * job.size**2 / total / 1e6,
         "shares": {part: seconds[part] / total for part in PARTS},
-        "looks": looks.total() / job.batch,
-        "gflop_per_look": flop / looks.total() / 1e9,
+        "looks": evaluations.total() / job.batch,
+        "gflop_per_look": flop / evaluations.total() / 1e9,
         "tflop_per_s": rate,
         "peak_tflop_per_s": best,
         "share_of_peak": rate / best,
