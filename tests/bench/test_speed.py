@@ -12,7 +12,7 @@ from bench.harness.watch import Watch
 from bench.metrics.flops import SIDE, flops_per_evaluation
 from bench.reporting.run import presented
 from bench.reporting.table import tables_of
-from codec.channel import trellis
+from codec.channel import viterbi
 from codec.lossless import pixels as lossless
 from codec.lossy import progressive
 from ddpm.models.model import DDPM
@@ -66,21 +66,21 @@ def test_a_part_within_itself_counts_once(clock):
 
 
 def test_functions_are_restored_after_errors():
-    kept = {"outer": Work.outer, "all_threads": trellis.all_threads}
+    kept = {"outer": Work.outer, "all_threads": viterbi.all_threads}
     assert "to" not in vars(torch.Tensor)
     watch = Watch(CPU)
 
     def failing():
         with watch, watch.part("rest"):
             watch.over(Work, "outer", "a", note=lambda _: 1 / 0)
-            watch.within(trellis, "all_threads", "b")
+            watch.within(viterbi, "all_threads", "b")
             watch.over(torch.Tensor, "to", "c")
             assert Work.outer is not kept["outer"]
             Work().outer()
 
     with pytest.raises(ZeroDivisionError):
         failing()
-    assert kept == {"outer": Work.outer, "all_threads": trellis.all_threads}
+    assert kept == {"outer": Work.outer, "all_threads": viterbi.all_threads}
     assert "to" not in vars(torch.Tensor)
     assert watch.open == []
 
