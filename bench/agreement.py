@@ -14,13 +14,14 @@ from tqdm import tqdm
 
 from bench.harness.command import COUNT, command
 from bench.harness.pick import draw
+from bench.reporting.output import finish, output_options
+from bench.reporting.run import Run
+from bench.reporting.table import Table
 from codec import Codec, Target
 from codec.diagrams import Diagram
 from codec.terms import CodeTerms
 from ddpm.diffusion.bound import Bound, bound
 from ddpm.images.batches import alike, stacked
-
-from .results import Run, Table, finish, output_options
 
 
 def measure(codec: Codec, pictures: list[np.ndarray], batch: int) -> dict:

@@ -4,7 +4,7 @@
 
 Rows as in lengths.py. ``net`` is what the pictures coded by bits-back add to the stack, ``bound`` the same pictures'
 bound, ``bits_per_dim`` the whole file over all pictures, with its table and the first pictures that are files of their
-own. All colours count, of grey pictures too. The coder alone is looked at with one batch: ``coder`` is what it adds to
+own. All colours count, of grey pictures too. The coder alone is measured with one batch: ``coder`` is what it adds to
 the log-densities of the very latents and pixels; ``coder_ns`` the time of pop and push together, for one value and
 step, to code and to decode. --growth: archives of the first 1, 2, 4, ... pictures, beside one file for each. --keep
 FOLDER: what is done is kept there, and the same command goes on from it.
@@ -28,6 +28,8 @@ from bench.harness.ledger import Clock, Ledger
 from bench.harness.parts import Parts
 from bench.harness.pick import draw
 from bench.reporting.lengths import ARCHIVE, GROWTH, published_option
+from bench.reporting.output import finish, output_options
+from bench.reporting.run import Run
 from codec import Codec, Target
 from codec.archive import create, evaluations, extract
 from codec.archive.bitsback import bitsback_for, gaussians_for
@@ -44,8 +46,6 @@ from ddpm.diffusion.reverse import Reverse
 from ddpm.images.batches import alike
 from ddpm.models.load import load_model
 
-from .results import Run, finish, output_options
-
 
 def patches(pictures, kind, where) -> np.ndarray:
     """(B, H, W, 3) of one kind, places (n, 3) of picture, top, left."""
@@ -53,7 +53,7 @@ def patches(pictures, kind, where) -> np.ndarray:
     return np.stack([pictures[i][top : top + height, left : left + width] for i, top, left in where])
 
 
-def bound_of(model, pictures, together, steps, draws, samples, parts) -> float:
+def bound_of(model, pictures, together, steps, *, draws, samples, parts) -> float:
     """Bits of all patches, mean over draws of z: all terms, or with T levels so many of each patch (``bound``)."""
     bits = first = 0
     for number, (kind, where) in enumerate(tqdm(together, "bound", disable=None)):
@@ -136,6 +136,7 @@ def measure(
     model,
     pictures: list[np.ndarray],
     steps: int,
+    *,
     draws: int,
     check: bool,
     keep: Path | None = None,
@@ -162,7 +163,8 @@ def measure(
     if coded:
         row["net"] = (32 * c.count - 8 * files) / coded
         if draws:
-            row["bound"] = bound_of(model, pictures, together, steps, draws, samples, parts) / coded
+            how = {"draws": draws, "samples": samples, "parts": parts}
+            row["bound"] = bound_of(model, pictures, together, steps, **how) / coded
         kind, where = max(together, key=lambda batch: len(batch[1]) * math.prod(batch[0]))
         x = patches(pictures, kind, where)[..., : kind[2]]
         row |= coder(model, x.transpose(0, 3, 1, 2), steps)
@@ -199,7 +201,8 @@ def main(data, tile, images, model, steps, draws, samples, check, also_growth, d
     if also_growth:
         rows = growth(model, pictures, levels)
     else:
-        rows = [measure(model, pictures, levels, draws, check, keep, samples), *lossless_rows(pictures)]
+        how = {"draws": draws, "check": check, "keep": keep, "samples": samples}
+        rows = [measure(model, pictures, levels, **how), *lossless_rows(pictures)]
     result = run.result(rows)
     finish(result, output, plot)
 

@@ -18,6 +18,9 @@ import torch
 
 from bench.harness.command import POSITIVE, command, drawable, writable
 from bench.metrics.judge import mse
+from bench.reporting.output import save, show, wrote
+from bench.reporting.run import Run
+from bench.reporting.table import Table
 from codec import Codec, Target
 from codec.diagrams import Diagram
 from codec.images.pictures import read_picture
@@ -25,8 +28,6 @@ from codec.lossy.chain import Chain
 from codec.lossy.denoise import enlarge, seen_at
 from codec.lossy.progressive import follow
 from codec.lossy.reconstruct import shown
-
-from .results import Run, Table, save, show, wrote
 
 AMPLIFIED = 8
 

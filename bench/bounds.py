@@ -19,6 +19,9 @@ from tqdm import tqdm
 from bench.baselines import literature
 from bench.harness.command import COUNT, command
 from bench.harness.pick import load
+from bench.reporting.output import finish, output_options, save
+from bench.reporting.run import Run
+from bench.reporting.table import Table
 from codec.device import pick_device
 from codec.diagrams import OURS, Axis, Diagram, Series
 from codec.terms import ContextTerms
@@ -27,8 +30,6 @@ from ddpm.diffusion.reverse import Reverse
 from ddpm.images.batches import batches, some
 from ddpm.models.load import load_model
 from ddpm.models.model import strict_fp32
-
-from .results import Run, Table, finish, output_options, save
 
 BATCH_PIXELS = 1 << 17
 

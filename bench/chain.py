@@ -19,6 +19,9 @@ from tqdm import tqdm
 
 from bench.harness.command import COUNT, command
 from bench.harness.pick import load
+from bench.reporting.output import finish, output_options
+from bench.reporting.run import Run
+from bench.reporting.table import Table
 from codec import CodecError
 from codec.api import Codec
 from codec.diagrams import OURS, Axis, Diagram, Series
@@ -27,8 +30,6 @@ from codec.lossy.probe import probe
 from codec.lossy.ratecontrol import spending_for
 from codec.lossy.setting import Setting
 from codec.lossy.tables import CodingTables, Tables
-
-from .results import Run, Table, finish, output_options
 
 RATES = (0.1, 0.2, 0.4, 0.8, 1.2)
 

@@ -24,11 +24,13 @@ from bench.channels.compare import at_equal_bits, in_equal_time
 from bench.channels.measure import limit, measure, settings
 from bench.channels.pfr import LIMIT
 from bench.harness.command import COUNT, POSITIVE, command, listed
+from bench.reporting.output import finish, output_options
+from bench.reporting.run import Run
+from bench.reporting.table import Table
 from codec import Codec
 from codec.diagrams import OURS, Axis, Diagram, Series
 
 from .method import small_picture
-from .results import Run, Table, finish, output_options
 
 SCHEMES = ("trellis", "random-labels", "sampled", "best-of-n", "pfr", "dithered")
 

@@ -27,12 +27,13 @@ from bench.baselines.peers import Peer, contenders, titled, versions
 from bench.harness.command import COUNT, FROM_ZERO, command
 from bench.metrics.bd import bd_rate, in_common, log_rate, lower_envelope
 from bench.metrics.judge import judge, judge_file
+from bench.reporting.output import finish, output_options, save
+from bench.reporting.run import Run
+from bench.reporting.table import Table
 from codec import Codec, CodecError, Target
 from codec.api import psnr
 from codec.diagrams import OURS, Axis, Diagram, Series, read_result
 from codec.images.pictures import read_picture
-
-from .results import Run, Table, finish, output_options, save
 
 KODAK = {f"kodim{i:02}.png" for i in range(1, 25)}  # what published curves are means over
 FLOW = OURS + ", flow"

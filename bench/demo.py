@@ -19,19 +19,20 @@ from tqdm import tqdm
 
 from bench.baselines.peers import PEERS, at_least
 from bench.harness.command import command, folder
+from bench.harness.photograph import PICTURE
 from bench.metrics.judge import mse
+from bench.reporting.output import save
+from bench.reporting.run import Run
+from bench.reporting.table import Table
 from codec import Codec, Target
 from codec.api import psnr
 from codec.images.pictures import read_picture
-
-from .results import Run, Table, save
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 NAMES = ("ddpm-codec", "WebP", "JPEG")
 RATES = (0.05, 0.1, 0.2)  # bits/dim
-PICTURE = Path(__file__).parent / "pictures" / "kodim23-half.png"
 
 
 def measure(picture: np.ndarray, codec: Codec, folder: Path, rates=RATES) -> tuple[list[dict], dict, bytes]:
@@ -47,7 +48,7 @@ def measure(picture: np.ndarray, codec: Codec, folder: Path, rates=RATES) -> tup
         seconds = (middle - start, time.monotonic() - middle)
         (folder / f"ddpm-{rate}.ddpm").write_bytes(file.data)
         largest = file.data
-        rows.append(row("ddpm-codec", rate, picture, array, len(file.data), seconds))
+        rows.append(row("ddpm-codec", rate, picture, array, len(file.data), seconds=seconds))
         shown["ddpm-codec", rate] = array
         for name in ("JPEG", "WebP"):
             data = at_least(PEERS[name], picture, len(file.data))
@@ -58,7 +59,7 @@ def measure(picture: np.ndarray, codec: Codec, folder: Path, rates=RATES) -> tup
     return rows, shown, largest
 
 
-def row(name, rate, picture, array, n_bytes, seconds=None) -> dict:
+def row(name, rate, picture, array, n_bytes, *, seconds=None) -> dict:
     out = {
         "codec": name,
         "asked_bits_per_dim": rate,

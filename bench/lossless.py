@@ -23,6 +23,8 @@ from bench.baselines.peers import lossless_rows
 from bench.harness.command import COUNT, FROM_ZERO, command
 from bench.harness.pick import draw
 from bench.reporting.lengths import SINGLE, published_option
+from bench.reporting.output import finish, output_options, save
+from bench.reporting.run import Run
 from codec import Codec, Target
 from codec.lossless.entropy import HALF, OCTAVE
 from codec.lossless.likelihood import distortion
@@ -32,8 +34,6 @@ from codec.terms import CodeTerms
 from ddpm.diffusion.bound import bound
 from ddpm.diffusion.likelihood import LN2
 from ddpm.images.batches import parts, stacked
-
-from .results import Run, finish, output_options, save
 
 BATCH_PIXELS = 1 << 16
 
@@ -61,8 +61,8 @@ def portability(codec: Codec, files: list[bytes], pictures: list[np.ndarray]) ->
 
 
 def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> Iterator[dict]:
-    """A row for the pictures so far: means of bits per value; ``looks`` those at the largest ones."""
-    rows, seconds, price, looks = [], np.zeros(2), None, 0
+    """A row for the pictures so far: means of bits per value; ``looks``: evaluations at the largest."""
+    rows, seconds, price, evaluations = [], np.zeros(2), None, 0
     with tqdm(total=len(pictures), disable=None) as bar:
         for grey, members in parts(pictures, BATCH_PIXELS):
             part = [pictures[i] for i in members]
@@ -81,7 +81,7 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> Iterator[d
             x = stacked(part)
             size = tuple(x.shape[2:])
             plan = codec.plan(*size, grey)
-            looks = max(looks, plan.steps)
+            evaluations = max(evaluations, plan.steps)
             ideal = bound(CodeTerms(codec.setting(size, grey)), [x], quiet=True).per_image
             for p, f, b in zip(part, files, ideal):
                 rows.append(
@@ -93,7 +93,7 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> Iterator[d
                 )
             bar.update(len(part))
             mean = {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}
-            n, row = len(rows), {"code": SINGLE, "steps": "codec", "images": len(rows), "looks": looks}
+            n, row = len(rows), {"code": SINGLE, "steps": "codec", "images": len(rows), "looks": evaluations}
             speed = {"encode_s": seconds[0] / n, "decode_s": seconds[1] / n if check else None}
             yield row | mean | {"portability": price} | speed
 

@@ -18,6 +18,8 @@ import torch
 from PIL import Image
 
 from bench.harness.command import command, writable
+from bench.harness.photograph import BOX, PICTURE
+from bench.reporting.output import wrote
 from codec import Codec, Target
 from codec.api import psnr
 from codec.lossy.chain import Chain
@@ -27,13 +29,9 @@ from ddpm.diffusion.gaussian import kl_nats
 from ddpm.diffusion.likelihood import LN2, to_unit
 from ddpm.diffusion.schedule import alpha_sigma
 
-from .demo import PICTURE
-from .results import wrote
-
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-BOX = (192, 32, 384, 224)  # of the photograph, left, top, right, bottom
 SHOWN = (0, 2, 4, 7, 11, 15, 20, 29)  # steps taken
 
 
@@ -60,13 +58,13 @@ def moments(codec: Codec, picture: np.ndarray, data: bytes) -> tuple[list[Moment
     file = codec.open(data)
     allotment, chain, out = file.allotment, Chain(codec.setting_of(file.info.header), 1), []
 
-    def look(x_hat, kl=0.0):
+    def keep(x_hat, kl=0.0):
         z = chain.z[0].permute(1, 2, 0).cpu().numpy() / (1 + alpha_sigma(chain.gamma)[1])
         out.append(Moment(chain.gamma, ((z + 1) / 2).clip(0, 1), shown(chain, x_hat)[0], kl))
 
     for p in follow(chain, [file.bits], [allotment], allotment.steps):
-        look(p.x_hat, float(kl_nats(chain.delta(p, x) ** 2, p.r).sum()) / LN2)
-    look(chain.denoise()[1])
+        keep(p.x_hat, float(kl_nats(chain.delta(p, x) ** 2, p.r).sum()) / LN2)
+    keep(chain.denoise()[1])
     return out, list(allotment.sizes)
 
 

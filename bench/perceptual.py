@@ -19,11 +19,12 @@ from tqdm import tqdm
 
 from bench.harness.command import COUNT, command
 from bench.harness.pick import load
+from bench.reporting.output import finish, output_options
+from bench.reporting.run import Run
+from bench.reporting.table import Table
 from codec.device import pick_device
 from codec.diagrams import Diagram
 from codec.errors import CodecError
-
-from .results import Run, Table, finish, output_options
 
 BATCH = 32
 

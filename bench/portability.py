@@ -25,6 +25,9 @@ from tqdm import tqdm
 from bench.harness.command import command
 from bench.harness.pick import draw
 from bench.metrics.judge import mse
+from bench.reporting.output import save, show
+from bench.reporting.run import Run
+from bench.reporting.table import Table
 from codec import Codec, CodecError, Target
 from codec.api import psnr
 from codec.batch import outcomes
@@ -33,7 +36,6 @@ from ddpm.images.batches import alike
 from ddpm.models.load import load_model
 
 from .machines import INSTRUCTIONS, THREADS
-from .results import Run, Table, save, show
 
 MACHINES = {
     **THREADS,

@@ -18,9 +18,8 @@ import click
 from tqdm import tqdm
 
 from bench.harness.command import command, folder, listed
+from bench.harness.photograph import PICTURE
 from codec.errors import CodecError
-
-from .demo import PICTURE
 
 AT = shlex.quote(str(PICTURE))
 SHEET = f"{AT} --tile 32"  # the photograph as a contact sheet of small pictures

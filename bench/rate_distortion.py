@@ -31,7 +31,9 @@ from bench.harness.command import COUNT, FROM_ZERO, command, listed
 from bench.harness.ideal import progressive
 from bench.harness.pick import load
 from bench.metrics.judge import decoded, mse
-from bench.reporting.rd_report import FEW, present  # noqa: F401  (bench.results asks this module for present)
+from bench.reporting.output import finish, output_options, save
+from bench.reporting.rd_report import FEW, present  # noqa: F401  (``presented`` asks this module for it)
+from bench.reporting.run import Run, last_name
 from codec import Codec, CodecError, Target
 from codec.device import pick_device
 from codec.diagrams import read_result
@@ -42,14 +44,19 @@ from ddpm.images.batches import alike
 from ddpm.models.load import load_model
 from ddpm.models.model import DDPM, strict_fp32
 
-from .results import Run, finish, last_name, output_options, save
-
 QUALITIES = (5, 15, 30, 45, 60, 75, 88, 95)
 DIFFERENT = 0.01  # of a mean squared error, between what an encoder claims and what decoded files show
 
 
 def files(
-    codec: Codec, pictures: Sequence[np.ndarray], steps: int, recon: Sequence[str], few: int, batch: int, ideal: int = 0
+    codec: Codec,
+    pictures: Sequence[np.ndarray],
+    steps: int,
+    recon: Sequence[str],
+    *,
+    few: int,
+    batch: int,
+    ideal: int = 0,
 ) -> Iterator[dict]:
     """Rows of files of pictures (H, W, 3) at so many steps: ``mean`` of all, the other ``recon`` of the first ``few``.
 
@@ -130,6 +137,7 @@ def ours(
     pictures: Sequence[np.ndarray],
     steps: Sequence[int],
     recon: Sequence[str],
+    *,
     few: int,
     first: int,
     batch: int,
@@ -138,7 +146,7 @@ def ours(
     """Rows of files at each of ``steps``, and of the codec's own steps over an ideal channel."""
     codec, size = Codec(model), pictures[0].shape[:2]
     for k in steps:
-        yield from files(codec, pictures, k, recon, few, batch, ideal)
+        yield from files(codec, pictures, k, recon, few=few, batch=batch, ideal=ideal)
     yield from limit(CodeTerms(codec.setting(size)), "own steps", pictures, first, batch)
 
 
@@ -201,8 +209,8 @@ def main(
     counts = {"images": len(pictures), "skip": skip, "ideal_images": len(few), "recon_images": recon_images}
     asked = {"data": data, "size": list(pictures[0].shape[:2]), "steps": ",".join(map(str, steps)), "ideal": ideal}
     run, rows = Run("rate_distortion", model, **asked, recon=",".join(recon), **counts), []
-    same = len(few) if ideal else 0
-    parts = [ours(model, pictures, steps, recon, recon_images, skip, batch, same)] if model.coding else []
+    how = {"few": recon_images, "first": skip, "batch": batch, "ideal": len(few) if ideal else 0}
+    parts = [ours(model, pictures, steps, recon, **how)] if model.coding else []
     parts += [limit(terms_for(Reverse(model), ideal), "levels", few, skip, batch)] if ideal else []
     for row in itertools.chain(*parts, peers(pictures)):
         rows.append(row)

@@ -15,10 +15,11 @@ from pathlib import Path
 import click
 
 from bench.harness.command import command
+from bench.reporting.output import wrote
+from bench.reporting.run import presented
+from bench.reporting.table import Table, tables_of
 from codec.errors import CodecError
 from ddpm.files import write_whole
-
-from .results import Table, presented, tables_of, wrote
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md"]

@@ -14,15 +14,14 @@ from pathlib import Path
 import click
 
 from bench.harness.command import POSITIVE, command, writable
+from bench.harness.photograph import PICTURE
+from bench.reporting.output import save, wrote
 from bench.reporting.page import page
 from bench.reporting.progression import progressions
 from codec import Codec
 from codec.diagrams import read_result
 from codec.errors import CodecError
 from ddpm.files import write_whole
-
-from .demo import PICTURE
-from .results import save, wrote
 
 
 def files_in(sources: Sequence[Path]) -> list[Path]:

@@ -8,7 +8,6 @@ the command takes to start is measured with one of 8x8 pixels, and seconds per m
 
 from __future__ import annotations
 
-import math
 import os
 import subprocess
 import sys
@@ -23,24 +22,17 @@ from PIL import Image
 from tqdm import tqdm
 
 from bench.harness.command import POSITIVE, command, listed
+from bench.harness.photograph import sized
+from bench.reporting.output import finish, output_options, save
+from bench.reporting.run import Run
+from bench.reporting.table import Table
 from codec.device import pick_device
 from codec.diagrams import Axis, Diagram, Series
 from codec.images.pictures import read_picture
 from ddpm.models.load import load_model
-from ddpm.models.model import mirror
-
-from .results import Run, Table, finish, output_options, save
 
 WHAT = ("encode", "decode")
 LEAST = 64e-6  # megapixels of the picture that says what it takes to start
-
-
-def sized(picture: np.ndarray, pixels: float) -> np.ndarray:
-    """About so many pixels, with the sides in the proportion of the picture (H, W, 3)."""
-    factor = math.sqrt(pixels / (picture.shape[0] * picture.shape[1]))
-    height, width = (max(1, round(factor * n)) for n in picture.shape[:2])
-    rows, columns = (mirror(n, size).numpy() for n, size in zip(picture.shape, (height, width)))
-    return np.ascontiguousarray(picture[rows][:, columns])
 
 
 # The command line under a small process of its own: what a process inherits counts to its peak.

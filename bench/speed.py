@@ -5,8 +5,9 @@ the device can do.
         [--rate 0.2] [--device auto] [--bf16] [--compile] -o speed.json -p speed.png
 
 Every job is done once to warm up, then several times; a row is the median of these. The peak is that of a product of
-large matrices in the same arithmetic, by as many threads. A look is one evaluation of the network for one picture, in
-training with the way back; some looks of the codec are at a lower resolution, and GFLOP are the mean over all of them.
+large matrices in the same arithmetic, by as many threads. What tables and JSON call a look is one evaluation of
+the network for one picture, in training with the way back; some evaluations of the codec are at a lower resolution, and
+GFLOP are the mean over all of them.
 """
 
 from __future__ import annotations
@@ -22,20 +23,21 @@ from tqdm import tqdm
 from bench.harness.command import COUNT, command, listed
 from bench.harness.jobs import Bpd, Decode, Encode, Job, Train, preset_of
 from bench.harness.watch import Watch
-from bench.metrics.flops import flops_per_look, peak
+from bench.metrics.flops import flops_per_evaluation, peak
+from bench.reporting.output import finish, output_options, save
+from bench.reporting.run import Run
+from bench.reporting.table import Table
 from codec import CodecError
 from codec.device import pick_device
 from codec.diagrams import Axis, Diagram, Series
 from ddpm.models.load import load_model
 from ddpm.models.model import strict_fp32
 
-from .results import Run, Table, finish, output_options, save
-
 PARTS = ("network", "channel", "entropy", "transfers", "rest")
 WHAT = ("encode", "decode", "bpd", "train")
 
 
-def jobs(model, what, sizes, batches, rates, bf16: bool, compiled: bool, most: int) -> Iterator[Job]:
+def jobs(model, what, sizes, batches, rates, *, bf16: bool, compiled: bool, most: int) -> Iterator[Job]:
     """Sizes beyond the one that a model was made for are left out, and batches of more than ``most`` pixels in all."""
     sizes = [size for size in sizes if size <= (model.config.get("native") or size)]
     for size, batch in [(size, batch) for size in sizes for batch in batches if batch == 1 or batch * size**2 <= most]:
@@ -54,22 +56,22 @@ def measure(job: Job, repeats: int, patience: float) -> dict:
     job()
     start, runs = time.monotonic(), []
     while len(runs) < repeats and (not runs or time.monotonic() - start < patience):
-        looks: Counter[tuple[int, int]] = Counter()
+        evaluations: Counter[tuple[int, int]] = Counter()  # (height, width) -> how many
         with Watch(device) as watch:
-            job.watch(watch, lambda z, looks=looks: looks.update({tuple(z.shape[2:]): len(z)}))
+            job.watch(watch, lambda z, seen=evaluations: seen.update({tuple(z.shape[2:]): len(z)}))
             with watch.part("rest"):
                 job()
-        runs.append((watch.total, watch.seconds, looks))
-    total, seconds, looks = sorted(runs, key=lambda run: run[0])[(len(runs) - 1) // 2]
-    flop = sum(n * flops_per_look(job.model, *size, job.training) for size, n in looks.items())
+        runs.append((watch.total, watch.seconds, evaluations))
+    total, seconds, evaluations = sorted(runs, key=lambda run: run[0])[(len(runs) - 1) // 2]
+    flop = sum(n * flops_per_evaluation(job.model, *size, job.training) for size, n in evaluations.items())
     rate, best = flop / total / 1e12, peak(device, job.dtype)
     return {
         "repeats": len(runs),
         "seconds": total / job.batch,
         "megapixels_per_s": job.batch * job.size**2 / total / 1e6,
         "shares": {part: seconds[part] / total for part in PARTS},
-        "looks": looks.total() / job.batch,
-        "gflop_per_look": flop / looks.total() / 1e9,
+        "looks": evaluations.total() / job.batch,
+        "gflop_per_look": flop / evaluations.total() / 1e9,
         "tflop_per_s": rate,
         "peak_tflop_per_s": best,
         "share_of_peak": rate / best,
@@ -160,7 +162,8 @@ def main(names, what, sizes, batches, most, rate, repeats, patience, bf16, compi
     strict_fp32()
     try:
         models = [load_model(name, pick_device(device)) for name in names]
-        asked = [(m, job) for m in models for job in jobs(m, what, sizes, batches, rate, bf16, compiled, most)]
+        how = {"bf16": bf16, "compiled": compiled, "most": most}
+        asked = [(m, job) for m in models for job in jobs(m, what, sizes, batches, rate, **how)]
     except ValueError as e:
         raise CodecError(str(e)) from None
     if not asked:

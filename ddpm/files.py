@@ -40,8 +40,9 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        with suppress(OSError):  # some file systems know no modes
-            temporary.chmod(mode)
+        if stat.S_IMODE(temporary.stat().st_mode) != mode:
+            with suppress(OSError):  # some file systems know no modes
+                temporary.chmod(mode)
         os.replace(temporary, target)
     except BaseException:
         with suppress(OSError):

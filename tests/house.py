@@ -1,7 +1,7 @@
 """The map of the house, read from its source: which module imports which, and how long things are.
 
     python -m tests.house -o docs/architecture.svg     # the picture of docs/architecture.md
-    python -m tests.house --overlong                   # what is beyond the limits, as tests/project/overlong.txt has it
+    python -m tests.house --overlong                   # what is beyond the limits, if anything is
 
 Every import counts, also one inside a function or for annotations only: whoever reads a module reads those too. A
 module may be imported through its package's ``__init__``; the arrow is drawn to where the name is looked up.

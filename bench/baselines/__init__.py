@@ -1,1 +1,1 @@
-"""What ours is measured against: codecs on this machine, and figures that others published."""
+"""What ours is measured against: codecs on this machine (``peers``), figures that others published (``literature``)."""

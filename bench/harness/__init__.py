@@ -1,1 +1,6 @@
-"""What measurements share: their command line, their pictures, work in parts, watches."""
+"""What measurements share: their command line, their pictures, work in parts, watches.
+
+``command``: mistakes and options; ``pick``: pictures of a source; ``photograph``: the one that is at hand; ``parts``:
+long work that goes on where it stopped; ``ideal``: the chain over an ideal channel; ``jobs`` under a ``watch``: what
+is timed, and where the time goes; ``ledger``: stacks that count bits and seconds.
+"""

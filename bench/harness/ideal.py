@@ -22,22 +22,22 @@ def progressive(terms: Terms, pictures: Sequence[np.ndarray], *, first=0, batch=
     """Means over pictures (H, W, 3) uint8 of one size, whose noise is that of the numbers ``first`` and on.
 
     Of each level z_{T-1}, ..., z_0, so after 1, ..., T reverse steps: "bits_per_dim" received so far, "mse" of x_hat
-    in squared grey levels, as in the paper, and "mse_shown" of x_hat as a picture of whole levels. "distortion" is
+    in squared grey levels, as in the paper, and "mse_shown" of x_hat as a picture of whole grey levels. "distortion" is
     L_0 in bits/dim.
     """
     device, done = terms.reverse.model.device, []
     with tqdm(total=len(pictures) * (len(terms.steps) + 1), desc=name, disable=None) as bar:
         for start in range(0, len(pictures), batch):
-            levels = torch.from_numpy(np.stack(pictures[start : start + batch])).permute(0, 3, 1, 2).to(device)
-            noise = Noise(seed, range(first + start, first + start + len(levels)), levels.shape[1:])
-            x, kl, errors = to_unit(levels), [], []
+            pixels = torch.from_numpy(np.stack(pictures[start : start + batch])).permute(0, 3, 1, 2).to(device)
+            noise = Noise(seed, range(first + start, first + start + len(pixels)), pixels.shape[1:])
+            x, kl, errors = to_unit(pixels), [], []
             kl.append(terms.prior(x))
             for k in range(len(terms.steps) + 1):
                 eps = noise.draw(device)
                 last = k == len(terms.steps)
                 nats, x_hat = terms.distortion_and_x_hat(x, eps) if last else terms.term_and_x_hat(k, x, eps)
                 kl.append(nats)
-                shown = to_levels(x_hat).float() - levels
+                shown = to_levels(x_hat).float() - pixels
                 errors.append(torch.stack([e.square().mean((1, 2, 3)) for e in (127.5 * (x_hat - x), shown)]))
                 bar.update(len(x))
             bits = torch.stack(kl).double() / LN2

@@ -14,9 +14,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from bench.demo import PICTURE
-from bench.method import BOX
-from bench.scale import sized
 from codec import Codec, Target
 from codec.channel import simulation
 from codec.images.pictures import read_picture
@@ -31,6 +28,7 @@ from ddpm.training.crops import crops_for
 from ddpm.training.presets import PRESETS, preset_config
 from ddpm.training.train import Run, Stepper
 
+from .photograph import BOX, PICTURE, sized
 from .watch import Watch
 
 TERMS = 4  # of the bound, as ``ddpm-codec bpd`` draws them unless told otherwise
@@ -60,9 +58,9 @@ class Job:
     def __call__(self) -> None:
         raise NotImplementedError
 
-    def watch(self, watch: Watch, look: Callable[[torch.Tensor], None]) -> None:
-        """``look`` is told of all z that the network is asked about."""
-        watch.over(type(self.model), "forward", "network", note=lambda _, z, *__: look(z))
+    def watch(self, watch: Watch, evaluated: Callable[[torch.Tensor], None]) -> None:
+        """``evaluated`` is told of all z at which the network is evaluated."""
+        watch.over(type(self.model), "forward", "network", note=lambda _, z, *__: evaluated(z))
         watch_transfers(watch)
 
 
@@ -82,8 +80,8 @@ class Encode(Job):
         fp32 = self.dtype == torch.float32
         self.files = [file.data for file in self.codec.encode(self.pictures, self.target, fp32=fp32, store=False)]
 
-    def watch(self, watch, look):
-        super().watch(watch, look)
+    def watch(self, watch, evaluated):
+        super().watch(watch, evaluated)
         watch.over(Alone, "__call__", "network")  # which may wait for other threads
         for name in ("encode", "decode"):
             watch.over(simulation.TrellisUse, name, "channel")
@@ -137,8 +135,8 @@ class Train(Job):
     def __call__(self):
         self.step()
 
-    def watch(self, watch, look):
-        watch.over(self.step, "net", "network", note=lambda z, *_: look(z))
+    def watch(self, watch, evaluated):
+        watch.over(self.step, "net", "network", note=lambda z, *_: evaluated(z))
         watch.over(torch.Tensor, "backward", "network")
         watch_transfers(watch)
 

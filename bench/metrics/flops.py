@@ -15,8 +15,8 @@ TRIALS = 5
 
 
 @lru_cache(maxsize=64)
-def flops_per_look(model: nn.Module, height: int, width: int, training=False) -> int:
-    """Of the network at one picture, with the way back if ``training``; counted by torch, and nothing is computed."""
+def flops_per_evaluation(model: nn.Module, height: int, width: int, training=False) -> int:
+    """Of the network for one picture, with the way back if ``training``; counted by torch, and nothing is computed."""
     shadow = deepcopy(model).to("meta").requires_grad_(training)
     z, gamma = torch.zeros(1, 3, height, width, device="meta"), torch.zeros(1, device="meta")
     with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(training):

@@ -5,9 +5,9 @@ Rows of bench.lossless (one file each) and bench.archive (all in one) go togethe
     python -m bench.results lossless.json archive.json archive-25.json ... -o lengths.json -p lengths.png
 
 A row: code ("one file each", "archive", or the name of another codec), bits_per_dim of whole files over images, and of
-ours steps ("codec" or T), looks of the network at each picture, bound, and seconds per picture; ``skip``, so many
-pictures of the set come before them. Or code "growth": bytes of an archive of the first so many images, and of single
-files of them.
+ours steps ("codec" or T), ``looks``, the evaluations of the network at each picture, bound, and seconds per picture;
+``skip``, so many pictures of the set come before them. Or code "growth": bytes of an archive of the first so many
+images, and of single files of them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import click
 import numpy as np
 
 from bench.baselines.literature import read
-from bench.results import Table
 from codec.diagrams import OURS, Axis, Diagram, Series
+
+from .table import Table
 
 SINGLE, ARCHIVE, GROWTH = "one file each", "archive", "growth"
 
@@ -118,7 +119,7 @@ def over_pictures(grown: list[dict]) -> Diagram:
 
 
 def over_T(rows: list[dict]) -> Diagram:
-    """Bits/dim over the looks of the network; other codecs, which have none, as lines across."""
+    """Bits/dim over the evaluations of the network; other codecs, which have none, as lines across."""
     ours = [r for r in rows if r["code"] in (SINGLE, ARCHIVE)]
     ends = [min((r["looks"] for r in ours), default=10), max((r["looks"] for r in ours), default=100)]
     series = []

@@ -15,13 +15,13 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from bench.results import Table, tables_of
 from codec.api import psnr
 from codec.diagrams import OURS, Diagram
 from codec.errors import CodecError
 
 from .progression import ORIGINAL
 from .svg import inline
+from .table import Table, tables_of
 
 HERE = Path(__file__).parent
 SOURCE = re.compile(r"data:image/(?:webp|jpeg|avif);base64,[A-Za-z0-9+/]+={0,2}")

@@ -19,11 +19,13 @@ from tqdm import tqdm
 
 from bench.baselines.peers import PEERS, Encoder, at_least, modern
 from bench.metrics.judge import figures
-from bench.results import Run, Table
 from codec import Codec, Target
 from codec.api import psnr
 from codec.diagrams import OURS, Axis, Diagram, Series
 from codec.images.pictures import read_picture
+
+from .run import Run
+from .table import Table
 
 ORIGINAL = "original"
 MOST = 16  # stages of a picture
@@ -86,7 +88,7 @@ def measure(file: Path, codec: Codec, rate: float, peers: dict[str, Encoder]) ->
 
 
 def progressions(files: Sequence[Path], codec: Codec, rate: float, asked: dict) -> dict:
-    """The result for these pictures, as ``bench.results`` has it; ``asked`` becomes its settings."""
+    """The result for these pictures, as ``Run`` has it; ``asked`` becomes its settings."""
     run, rows, peers = Run("progression", codec.model, **asked), [], PEERS | modern()
     for file in tqdm(files, desc="pictures", disable=None):
         rows += measure(file, codec, rate, peers)

@@ -11,9 +11,10 @@ from bench.baselines import literature
 from bench.baselines.literature import Published, published
 from bench.baselines.peers import titled
 from bench.metrics.bd import ahead, bd_rate, extra_bits, in_common, log_rate, lower_envelope
-from bench.results import Table
 from codec.api import psnr
 from codec.diagrams import Axis, Diagram, Series
+
+from .table import Table
 
 NATIVE = [32, 32]  # of CIFAR-10: to such pictures what is published can be compared
 PAPER = "DDPM, T = 1000 (Ho et al. 2020)"

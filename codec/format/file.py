@@ -89,13 +89,16 @@ def pack(header: Header, corrections: bytes, messages: bytes, parts: dict[str, b
 
 def unpack(data: bytes, header: Header, at: int, plan: Plan, maker: Maker) -> Opened:
     """The parts of a file, whole or cut. Its header takes ``at`` bytes; plan: the model's for pictures of its size."""
-    head, parts = data[:at], {}
-    front = place_part(data, head, at, "icc", header, parts) if "icc" in header.extras else at
+    head, size, parts = data[:at], (header.height, header.width), {}
+    if "icc" in header.extras:
+        parts["icc"] = place_part(data, head, at, "icc", size)
+    front = parts["icc"][1] if "icc" in parts else at
     corrections, start = unpack_corrections(data, front, Allotment.count_long(plan, header.profile, header.steps))
     allotment = Allotment(plan, header.profile, header.steps, corrections)
     whole = end = start + -(-allotment.total // 8)  # of the messages
     for name in header.parts:
-        whole = place_part(data, head, whole, name, header, parts)
+        parts[name] = place_part(data, head, whole, name, size)
+        whole = parts[name][1]
     whole += TRAILER
     if len(data) > whole:
         raise DamagedFile(f"the file is longer than its content ({len(data)} bytes, not {whole})")
@@ -120,15 +123,13 @@ def unpack(data: bytes, header: Header, at: int, plan: Plan, maker: Maker) -> Op
     return Opened(info, allotment, messages, {name: ends for name, ends in parts.items() if ends[1] <= len(data)})
 
 
-def place_part(data: bytes, head: bytes, begin: int, name: str, header: Header, parts: dict) -> int:
-    """Note where a part lies that is announced at ``begin``; its end."""
+def place_part(data: bytes, head: bytes, begin: int, name: str, size: tuple[int, int]) -> tuple[int, int]:
+    """Where a part lies that is announced at ``begin``: its first byte, and end. size: height, width of the picture."""
     length, begin = unpack_part(data, head, begin)
-    size = header.height, header.width
     most = {"pixels": lossless.longest(size), "alpha": stored.longest(size), "picture": stored.longest(size)}
     if length > most.get(name, METADATA):
         raise DamagedFile("a part of the file is longer than any could be")
-    parts[name] = begin, begin + length
-    return begin + length
+    return begin, begin + length
 
 
 def open_stored(data: bytes, max_pixels: int) -> Opened:

@@ -56,33 +56,35 @@ def test_a_long_measurement_goes_on_where_it_stopped(model, tmp_path, monkeypatc
 
     pictures = [smooth_picture(16, 16, s) for s in range(40)]
     monkeypatch.setattr(archive, "create", partial(archive.create, store=False))
-    asked = (model, pictures, 6, 2, True)
-    whole = archive.measure(*asked)
+    measure = partial(archive.measure, steps=6, draws=2, check=True)
+    whole = measure(model, pictures)
     with monkeypatch.context() as m:
         m.setattr(archive, "bound", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            archive.measure(*asked, keep=tmp_path)
+            measure(model, pictures, keep=tmp_path)
     with monkeypatch.context() as m:
         m.setattr(archive, "create", lambda *_, **__: 1 / 0)
         m.setattr(archive, "extract", lambda *_, **__: 1 / 0)
-        parted = archive.measure(*asked, keep=tmp_path)
+        parted = measure(model, pictures, keep=tmp_path)
     for name in ("net", "bound", "bits_per_dim", "coder"):
         assert parted[name] == pytest.approx(whole[name], abs=1e-6)
-    few = archive.measure(*asked, keep=tmp_path, samples=4)  # terms of five
+    few = measure(model, pictures, keep=tmp_path, samples=4)  # terms of five
     assert few["bound"] == pytest.approx(whole["bound"], rel=0.03)
     assert few["bound"] != whole["bound"]
     assert parted["decode_s"] > 0
     with pytest.raises(CodecError, match="another measurement"):
-        archive.measure(model, pictures[:-1], 6, 2, True, keep=tmp_path)
+        measure(model, pictures[:-1], keep=tmp_path)
 
 
 def test_the_chain_over_an_ideal_channel(codec):
-    from bench import chain, results
+    from bench import chain
+    from bench.reporting.run import Run
+    from bench.reporting.table import tables_of
 
     x = torch.from_numpy(np.stack([smooth_picture(16, 16, s) for s in range(2)])).permute(0, 3, 1, 2)
     rows = chain.measure(codec, x, fine=40, batch=2)
-    found = results.Run("chain", codec.model).result(rows)
-    [table] = results.tables_of(found)
+    found = Run("chain", codec.model).result(rows)
+    [table] = tables_of(found)
     assert len(table.rows) == sum(r["what"] == "overhead" for r in rows) > 0
     for r in rows:
         if r["what"] == "overhead":

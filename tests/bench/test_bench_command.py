@@ -1,5 +1,6 @@
 """Measurements as commands: whatever a user got wrong is one line and exit code 2, before a model is even loaded."""
 
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -50,6 +51,10 @@ def no_models(monkeypatch):
 @pytest.mark.parametrize("module", MODULES)
 def test_every_measurement_is_such_a_command(module):
     assert isinstance(import_module(f"bench.{module}").main, Command)
+
+
+def test_all_commands_are_listed():
+    assert sorted(re.findall(r"^    (\w+)  ", bench.__doc__, re.M)) == sorted([*MODULES, "machines"])
 
 
 @pytest.mark.parametrize("module", SOURCES)

@@ -6,7 +6,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bench import bounds
-from bench.results import presented, tables_of
+from bench.reporting.run import presented
+from bench.reporting.table import tables_of
 from ddpm.diffusion.bound import bound, terms_for
 from ddpm.diffusion.reverse import Reverse
 from ddpm.models.load import load_model

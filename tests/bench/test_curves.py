@@ -10,7 +10,9 @@ from bench import curves, results
 from bench.baselines import literature
 from bench.baselines.peers import PEERS, modern
 from bench.metrics.bd import bd_rate, lower_envelope
-from bench.results import tables_of
+from bench.reporting.output import save
+from bench.reporting.run import Run
+from bench.reporting.table import tables_of
 from ddpm.models.load import save_model
 from ddpm.models.model import DDPM
 from tests.conftest import smooth_picture
@@ -118,7 +120,7 @@ def test_a_codec_is_at_its_best_for_each_measure():
     assert [p["how"] for p in curves.curves(rows)["A"]] == ["a", "a", "b", "b", "b"]
     assert {p["how"] for p in curves.curves(rows, "ms_ssim")["A"]} == {"c"}
     ours = [r | {"codec": "ddpm-codec"} for r in rows[:5]]
-    tables = {t.name: t for t in tables_of(results.Run("curves").result(ours + rows))}
+    tables = {t.name: t for t in tables_of(Run("curves").result(ours + rows))}
     assert tables["comparison"].rows[1][0] == "A, best of a and b"
     assert len(tables["points"].rows) == 20
 
@@ -160,7 +162,7 @@ def test_others_are_measured_anew_beside_ours(tmp_path, monkeypatch):
     ours = [point(None, 0.1 * k, 20.0 + k, file="a.png", codec="ddpm-codec", setting=-k) for k in range(1, 6)]
     old = [point("old", 0.1, 20.0, file="a.png", codec="JPEG", setting=10)]
     stored, out = tmp_path / "old.json", tmp_path / "new.json"
-    results.save(results.Run("curves", until=-1.0).result(ours + old), stored)
+    save(Run("curves", until=-1.0).result(ours + old), stored)
     options = ["--ours", str(stored), "-o", str(out)]
     done = CliRunner().invoke(curves.main, [str(tmp_path), *options], catch_exceptions=False)
     assert done.exit_code == 0
@@ -191,8 +193,8 @@ def test_advantages_leave_out_what_cannot_be_compared():
 def test_parts_measured_apart_are_put_together(tmp_path):
     row = {"codec": "ddpm-codec", "setting": 1.0, "bits_per_dim": 0.1, "psnr": 30.0, "ms_ssim": 0.9}
     for name, psnr in (("a", 30.0), ("b", 32.0)):
-        part = results.Run("curves").result([{"file": f"{name}.png", **row, "psnr": psnr}])
-        results.save(part, tmp_path / name)
+        part = Run("curves").result([{"file": f"{name}.png", **row, "psnr": psnr}])
+        save(part, tmp_path / name)
     a, b, out = (str(tmp_path / name) for name in ("a", "b", "out.json"))
     done = CliRunner().invoke(results.main, [a, b, "-o", out], catch_exceptions=False)
     assert "31.00" in done.output

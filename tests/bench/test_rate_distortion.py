@@ -26,7 +26,7 @@ from bench.reporting.rd_report import (
     progressive_table,
     series,
 )
-from bench.results import Run
+from bench.reporting.run import Run
 from codec import Target
 from ddpm.diffusion.bound import bound, terms_for
 from ddpm.diffusion.reverse import Reverse

@@ -15,10 +15,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bench import report
+from bench.reporting.output import save
 from bench.reporting.page import page
 from bench.reporting.progression import BROWSERS, ORIGINAL, present, spread
+from bench.reporting.run import Run
 from bench.reporting.svg import inline
-from bench.results import Run, save
 from codec import CodecError, Target
 from codec.diagrams import OURS, Axis, Diagram, Series
 from codec.images.pictures import read_picture

@@ -6,9 +6,11 @@ from importlib import import_module
 import pytest
 from click.testing import CliRunner
 
-from bench import quick, readme, results
+from bench import quick, readme
 from bench.reporting import lengths
-from bench.results import Run, Table, joined, presented, save, tables_of
+from bench.reporting.output import save
+from bench.reporting.run import Run, joined, presented
+from bench.reporting.table import Table, tables_of
 from codec.diagrams import Diagram
 
 
@@ -160,7 +162,7 @@ def test_every_table_stands_under_a_command(page):
 def test_stored_results_show_what_they_measured():
     for path in readme.RESULTS.glob("*.json"):
         stored = json.loads(path.read_text())
-        assert json.loads(json.dumps(results.presented(stored))) == stored, path
+        assert json.loads(json.dumps(presented(stored))) == stored, path
 
 
 @pytest.mark.parametrize("command", quick.COMMANDS.values(), ids=quick.COMMANDS)

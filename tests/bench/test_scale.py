@@ -6,13 +6,14 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bench import scale
+from bench.harness.photograph import sized
 from tests.conftest import smooth_picture
 
 
 @pytest.mark.parametrize("pixels", [100, 4000, 30_000])
 def test_other_sizes_have_the_same_content(pixels):
     picture = smooth_picture(40, 60)
-    other = scale.sized(picture, pixels)
+    other = sized(picture, pixels)
     assert other.shape[0] * other.shape[1] == pytest.approx(pixels, rel=0.06)
     assert other.shape[1] / other.shape[0] == pytest.approx(1.5, rel=0.06)
     common = [slice(0, min(n, m)) for n, m in zip(picture.shape[:2], other.shape[:2])]

@@ -9,9 +9,10 @@ from PIL import Image
 from bench import portability, speed
 from bench.harness.jobs import Bpd, Encode, Train, moves, pictures, preset_of
 from bench.harness.watch import Watch
-from bench.metrics.flops import SIDE, flops_per_look
-from bench.results import presented, tables_of
-from codec.channel import trellis
+from bench.metrics.flops import SIDE, flops_per_evaluation
+from bench.reporting.run import presented
+from bench.reporting.table import tables_of
+from codec.channel import viterbi
 from codec.lossless import pixels as lossless
 from codec.lossy import progressive
 from ddpm.models.model import DDPM
@@ -65,21 +66,21 @@ def test_a_part_within_itself_counts_once(clock):
 
 
 def test_functions_are_restored_after_errors():
-    kept = {"outer": Work.outer, "all_threads": trellis.all_threads}
+    kept = {"outer": Work.outer, "all_threads": viterbi.all_threads}
     assert "to" not in vars(torch.Tensor)
     watch = Watch(CPU)
 
     def failing():
         with watch, watch.part("rest"):
             watch.over(Work, "outer", "a", note=lambda _: 1 / 0)
-            watch.within(trellis, "all_threads", "b")
+            watch.within(viterbi, "all_threads", "b")
             watch.over(torch.Tensor, "to", "c")
             assert Work.outer is not kept["outer"]
             Work().outer()
 
     with pytest.raises(ZeroDivisionError):
         failing()
-    assert kept == {"outer": Work.outer, "all_threads": trellis.all_threads}
+    assert kept == {"outer": Work.outer, "all_threads": viterbi.all_threads}
     assert "to" not in vars(torch.Tensor)
     assert watch.open == []
 
@@ -94,11 +95,11 @@ def test_other_devices_are_told_from_other_types():
     assert not moves(x, memory_format=torch.preserve_format)
 
 
-def test_operations_of_training_are_three_times_those_of_a_look(model):
+def test_operations_of_training_are_three_times_those_of_an_evaluation(model):
     """Of every layer but the first: its input asks for no gradient."""
-    one = flops_per_look(model, 16, 16)
-    assert 2 * one < flops_per_look(model, 32, 16) < 2.5 * one  # attention grows faster than pictures
-    assert 2.5 * one < flops_per_look(model, 16, 16, True) < 3 * one
+    one = flops_per_evaluation(model, 16, 16)
+    assert 2 * one < flops_per_evaluation(model, 32, 16) < 2.5 * one  # attention grows faster than pictures
+    assert 2.5 * one < flops_per_evaluation(model, 16, 16, True) < 3 * one
 
 
 def test_pictures_of_a_batch_differ():

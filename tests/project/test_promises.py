@@ -263,7 +263,7 @@ def test_the_net_of_an_archive_is_without_files_and_stored_pictures(model, noisy
         monkeypatch.setattr("codec.archive.archive._shorter", lambda *_: {})
     noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
     pictures = [*(smooth_picture(16, 16, s) for s in range(12)), *[noise] * noisy]
-    row = archive.measure(model, pictures, 6, 1, False)
+    row = archive.measure(model, pictures, 6, draws=1, check=False)
     c = unpack(archive.create(archive.named_pictures(pictures), model, 6))
     n_bytes = [n for n, _ in c.kept.values()] if noisy else [-n for n in c.plan if n < 0]
     assert row["stored"] == len(n_bytes) > 0

@@ -42,7 +42,7 @@ def test_wheel_works_elsewhere(tmp_path):
     elsewhere = {"env": {**environment, "PYTHONPATH": str(tmp_path / "site")}, "text": True}
     stored = tmp_path / "site" / "bench" / "results" / "demo.json"
     assert "dB" in run("-m", "bench.results", str(stored), **elsewhere).stdout
-    where = "import bench.demo, codec.images.pictures as p; print(p.read_picture(bench.demo.PICTURE).shape)"
+    where = "import bench.harness.photograph as h, codec.images.pictures as p; print(p.read_picture(h.PICTURE).shape)"
     assert run("-c", where, **elsewhere).stdout.strip() == "(256, 384, 3)"
     assert {Path(r["path"]).parents[2] for r in rows} == {tmp_path / "site"}
     assert {r["name"] for r in rows} == {Path(n).stem for n in shipped}
