@@ -192,18 +192,18 @@ def test_what_was_written_is_said(run):
 
 
 def test_the_steps_of_the_code_have_one_bar_and_one_count(run, monkeypatch, tmp_path):
-    from codec import likelihood
+    from codec import terms
     from ddpm.diffusion import bound
 
     bars = []
 
-    class Bar(likelihood.tqdm):
+    class Bar(terms.tqdm):
         def __init__(self, *arguments, **options):
             if not options["disable"]:
                 bars.append(self)
             super().__init__(*arguments, **{**options, "disable": options["disable"] or False})
 
-    monkeypatch.setattr(likelihood, "tqdm", Bar)
+    monkeypatch.setattr(terms, "tqdm", Bar)
     monkeypatch.setattr(bound, "tqdm", Bar)
     (tmp_path / "c.png").write_bytes(png_bytes(smooth_picture(12, 12, 3)))
     found = json.loads(run("bpd", ".", *TINY, "--steps", "codec", "--json").out)

@@ -16,7 +16,7 @@ from codec import Codec, Target, decode, encoder, inspect
 from codec.errors import DamagedFile
 from codec.format.container import Header, checksum
 from codec.images.pictures import read_picture
-from codec.lossy import progressive
+from codec.lossy import reconstruct
 from ddpm.diffusion.likelihood import to_levels
 from ddpm.models.load import load_model
 from ddpm.networks import local
@@ -141,7 +141,7 @@ def test_files_say_so_and_every_reader_shows_nearly_the_same(photo, what, rate, 
     [file] = photo.encode([original], Target(bits_per_dim=rate))
     assert inspect(file.data).header.mode == "lossy, bf16"
     unrounded = []
-    monkeypatch.setattr(progressive, "to_levels", lambda x: unrounded.append(x) or to_levels(x))
+    monkeypatch.setattr(reconstruct, "to_levels", lambda x: unrounded.append(x) or to_levels(x))
 
     def read(data, arithmetic):
         monkeypatch.setattr(local, "Rounded", arithmetic)
