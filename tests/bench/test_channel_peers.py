@@ -20,7 +20,8 @@ from bench.channels.gaussian import ARRIVALS, constant, join, linear_and_square,
 from bench.channels.measure import limit, measure, settings
 from bench.channels.pfr import BLOCK, PFR, Later, zipf_bits
 from bench.channels.trellis import TrellisScheme, sample
-from codec.channel.trellis import Trellis, decode
+from codec.channel.message import decode
+from codec.channel.trellis import Trellis
 from tests.conftest import smooth_picture
 
 KINDS = {"equal": 0.0, "wider": 0.4}
