@@ -12,9 +12,8 @@ from bench.harness.watch import Watch
 from bench.metrics.flops import SIDE, flops_per_evaluation
 from bench.reporting.run import presented
 from bench.reporting.table import tables_of
-from codec.channel import viterbi
+from codec.channel import simulation, viterbi
 from codec.lossless import pixels as lossless
-from codec.lossy import progressive
 from ddpm.models.model import DDPM
 
 CPU = torch.device("cpu")
@@ -111,7 +110,7 @@ def test_pictures_of_a_batch_differ():
 
 def test_all_jobs_of_a_model(models, tmp_path, monkeypatch):
     monkeypatch.setitem(SIDE, "cpu", 64)
-    kept = DDPM.forward, progressive.decode_step, lossless.encode
+    kept = DDPM.forward, simulation.TrellisUse.decode, lossless.encode
     out = tmp_path / "speed.json"
     asked = ["--model", "tiny", "--sizes", "8,16,32", "--batches", "1,3", "--most", "600", "--rate", "0.5,0"]
     how = ["--repeats", "2", "--device", "cpu", "-o", str(out), "-p", str(tmp_path / "speed.png")]
@@ -137,7 +136,7 @@ def test_all_jobs_of_a_model(models, tmp_path, monkeypatch):
     assert "encode, lossless" in said
     assert presented(result) == result
     assert {d["title"] for d in result["diagrams"]} >= {"encode, 0.5 bits/dim", "bpd", "train"}
-    assert kept == (DDPM.forward, progressive.decode_step, lossless.encode)
+    assert kept == (DDPM.forward, simulation.TrellisUse.decode, lossless.encode)
 
 
 def test_results_are_presented_from_json_alone():
