@@ -19,9 +19,9 @@ from matplotlib.path import Path as Line
 
 from tests import house
 
-WIDTH, ROW, BOX = 10.0, 0.74, (1.22, 0.4)  # inches: of the picture, from row to row, of a room
+WIDTH, ROW, BOX = 10.0, 0.74, (1.1, 0.4)  # inches: of the picture, from row to row, of a room
 HEAD = 0.75  # of a package, beside its rows
-GAP, PASSING = 0.3, 0.2  # between rooms; for an arrow that passes a row
+GAP, PASSING = 0.22, 0.2  # between rooms; for an arrow that passes a row
 COLOURS = {"bench": "#e8f0fa", "codec": "#fdf1e0", "ddpm": "#e9f5e6"}
 WHAT = {
     "bench": "bench: one command for each curve or table",
