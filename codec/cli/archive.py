@@ -236,7 +236,7 @@ def read(file: str) -> tuple[bytes, ArchiveHeader]:
 def bar(quiet: bool, total: int):
     from tqdm import tqdm
 
-    return tqdm(total=total, desc="archive", unit="look", leave=False, disable=True if quiet else None)
+    return tqdm(total=total, desc="archive", unit="evaluation", leave=False, disable=True if quiet else None)
 
 
 def figures(c: ArchiveHeader) -> dict:

@@ -118,10 +118,10 @@ def encode(
     rules = {"alpha": "drop" if drop_alpha else "keep" if lossless else "refuse", "metadata": keep_metadata, **ADVICE}
     rules |= {"colours": "stored" if lossless else "srgb", "max_pixels": max_pixels}
     how = {"seed": seed, "channel": channel, "fp32": fp32, "max_pixels": max_pixels}
-    encoding = Encoding(target, model, how, lossless, outputs, report)
+    job = EncodeJob(target, model, how, lossless, outputs, report)
     most = BATCH_PIXELS if psnr is None else 0  # what a picture needs to reach a PSNR is its own
     for batch in shared(gathered(read(outputs, report, rules), Named.shape, Named.pixels, most), workers):
-        encoding.of(batch)
+        job.of(batch)
     report.close(outputs if ideal else outputs.values())
 
 
@@ -149,7 +149,7 @@ def read(names: Iterable[str], report: Reporter, rules: dict) -> Iterator[Named]
 
 
 @dataclass
-class Encoding:
+class EncodeJob:
     """What is asked of all pictures, and where their files go.
 
     how: options of ``Codec.encode``. lossless: whether that was asked for, not only come to. outputs: of each name.

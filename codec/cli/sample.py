@@ -86,7 +86,7 @@ def sample(
         report.row(f"{path}: {picture.shape[1]}x{picture.shape[0]}, {told['seconds']} s", file=path, **place, **told)
 
     with report.bar(plan.evaluations(gammas), figure) as bar:
-        bar.unit = "look"
+        bar.unit = "evaluation"
         how = {"seed": seed, "pair": pair, "method": method, "progress": bar.update}
         how |= {"batch": max(1, BATCH_PIXELS // (height * width))}
         pictures = plan.draw(reverse, gammas, (height, width), **how)
