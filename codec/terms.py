@@ -60,7 +60,7 @@ def bounds_of_code(model: DDPM, batches: Sequence[Batch], *, seed: int = 0, quie
     tables = CodingTables.of_model(model)
     if tables is None:
         raise Uncalibrated(model)
-    settings = [Setting.of(model, tables, tuple(batch.x.shape[2:]), grey=batch.grey) for batch in batches]
+    settings = [Setting.of(model, tables, (batch.x.shape[2], batch.x.shape[3]), grey=batch.grey) for batch in batches]
     total = sum((setting.plan.steps + 1) * len(batch) for setting, batch in zip(settings, batches))
     with tqdm(total=total, disable=True if quiet else None, desc="bound") as bar:
         how = {"seed": seed, "progress": bar.update}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,12 +62,14 @@ def trained(source: str) -> tuple[DDPM, dict]:
             return model, card | {"data": {TRAINING.get(k, k): v for k, v in used.items()}}
         model = load_model(source)
         card = {k: v for k, v in model.card.items() if k not in ("config", "coding", "fingerprint")}
-        return model, {**card, "weights": weights_of(find_model(source)).resolve()}
+        if (weights := weights_of(find_model(source))) is None:
+            raise ValueError("its weights are in no file of their own")
+        return model, {**card, "weights": weights.resolve()}
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise CodecError(f"{source}: neither a training run nor a model: {str(e).splitlines()[0]}") from None
 
 
-def levels_of(model: DDPM, steps: int) -> Sequence[float]:
+def levels_of(model: DDPM, steps: int) -> np.ndarray:
     """Of noise, for a chain of so many steps. ValueError if a file cannot have them."""
     if not 1 <= steps <= MAX_STEPS - 1:
         raise ValueError(f"a chain has 1 to {MAX_STEPS - 1} steps, not {steps}")
@@ -110,7 +111,7 @@ def release(
     model, card = trained(source)
     if (weights := card.pop("weights", None)) and weights.parent == Path(output).resolve().parent:
         card["weights"] = weights.stem
-    model.to(device, memory_format=torch.channels_last)
+    model.placed(device)
     strict_fp32()
     how = {"tile": tile, "crop": crop, "skip_bad": skip_bad}
     try:

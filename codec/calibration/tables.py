@@ -54,8 +54,8 @@ def step_costs(model: DDPM, tables: CodingTables, batches, *, grey=False, scales
     pictures = [to_unit(as_grey(b) if grey else b).to(model.device) for b in batches]
     ones = ((1.0,) * COLOURS * RINGS,) * len(levels)
     plain = Tables(bands=ones, powers=ones)
-    bases = [Cosines(replace(tables, colour=plain, grey=plain), tuple(x.shape[2:]), grey) for x in pictures]
-    out = Costs([], [], [], [])
+    bases = [Cosines(replace(tables, colour=plain, grey=plain), (x.shape[2], x.shape[3]), grey) for x in pictures]
+    chosen: list[tuple[int, np.ndarray, list[float], list[float]]] = []
     for k in tqdm(range(len(levels) - 1), disable=True if quiet else None, desc="calibrate"):
         step = Step(levels[k], levels[k + 1])
         noisy = [
@@ -67,14 +67,10 @@ def step_costs(model: DDPM, tables: CodingTables, batches, *, grey=False, scales
             seen = [denoise(model, scaled, k, z)[1:] for z in noisy]
             tried.append((scale, *fit_bands(step, k, pictures, seen, bases)))
         best = min(kl.mean() for _, kl, *_ in tried)
-        limit = best + PATIENCE * (best + sum(kl.mean() for kl in out.kl))
-        scale, kl, bands, powers = max((t for t in tried if t[1].mean() <= limit), key=lambda t: t[0])
-        out.kl.append(kl)
-        out.scales.append(scale)
-        out.bands.append(bands)
-        out.powers.append(powers)
-    out.kl = np.stack(out.kl, 1).astype(float)
-    return out
+        limit = best + PATIENCE * (best + sum(kl.mean() for _, kl, *_ in chosen))
+        chosen.append(max((t for t in tried if t[1].mean() <= limit), key=lambda t: t[0]))
+    kept, kl, bands, powers = zip(*chosen)
+    return Costs(np.stack(kl, 1).astype(float), list(kept), list(bands), list(powers))
 
 
 def fit_bands(step: Step, level: int, pictures, seen, bases) -> tuple[np.ndarray, list[float], list[float]]:
@@ -85,11 +81,11 @@ def fit_bands(step: Step, level: int, pictures, seen, bases) -> tuple[np.ndarray
         measured.append((delta2, basis.extra_variance(level, step, m), basis.band.flatten().long().to(m.device)))
     n = max(int(band.max()) for *_, band in measured) + 1
 
-    def total(values):  # of each band
+    def total(values: list[torch.Tensor]) -> torch.Tensor:  # of each band
         sums = (
             torch.bincount(b.expand_as(v).flatten(), v.double().flatten(), n) for v, (*_, b) in zip(values, measured)
         )
-        return sum(sums)
+        return sum(sums, start=values[0].new_zeros(()))
 
     counts = total([torch.ones_like(r) for _, r, _ in measured]).clamp(min=1)
     tried = []
@@ -158,7 +154,7 @@ def rehearsed(model: DDPM, tables: CodingTables, batches, *, grey: bool, quiet: 
 def coding_tables(
     model: DDPM,
     batches,
-    levels: Sequence[float],
+    levels: Sequence[float] | np.ndarray,
     *,
     surplus,
     memory,

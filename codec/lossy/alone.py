@@ -36,7 +36,8 @@ class Alone:
             answers = [self.model(*one, *bf16) for one in ones]
         else:
             answers = by_one_thread_each(lambda one: self.model(*one, *bf16), ones)
-        return tuple(a[0] if len(a) == 1 else torch.cat(a) for a in zip(*answers))
+        eps_hat, log_m = (a[0] if len(a) == 1 else torch.cat(a) for a in zip(*answers))
+        return eps_hat, log_m
 
 
 def by_one_thread_each(work: Callable, items: Sequence) -> list:

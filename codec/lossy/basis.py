@@ -118,7 +118,7 @@ def along(values: torch.Tensor, block: int, matrix) -> torch.Tensor:
 @lru_cache
 def cosines(n: int) -> torch.Tensor:
     """(n, n): row k is the k-th orthonormal cosine (DCT-II). Of the three colours: grey, red - blue, green."""
-    return torch.from_numpy(dct(np.eye(n), axis=0, norm="ortho").astype(np.float32))
+    return torch.from_numpy(np.asarray(dct(np.eye(n), axis=0, norm="ortho"), np.float32))
 
 
 @lru_cache(maxsize=8)

@@ -35,7 +35,7 @@ class Prediction:
     """What p says of z_s: its mean is that of q with x_hat for x, its variance 1 + r times that of q."""
 
     step: Step
-    x_hat: torch.Tensor | None  # (B, 3, H, W); None when the chain has moved to the mean
+    x_hat: torch.Tensor  # (B, 3, H, W); gone when the chain has moved to the mean
     r: torch.Tensor  # (B, n), of the coded coordinates
 
     def of(self, members: Sequence[int]) -> Prediction:
@@ -108,12 +108,11 @@ class Chain:
         self.k += 1
 
     def _move_to_mean(self, p: Prediction) -> None:
-        if self.grey:
-            free = p.step.z_coef * self.z + p.step.std_q * self._noise(CHROMA + self.k)
+        free = p.step.z_coef * self.z + p.step.std_q * self._noise(CHROMA + self.k) if self.grey else None
         p.step.move_to_mean(self.z, p.x_hat)
-        if self.grey:
+        if free is not None:
             self.z = self.z.mean(1, keepdim=True) + free - free.mean(1, keepdim=True)
-        p.x_hat = None
+        del p.x_hat
 
     def picture(self, x_hat: torch.Tensor) -> torch.Tensor:
         """x_hat (B, 3, H, W) as it is shown: grey images have equal channels."""

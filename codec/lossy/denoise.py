@@ -23,12 +23,12 @@ from ddpm.diffusion.gaussian import Step, x_from
 from ddpm.diffusion.schedule import alpha_sigma
 from ddpm.models.model import DDPM, mirror
 
-from .alone import by_one_thread_each
+from .alone import Alone, by_one_thread_each
 from .tables import CodingTables
 
 
 def denoise(
-    model: DDPM, tables: CodingTables, level: int, z: torch.Tensor, bf16=False
+    model: DDPM | Alone, tables: CodingTables, level: int, z: torch.Tensor, bf16=False
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """eps_hat, x_hat cut to the range of images, and m at z (B, 3, H, W), a point at ``level`` of the tables.
 
@@ -47,7 +47,7 @@ def denoise(
     return eps_hat, x_hat, m.contiguous()
 
 
-def mirrored_x_hat(model: DDPM, tables: CodingTables, level: int, z: torch.Tensor, bf16=False) -> torch.Tensor:
+def mirrored_x_hat(model: DDPM | Alone, tables: CodingTables, level: int, z: torch.Tensor, bf16=False) -> torch.Tensor:
     """x_hat of ``denoise`` as it is seen in a mirror, turned back; gamma is finite."""
     scale = tables.scales[level]
     x_hat = seen_at(model, scale, tables.gammas[level], z, bf16=bf16, mirrored=True)[1]
@@ -55,7 +55,7 @@ def mirrored_x_hat(model: DDPM, tables: CodingTables, level: int, z: torch.Tenso
 
 
 def seen_at(
-    model: DDPM, scale: int, gamma: float, z: torch.Tensor, *, bf16=False, mirrored=False
+    model: DDPM | Alone, scale: int, gamma: float, z: torch.Tensor, *, bf16=False, mirrored=False
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """eps_hat, x_hat and m of the picture ``scale`` times smaller that z (B, 3, H, W) at gamma shows.
 
@@ -68,7 +68,8 @@ def seen_at(
     eps_hat, log_m = model(z, gammas, bf16) if bf16 else model(z, gammas)
     alpha, sigma = map(float, alpha_sigma(gamma))
     x_hat = x_from(z, eps_hat, alpha, sigma, fused=True).clamp_(-1, 1)
-    return tuple(v[..., :height, :width] for v in (eps_hat, x_hat, log_m.exp_()))
+    eps_hat, x_hat, m = (v[..., :height, :width] for v in (eps_hat, x_hat, log_m.exp_()))
+    return eps_hat, x_hat, m
 
 
 def coarse(z: torch.Tensor, gamma: float, scale: int) -> tuple[torch.Tensor, float]:

@@ -48,7 +48,7 @@ def probe(setting: Setting, pictures: torch.Tensor) -> np.ndarray:
     for k in at:
         step, level = Step(plan.gammas[k], plan.gammas[k + 1]), plan.stops[k]
         parts = to_unit(tiles(pictures, tables.scales[level]).to(model.device))
-        basis = Cosines(tables, tuple(parts.shape[3:]), setting.grey)
+        basis = Cosines(tables, (parts.shape[3], parts.shape[4]), setting.grey)
         noise = torch.randn(parts.shape[1:], generator=generator).to(parts.device)
         z = step.alpha_t * parts + step.sigma_t * noise
         # Pictures are evaluated alone, the tiles of one together.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,6 +28,7 @@ class Spending(Protocol):
 
     def bits(self, step: int, kl: float) -> int:
         """The bits for a step whose KL along this very chain is ``kl`` bits; asked once for each step, in order."""
+        ...
 
 
 @dataclass
@@ -53,13 +54,14 @@ class Stream:
 
 def kl_bits(delta: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
     """KL(q || p) of one image and step in bits, float64; delta, r (n,)."""
-    return sum(kl_nats(d**2, r).double().sum() for d, r in zip(delta.split(CHUNK), r.split(CHUNK))) / LN2
+    nats = (kl_nats(d**2, r).double().sum() for d, r in zip(delta.split(CHUNK), r.split(CHUNK)))
+    return sum(nats, start=delta.new_zeros(())) / LN2
 
 
 def squared_error(shown: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
     """Sum of (n,) squared differences of uint8 tensors, int64: exact, in whatever order they are added."""
-    errors = (shown.flatten().split(CHUNK), picture.flatten().split(CHUNK))
-    return sum(a.int().sub_(b.int()).square_().sum() for a, b in zip(*errors))
+    parts = zip(shown.flatten().split(CHUNK), picture.flatten().split(CHUNK))
+    return sum((a.int().sub_(b.int()).square_().sum() for a, b in parts), start=shown.new_zeros(()))
 
 
 class Encoding:
@@ -80,13 +82,14 @@ class Encoding:
     def ended(self, i: int) -> bool:
         return self.chain.k == min(self.spending[i].steps, self.satisfied[i])
 
-    def evaluate(self, x_hat: Sequence[torch.Tensor]) -> None:
+    def evaluate(self, x_hat: Iterable[torch.Tensor]) -> None:
         """Note how far the pictures of the active images are from what they should be."""
         shown = (to_levels(self.chain.picture(x[None])[0]) for x in x_hat)
         errors = [squared_error(s, self.pictures[i]) for i, s in zip(self.active, shown)]
         for i, error in zip(self.active, torch.stack(errors).tolist()):
             self.streams[i].mse.append(error / self.pictures[i].numel())
-            if self.wanted[i] is not None and self.streams[i].mse[-1] <= self.wanted[i]:
+            wanted = self.wanted[i]
+            if wanted is not None and self.streams[i].mse[-1] <= wanted:
                 self.satisfied[i] = self.chain.k
 
     def predict(self) -> Prediction | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import overload
 
 import numpy as np
 import torch
@@ -109,6 +110,12 @@ class Step:
         return self.alpha_s * x_hat + self.sigma_s * eps_hat
 
 
+@overload
+def kl_nats(delta_squared: torch.Tensor, r: float | torch.Tensor = 0.0) -> torch.Tensor: ...
+@overload
+def kl_nats(delta_squared: np.ndarray, r: float | np.ndarray = 0.0) -> np.ndarray: ...
+@overload
+def kl_nats(delta_squared: float, r: float = 0.0) -> float: ...
 def kl_nats(delta_squared, r: float | np.ndarray | torch.Tensor = 0.0):
     """KL(q || p) per dimension in nats: 1/2 (ln(1 + r) + (1 + delta^2) / (1 + r) - 1); numpy arrays or tensors.
 
