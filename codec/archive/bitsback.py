@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from constriction import stream
+from constriction import stream  # pyright: ignore[reportAttributeAccessIssue]  # stubs lack it
 
 from codec.errors import CodecError, DamagedFile, Uncalibrated
 from codec.lossless.context import Sight
@@ -237,9 +237,7 @@ class BitsBack:
 def bitsback_for(model: DDPM, steps: int) -> Callable[[Kind], BitsBack]:
     """Of a kind of patch, along T = ``steps`` levels of the schedule or the steps of the lossy code."""
     if steps == CODE:
-        tables = CodingTables.of_model(model)
-        if tables is None:
-            raise Uncalibrated(model, "say --steps T, or ")
+        tables = tables_of(model)
         return lru_cache(maxsize=None)(lambda kind: BitsBack(CodeLatents(model, tables, kind[:2], kind[2] == 1)))
     if not 2 <= steps <= MAX_STEPS:
         raise CodecError(f"an archive has 2 to {MAX_STEPS} steps, not {steps}")
@@ -252,4 +250,12 @@ def bitsback_for(model: DDPM, steps: int) -> Callable[[Kind], BitsBack]:
 
 def gaussians_for(model: DDPM, steps: int) -> Gaussians:
     """The rounding that suits these latents."""
-    return Gaussians(len(CodingTables.of_model(model).levels) if steps == CODE else steps)
+    return Gaussians(len(tables_of(model).levels) if steps == CODE else steps)
+
+
+def tables_of(model: DDPM) -> CodingTables:
+    """Those of a model that has a code, else Uncalibrated."""
+    tables = CodingTables.of_model(model)
+    if tables is None:
+        raise Uncalibrated(model, "say --steps T, or ")
+    return tables

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from constriction import stream
+from constriction import stream  # pyright: ignore[reportAttributeAccessIssue]  # stubs lack it
 from scipy.special import ndtr
 
 from codec.errors import CodecError
@@ -64,7 +64,7 @@ class Gaussians:
         """For means (n,) and deviations, as many or one, in grid points."""
         if not (np.isfinite(mean).all() and np.isfinite(std).all() and np.min(std) > 0):
             raise CodecError("the network's answer is not finite; this model cannot code these pictures")
-        std, shift = np.clip(std, 1, WIDEST), self.fractions.bit_length() - 1
+        std, shift, lowest = np.clip(std, 1, WIDEST), self.fractions.bit_length() - 1, 0
         fine = np.rint(mean * self.fractions).astype(np.int64)
         code = fine & self.fractions - 1
         if std.ndim:

@@ -113,12 +113,12 @@ class ArchiveHeader:
         return {key_of(f): f.metadata["write"](v) for f, v in values.items() if v or not may_miss(f)}
 
     @classmethod
-    def from_table(cls, table: dict, **where: int) -> ArchiveHeader:
-        """The inverse of ``to_table``; ``where``: start and file_bytes."""
+    def from_table(cls, table: dict, *, start: int, file_bytes: int) -> ArchiveHeader:
+        """The inverse of ``to_table``."""
         present = [f for f in ENTRIES if key_of(f) in table or not may_miss(f)]
         values = {f.name: f.metadata["read"](table[key_of(f)]) for f in present}
         values["grey"] = [i in values["grey"] for i in range(len(values["names"]))]
-        return cls(**values, **where)
+        return cls(**values, start=start, file_bytes=file_bytes)
 
 
 ENTRIES = [f for f in fields(ArchiveHeader) if f.metadata]

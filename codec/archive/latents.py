@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, overload
 
 import numpy as np
 import torch
@@ -24,26 +24,37 @@ from ddpm.models.model import DDPM
 
 CHROMA = (1 << 33) - 2  # stream of shared noise for the colours of a grey picture
 
-Gaussian = tuple[np.ndarray, np.ndarray | float]  # mean (n,) and standard deviation, or its logarithm, (n,) or one
+Gaussian = tuple[np.ndarray, np.ndarray | float]  # mean (n,) and standard deviation, (n,) or one
 
 
 class Latents(Protocol):
     """``shape`` is that of the batch, (B, C, H, W)."""
 
-    steps: Sequence[Step]  # between z_T, ..., z_0
-    context: Context | None  # of pixels
+    @property
+    def steps(self) -> Sequence[Step]:
+        """Between z_T, ..., z_0."""
+        ...
+
+    @property
+    def context(self) -> Context | None:
+        """Of pixels."""
+        ...
 
     def coordinates(self, x: np.ndarray) -> np.ndarray:
         """Of pictures (B, C, H, W), -1 to 1."""
+        ...
 
     def prior(self, shape) -> Gaussian:
         """p(z_T)."""
+        ...
 
     def x_hat(self, i: int, c: np.ndarray, shape) -> Gaussian:
         """What p(z_s | z_t) of step i has for x, and r, how much wider than q it is: 1 + r times its variance."""
+        ...
 
-    def pixels(self, c: np.ndarray, shape) -> Gaussian:
+    def pixels(self, c: np.ndarray, shape) -> tuple[np.ndarray, np.ndarray]:
         """p(x | z_0): mean, and log of the standard deviation."""
+        ...
 
 
 class ScheduleLatents:
@@ -62,10 +73,12 @@ class ScheduleLatents:
         return np.zeros(np.prod(shape)), 1.0
 
     def x_hat(self, i, c, shape):
-        return tuple(map(flat, self.reverse.predict(self.steps[i], self._z(c, shape))))
+        x_hat, r = self.reverse.predict(self.steps[i], self._z(c, shape))
+        return flat(x_hat), flat(r)
 
     def pixels(self, c, shape):
-        return tuple(map(flat, self.reverse.pixels(self.steps[-1], self._z(c, shape))))
+        mean, log_std = self.reverse.pixels(self.steps[-1], self._z(c, shape))
+        return flat(mean), flat(log_std)
 
     def _z(self, c, shape):
         return torch.from_numpy(c.astype(np.float32).reshape(shape)).to(self.reverse.model.device)
@@ -103,7 +116,8 @@ class CodeLatents:
 
     def pixels(self, c, shape):
         last = self.steps[-1]
-        return tuple(map(flat, pixels(self.reverse, last, self._z(c, shape, last.sigma_s), self.grey)))
+        mean, log_std = pixels(self.reverse, last, self._z(c, shape, last.sigma_s), self.grey)
+        return flat(mean), flat(log_std)
 
     def _coordinates(self, pictures):
         return flat(self.basis.coordinates(pictures.double()))
@@ -113,6 +127,10 @@ class CodeLatents:
         return z.float().to(self.model.device)
 
 
+@overload
+def flat(values: torch.Tensor) -> np.ndarray: ...
+@overload
+def flat(values: float) -> float: ...
 def flat(values: torch.Tensor | float) -> np.ndarray | float:
     """(n,) float64; a number stays one."""
     return values.double().cpu().numpy().ravel() if isinstance(values, torch.Tensor) else float(values)

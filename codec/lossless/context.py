@@ -32,10 +32,10 @@ TABLE_CHECK = 3916148673  # CRC-32 of both tables
 def deviations() -> tuple[np.ndarray, np.ndarray]:
     """Of a pixel, with its rounding, in 2^-FINE, for the scales from LOWEST on; and 2^FINE over it, both int64."""
     std = np.sqrt(4.0 ** (np.arange(LOWEST, HIGHEST + 1) / OCTAVE) + 1 / 12)
-    both = tuple(np.rint(v * 2**FINE).astype(np.int64) for v in (std, 1 / std))
-    if zlib.crc32(np.stack(both).astype("<i8").tobytes()) != TABLE_CHECK:
+    fine, inverse = (np.rint(v * 2**FINE).astype(np.int64) for v in (std, 1 / std))
+    if zlib.crc32(np.stack((fine, inverse)).astype("<i8").tobytes()) != TABLE_CHECK:
         raise CodecError("this machine's mathematics does not reproduce the deviations; nothing would decode")
-    return both
+    return fine, inverse
 
 
 class Sight:
@@ -61,6 +61,7 @@ class Sight:
         means, scales = self.members(self.means, group), self.members(self.scales, group)
         if group is None:
             return means, scales
+        assert self.context is not None  # which the group is of
         weights, narrower = self.context.groups[group]
         classes = np.searchsorted(self.context.edges, scales, "right")
         std, _ = deviations()

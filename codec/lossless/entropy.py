@@ -18,7 +18,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
-from constriction import stream
+from constriction import stream  # pyright: ignore[reportAttributeAccessIssue]  # stubs lack it
 from scipy.special import ndtr
 
 from codec.errors import CodecError, DamagedFile
@@ -79,7 +79,7 @@ def tables() -> dict[tuple[int, int], np.ndarray]:
     return out
 
 
-def model_for(fraction: int, scale: int, below: int, above: int) -> Categorical:
+def model_for(fraction: int, scale: int, below: int, above: int) -> stream.model.Categorical:
     """Symbols 0: escape, 1 ...: the values -below ... above about the one below the mean; the ends hold the tails."""
     counts, r = tables()[fraction, scale], reach(scale)
     inner = counts[r - below : r + above + 1].copy()
@@ -116,7 +116,9 @@ def numbers(means: np.ndarray, scales: np.ndarray) -> np.ndarray:
     return np.ravel_multi_index((fraction, scales - LOWEST, np.minimum(floor, r), np.minimum(255 - floor, r)), SHAPE)
 
 
-def to_symbols(x: np.ndarray, means: np.ndarray, scales: np.ndarray) -> Iterator[tuple[np.ndarray, Categorical]]:
+def to_symbols(
+    x: np.ndarray, means: np.ndarray, scales: np.ndarray
+) -> Iterator[tuple[np.ndarray, stream.model.Categorical | stream.model.Uniform]]:
     """What is coded for x (n,), in order: symbols and their distribution; last the values that no table reached."""
     escaped = []
     for members, key, floor in groups(means, scales):

@@ -45,8 +45,8 @@ def distortion(context: Context | None, x: torch.Tensor, mean: torch.Tensor, log
     """-ln p(x | z_0) in nats/dim, (B,), of pictures (B, C, H, W) of which mean and log_std are believed."""
     if context is None:
         return per_dim(discretized_gaussian_nats(x, mean, log_std))
-    mean, log_std = (v.double().cpu().numpy() for v in (mean, log_std))
-    sight = Sight(context, *integers(mean, log_std), x.shape)
+    believed = (v.double().cpu().numpy() for v in (mean, log_std))
+    sight = Sight(context, *integers(*believed), x.shape)
     groups = sight.predictions(to_levels(x).cpu().numpy())
     return torch.from_numpy(sum(pixel_nats(*group).sum(1) for group in groups)).to(x.device) / x[0].numel()
 

@@ -60,7 +60,7 @@ class Pixels:
 
     def picture(self, coded: np.ndarray) -> torch.Tensor:
         """The inverse of ``coded``: (n,) -> (3, H, W); what a grey picture says nothing of is shared noise."""
-        if not self.grey:
+        if self.noise is None:
             return torch.from_numpy(coded).view(3, *self.size) / self.unit
         free = self.step.sigma_t * (self.noise - self.noise.sum(0) / 3)
         return torch.from_numpy(coded).view(1, *self.size) / self.unit + free
@@ -78,7 +78,7 @@ class Pixels:
             x_hat, log_m = mean_of_colours(x_hat, log_m)
         mean = x_hat.clamp_(-1, 1).add_(1).mul_(HALF)
         octaves = log_m.add_(self.step.gamma_t).div_(2).add_(math.log(HALF)).mul_(OCTAVE / LN2)
-        return tuple(v.cpu().numpy().ravel() for v in (mean, octaves))
+        return mean.cpu().numpy().ravel(), octaves.cpu().numpy().ravel()
 
     def sight(self, means: np.ndarray, scales: np.ndarray) -> Sight:
         """The pixels under these beliefs, on the grids of entropy.py."""
@@ -126,11 +126,11 @@ def encode(pixels: Pixels, z: torch.Tensor, x: np.ndarray) -> bytes:
     shifts = choose_shifts(pixels.coded(z), Z_GRID, Z_TOLERANCE)
     out.counts(shifts, shift_counts(Z_UNSAFE))
     beliefs = pixels.beliefs(from_grid(to_grid(pixels.coded(z), shifts, Z_GRID), shifts, Z_GRID))
-    for belief, grid in zip(beliefs, (MEAN_GRID, SCALE_GRID)):
-        shifts = choose_shifts(belief, grid, TOLERANCE)
+    for i, grid in enumerate((MEAN_GRID, SCALE_GRID)):
+        shifts = choose_shifts(beliefs[i], grid, TOLERANCE)
         out.counts(shifts, shift_counts(UNSAFE))
-        integers.append(to_grid(belief, shifts, grid))
-    del beliefs, belief
+        integers.append(to_grid(beliefs[i], shifts, grid))
+    del beliefs
     sight = pixels.sight(*integers)
     del integers  # large pictures need the room
     groups = [tuple(v[0] for v in group) for group in sight.predictions(planes(x))]
@@ -148,10 +148,10 @@ def decode(pixels: Pixels, z: torch.Tensor, data: bytes) -> np.ndarray:
     blocks = -(-(z[0] if pixels.grey else z).numel() // BLOCK)
     shifts = source.counts(blocks, shift_counts(Z_UNSAFE))
     beliefs = pixels.beliefs(from_grid(to_grid(pixels.coded(z), shifts, Z_GRID), shifts, Z_GRID))
-    for belief, grid in zip(beliefs, (MEAN_GRID, SCALE_GRID)):
+    for i, grid in enumerate((MEAN_GRID, SCALE_GRID)):
         shifts = source.counts(blocks, shift_counts(UNSAFE))
-        integers.append(to_grid(belief, shifts, grid))
-    del beliefs, belief
+        integers.append(to_grid(beliefs[i], shifts, grid))
+    del beliefs
     sight = pixels.sight(*integers)
     del integers
     for group in sight.groups:
