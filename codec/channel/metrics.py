@@ -47,10 +47,10 @@ class Metrics:
     def products(self, stages: np.ndarray, most: int) -> Iterator[torch.Tensor]:
         """The same on the device and not yet rounded, (s, K, n), of about ``most`` stages at once."""
         K, device = stages.shape[1], self.features.device
-        stages = torch.from_numpy(stages.ravel()).to(device, non_blocking=True)
+        numbers = torch.from_numpy(stages.ravel()).to(device, non_blocking=True)
         branches, most = self.features.shape[1], max(most // K, 1) * K
         product = _room("product", most + -most % TILE, branches, self.features)
-        for at in stages.split(most):
+        for at in numbers.split(most):
             count = len(at)
             weights = self.features.new_zeros(count + -count % TILE, len(self.features))
             for j, values in enumerate(self.ab):
@@ -61,7 +61,9 @@ class Metrics:
 
 def _squares(rows: torch.Tensor) -> torch.Tensor:
     """(N, n) -> (N,), the sums of squares; on the CPU without the room for all of them."""
-    return sum(row.square() for row in rows.T) if rows.device.type == "cpu" else rows.square().sum(1)
+    if rows.device.type == "cpu":
+        return sum((row.square() for row in rows.T), start=rows.new_zeros(()))
+    return rows.square().sum(1)
 
 
 _kept = threading.local()

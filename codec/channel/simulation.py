@@ -36,9 +36,11 @@ class Use(Protocol):
 
         ``bits`` says how many each may have; it is asked once, and only where messages are written.
         """
+        ...
 
     def decode(self, sent: Sequence) -> torch.Tensor:
         """zeta (B, n)."""
+        ...
 
 
 class Channel(Protocol):
@@ -46,6 +48,7 @@ class Channel(Protocol):
 
     def use(self, key: Key, n: int, device: torch.device) -> Use:
         """For one step of n coordinates."""
+        ...
 
 
 class TrellisChannel:

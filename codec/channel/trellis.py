@@ -75,12 +75,11 @@ class Trellis:
         period = self.rows * self.bits
         most = CHUNK // period * period or CHUNK
         edges = {*range(0, self.dims, most), *range(0, self.dims, max(most, period)), self.dims}
-        total = None
+        total = values[:0].new_zeros(period)
         for i, j in pairwise(sorted(edges)):
             part = values[i:j]
             if j - i > period:
                 part = torch.nn.functional.pad(part, (0, -len(part) % period)).view(-1, period).sum(0)
-            total = part.new_zeros(period) if total is None else total
             total[i % period :][: len(part)] += part
         return total.view(self.rows, self.bits).T
 

@@ -52,7 +52,7 @@ class OnCpu:
     def likeliest(self, value: np.ndarray, count: int) -> np.ndarray:
         return np.argpartition(value, -count)[-count:]
 
-    def trace(self, decisions: np.ndarray, ends: np.ndarray, lengths: Sequence[int]) -> list[np.ndarray]:
+    def trace(self, decisions: np.ndarray, ends: np.ndarray, lengths: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         return [_trace(decisions[:n, k], int(end), self.M) for k, (end, n) in enumerate(zip(ends, lengths))]
 
     def by_groups(self, work: Callable[[np.ndarray], list], count: int, length: int) -> list:

@@ -180,7 +180,7 @@ class Search:
     def likeliest(self, value: torch.Tensor, count: int) -> np.ndarray:
         return value.topk(count).indices.cpu().numpy()
 
-    def trace(self, decisions: torch.Tensor, ends, lengths: Sequence[int]) -> list[np.ndarray]:
+    def trace(self, decisions: torch.Tensor, ends, lengths: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         longest = int(max(lengths))
         bits = torch.empty(len(lengths), longest, dtype=torch.uint8, device=self.device)
         ends, lengths_there = self._upload(ends, torch.int32), self._upload(lengths, torch.int32)
