@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -47,8 +47,8 @@ class Series:
     """y over x, two lists of one length."""
 
     name: str
-    x: list[float]
-    y: list[float]
+    x: Sequence[float]
+    y: Sequence[float]
     style: str = "line"
 
 
@@ -137,8 +137,10 @@ def merged(groups: Iterable[tuple[str, list[Diagram]]]) -> list[Diagram]:
 
 
 def of_terms(found: Bound) -> Diagram:
-    """The terms of a bound, and what has been sent before each of them, over t."""
-    values = [t["bits_per_dim"] for t in found.named_terms()]
+    """The terms of a bound that has them, and what has been sent before each of them, over t."""
+    named = found.named_terms()
+    assert named is not None
+    values = [t["bits_per_dim"] for t in named]
     t = list(range(len(values)))[::-1]
     sums = list(accumulate(values))
     title = f"{found.total:.3f} bits/dim: {found.rate:.3f} rate, {found.distortion:.3f} distortion"

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -107,7 +107,7 @@ def bpd(
     if workers.rank:
         return
     report(figures, as_json)
-    if plot:
+    if kind:
         write_output(plot, draw(diagrams, kind))
         if not quiet:
             print(plot, file=sys.stderr if as_json else sys.stdout)
@@ -127,16 +127,22 @@ def reverse_process(name: str, variance: str | None, clip: bool | None, bf16: bo
 
 
 def measured(
-    reverse: Reverse, batches: Sequence[Batch], steps: int | str | None, *, samples: int | None, seed: int, quiet: bool
+    reverse: Reverse,
+    batches: Sequence[Batch],
+    steps: int | Literal["inf", "codec"] | None,
+    *,
+    samples: int | None,
+    seed: int,
+    quiet: bool,
 ) -> list[Bound]:
     """The bound of each part of the batches: with ``codec`` of each batch, which has steps of its own."""
     from codec.terms import bounds_of_code
     from ddpm.diffusion.bound import bound, own_steps, terms_for
 
-    T = own_steps(reverse.model) if steps is None else None if steps == "inf" else steps
     try:
         if steps == "codec":
             return bounds_of_code(reverse.model, batches, seed=seed, quiet=quiet)
+        T = own_steps(reverse.model) if steps is None else None if steps == "inf" else steps
         if T is None and samples is None:
             raise CodecError("the limit T = infinity has no terms to list; give --steps T, a number of levels")
         terms = terms_for(reverse, T)

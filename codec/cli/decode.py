@@ -124,7 +124,7 @@ class Decoding:
         """Under a bar, which counts the steps of the longest."""
         names, contents, codecs, infos = zip(*batch)
         channels = 1 if infos[0].header.grey else 3
-        rate = self.rate and (self.rate.bits_per_dim or self.rate.bits_per_pixel / channels)
+        rate = None if self.rate is None else bits_per_dim(self.rate, channels)
         words = names[0] if len(names) == 1 else counted(len(names), "file")
         with self.report.bar(max(i.steps for i in infos), words) as bar:
             return codecs[0].decode(contents, rate=rate, progress=bar.update, **self.how)
@@ -154,3 +154,11 @@ class Decoding:
             steps=picture.steps,
             complete=info.complete,
         )
+
+
+def bits_per_dim(rate: Target, channels: int) -> float:
+    """A rate, see ``Rate``, in one unit."""
+    if rate.bits_per_dim is not None:
+        return rate.bits_per_dim
+    assert rate.bits_per_pixel is not None  # a rate has no other unit
+    return rate.bits_per_pixel / channels

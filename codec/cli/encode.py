@@ -118,7 +118,7 @@ def encode(
     rules = {"alpha": "drop" if drop_alpha else "keep" if lossless else "refuse", "metadata": keep_metadata, **ADVICE}
     rules |= {"colours": "stored" if lossless else "srgb", "max_pixels": max_pixels}
     how = {"seed": seed, "channel": channel, "fp32": fp32, "max_pixels": max_pixels}
-    job = EncodeJob(target, model, how, lossless, outputs, report)
+    job = EncodeJob(target, model, workers.device, how, lossless, outputs, report)
     most = BATCH_PIXELS if psnr is None else 0  # what a picture needs to reach a PSNR is its own
     for batch in shared(gathered(read(outputs, report, rules), Named.shape, Named.pixels, most), workers):
         job.of(batch)
@@ -127,7 +127,8 @@ def encode(
 
 def target_of(rate: Target | None, asked: dict, channel: str) -> Target:
     """The one thing that is asked for, or what is usual."""
-    given = [rate] * (rate is not None) + [Target(**{k: v}) for k, v in asked.items() if v is not None]
+    given = [] if rate is None else [rate]
+    given += [Target(**{k: v}) for k, v in asked.items() if v is not None]
     if not given:
         given = [Target(steps=MAX_STEPS) if channel == "ideal" else Target(quality=QUALITY)]
     if len(given) != 1:
@@ -157,6 +158,7 @@ class EncodeJob:
 
     target: Target
     model: str | None
+    device: str
     how: dict
     lossless: bool
     outputs: dict[str, str]
@@ -180,7 +182,7 @@ class EncodeJob:
         from codec.api import Codec
 
         if name not in self.codecs:
-            self.codecs[name] = Codec(name, self.report.workers.device)
+            self.codecs[name] = Codec(name, self.device)
         return self.codecs[name]
 
     def encoded(self, codec: Codec, batch: Sequence[Named]) -> list[Encoded]:

@@ -135,7 +135,7 @@ def outputs_of(inputs: tuple[str, ...], output: str | None, suffix: str) -> dict
         return {i: str(Path(output) / own(i)) for i in inputs}
     if suffix == ".png" and output != "-":
         format_of(output)
-    return {inputs[0]: output}
+    return dict.fromkeys(inputs, output)
 
 
 def distinct(names: dict[str, str], suffix: str) -> dict[str, str]:

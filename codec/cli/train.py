@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -96,7 +96,7 @@ def calibration(folder: str, run: Run) -> str:
     return command("calibrate", folder, *run.config.data, "-o", f"models/{run.folder.resolve().name}-1", *tile)
 
 
-def say_stopped(words: str, number: int) -> None:
+def say_stopped(words: str, number: int) -> NoReturn:
     """One line, and the exit code that shells give a process which a signal has ended."""
     print(f"stopped by {words}", file=sys.stderr)
     sys.exit(128 + number)

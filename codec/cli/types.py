@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -85,7 +86,8 @@ class Rate(click.ParamType):
             if number.endswith(suffix):
                 number, unit = number[: -len(suffix)], meaning
         try:
-            return Target(**{unit: float(number)})
+            rate: dict[str, Any] = {unit: float(number)}
+            return Target(**rate)
         except ValueError:
             self.fail(f"{value!r} is not a rate such as 0.3 (bits/dim) or 0.9bpp (bits/pixel)")
 

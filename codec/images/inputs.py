@@ -18,12 +18,9 @@ KINDS = "uint8 arrays (H, W, 3) or (H, W), with one channel more if transparent,
 
 def as_pictures(given, lossless: bool, metadata: bool = False, max_pixels: int = MAX_PIXELS) -> list[Picture]:
     """One picture or several, of the ``KINDS``. Lossless ones keep transparency and the colours that are stored."""
-    several = isinstance(given, (list, tuple)) or (isinstance(given, np.ndarray) and given.ndim == 4)
-    if not several and not isinstance(given, (np.ndarray, Image.Image, Picture, str, Path)):
-        if not hasattr(given, "__iter__") or isinstance(given, (bytes, dict)):
-            raise CodecError(f"pictures are {KINDS}, not {type(given).__name__}")
-        given, several = list(given), True
-    pictures = list(given) if several else [given]
+    if not is_one(given) and (not hasattr(given, "__iter__") or isinstance(given, (bytes, dict))):
+        raise CodecError(f"pictures are {KINDS}, not {type(given).__name__}")
+    pictures = [given] if is_one(given) else list(given)
     if not pictures:
         raise CodecError("there is no picture to encode")
     return [_as_picture(p, lossless, metadata, max_pixels) for p in pictures]

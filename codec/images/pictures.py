@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from PIL import Image
@@ -14,8 +15,16 @@ from ddpm.images.pictures import MAX_PIXELS, Picture, is_grey, load_picture
 
 __all__ = ["ADVICE", "MAX_PIXELS", "Picture", "is_grey", "load_picture", "png_bytes", "read_picture", "to_array"]
 
-# What the commands advise, for ``load_picture``.
-ADVICE = {
+
+class Advice(TypedDict):
+    """What to do about a picture that is refused, for ``load_picture``."""
+
+    if_clear: str
+    if_large: str
+
+
+# What the commands advise.
+ADVICE: Advice = {
     "if_clear": "which a lossy file cannot keep; say --drop-alpha to go without",
     "if_large": "see --max-pixels",
 }
