@@ -14,10 +14,11 @@ True
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from codec.images.inputs import as_pictures, is_one
 from codec.images.pictures import MAX_PIXELS
 from codec.lossy import progressive
 from codec.lossy.plan import Plan
+from codec.lossy.progressive import Progress
 from codec.lossy.setting import Setting
 from codec.lossy.tables import CodingTables
 from ddpm.models.load import load_model
@@ -44,6 +46,10 @@ from .target import Target
 
 __all__ = ["Codec", "Decoded", "Encoded", "Info", "Stage", "codec_for", "decode", "inspect", "pick_device", "psnr"]
 
+File = bytes | bytearray | memoryview | str | Path  # its content, or where it is
+F = TypeVar("F", bound=File)
+Files = list[F] | tuple[F, ...] | Iterator[F]
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -51,6 +57,28 @@ class Stage:
 
     bytes: int
     array: np.ndarray
+
+
+class EncodeOptions(TypedDict, total=False):
+    """Those of ``Codec.encode``."""
+
+    seed: int
+    channel: str
+    fp32: bool
+    store: bool
+    metadata: bool
+    max_pixels: int
+    progress: Progress | None
+
+
+class DecodeOptions(TypedDict, total=False):
+    """Those of ``Codec.decode``."""
+
+    recon: str
+    rate: float | None
+    max_size: int | None
+    max_pixels: int
+    progress: Progress | None
 
 
 class Codec:
@@ -75,6 +103,10 @@ class Codec:
         """That of the encoder of a file of this model."""
         return self.setting((header.height, header.width), header.grey, header.seed, header.bf16)
 
+    @overload
+    def encode(self, images: list | tuple, target: Target, **options: Unpack[EncodeOptions]) -> list[Encoded]: ...
+    @overload
+    def encode(self, images, target: Target, **options: Unpack[EncodeOptions]) -> list[Encoded] | Encoded: ...
     def encode(
         self,
         images,
@@ -86,7 +118,7 @@ class Codec:
         store: bool = True,
         metadata: bool = False,
         max_pixels: int = MAX_PIXELS,
-        progress=None,
+        progress: Progress | None = None,
     ) -> list[Encoded] | Encoded:
         """Encode one picture, or a list of them: uint8 (H, W, 3), or (H, W) for grey, PIL images, paths.
 
@@ -136,6 +168,10 @@ class Codec:
             raise DamagedFile("the header promises more steps than its model has")
         return unpack(data, header, at, plan, maker)
 
+    @overload
+    def decode(self, files: File, **options: Unpack[DecodeOptions]) -> Decoded: ...
+    @overload
+    def decode(self, files: Files[F], **options: Unpack[DecodeOptions]) -> list[Decoded]: ...
     def decode(
         self,
         files,
@@ -144,7 +180,7 @@ class Codec:
         rate: float | None = None,
         max_size: int | None = None,
         max_pixels: int = MAX_PIXELS,
-        progress=None,
+        progress: Progress | None = None,
     ) -> list[Decoded] | Decoded:
         """Decode one file, or a list of them, whole or cut: bytes or paths.
 
@@ -154,7 +190,7 @@ class Codec:
         check_options(recon, rate, max_size)
         one, files = isinstance(files, (bytes, bytearray, memoryview, str, Path)), as_files(files)
         views = [View.of(data, self.open(data, max_pixels), rate, max_size) for data in files]
-        groups: dict[tuple, list[int]] = {}
+        groups: dict[Hashable, list[int]] = {}
         for i, view in enumerate(views):
             h = view.header
             kind = h.stored or (h.height, h.width, h.grey, h.seed, h.bf16, view.steps, view.exact)
@@ -243,6 +279,7 @@ def codec_for(data: bytes, model: str | None = None, device: str = "auto") -> Co
     names = [] if named is None else [name for name, of_model in _fingerprints().items() if of_model.startswith(named)]
     if not names:
         Header.unpack(data)
+        assert named is not None  # else there is no header
         raise UnknownModel(f"no known model has the fingerprint {named.hex()} that the file names; give --model")
     if len(names) > 1:
         names = [name for name in names if _is_of(data, _codec(name, "cpu"))] or names
@@ -259,7 +296,7 @@ def _is_of(data: bytes, codec: Codec) -> bool:
         return False
 
 
-def decode(data, *, model: str | None = None, device: str = "auto", **options) -> Decoded:
+def decode(data: File, *, model: str | None = None, device: str = "auto", **options: Unpack[DecodeOptions]) -> Decoded:
     """Decode one file, or any prefix of one, with the model that it names; options as of ``Codec.decode``.
 
     data: bytes or a path.
@@ -268,7 +305,7 @@ def decode(data, *, model: str | None = None, device: str = "auto", **options) -
     return codec_for(data, model, device).decode([data], **options)[0]
 
 
-def inspect(data, *, model=None) -> Info:
+def inspect(data: File, *, model: str | None = None) -> Info:
     """What a file (bytes or a path) says of itself; the same checks as decoding, without the network."""
     [data] = as_files(data)
     return codec_for(data, model, "cpu").open(data, max_pixels=1 << 32).info

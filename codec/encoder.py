@@ -219,6 +219,7 @@ class Encoder:
         """The file of what was sent; lossless with ``pixels``."""
         by, parts, mode = sent.allotment, {}, "lossy, bf16" if self.fast else "lossy"
         if pixels:
+            assert sent.stream.z is not None  # the chain has come to its end
             mode = "lossless"
             if self.alphas[i] is not None:
                 mode, parts["alpha"] = "lossless, with alpha", alpha.pack(self.alphas[i])
