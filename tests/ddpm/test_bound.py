@@ -170,8 +170,8 @@ def test_more_steps_never_cost_more():
     wrong, trained = Normal(mu=0.3, s=0.2), load_model("cifar10")
     for reverse, pictures, ts in (
         (Reverse(wrong, "beta-tilde"), normal_pictures(20), (50, 200, 1000)),
-        (Reverse(trained, "beta-tilde"), crops, (15, 45)),
-        (Reverse(trained), crops, (10, 30)),
+        (Reverse(trained, "beta-tilde"), crops, (8, 24)),
+        (Reverse(trained), crops, (6, 18)),
     ):
         totals = [bound(terms_for(reverse, t), [pictures], quiet=True) for t in ts]
         for few, many in pairwise(totals):
