@@ -83,7 +83,7 @@ def main(data, tile, images, steps, samples, model, device, context, bf16, outpu
     """Measure the bound."""
     strict_fp32()
     pictures = some(list(chain.from_iterable(load(source, tile) for source in data)), images, seed=0)
-    reverse = Reverse(load_model(model, pick_device(device)), bf16=bf16)
+    reverse = Reverse(load_model(model, pick_device(device)), autocast=bf16)
     names = ", ".join(Path(source).name for source in data)
     run, rows = Run("bounds", reverse.model, data=names, samples=samples, bf16=bf16), []
     alike = batches(pictures, BATCH_PIXELS)

@@ -24,6 +24,7 @@ from bench.reporting.run import Run
 from bench.reporting.table import Table
 from codec import CodecError
 from codec.api import Codec
+from codec.channel.simulation import CHANNELS
 from codec.diagrams import OURS, Axis, Diagram, Series
 from codec.lossy import progressive
 from codec.lossy.probe import probe
@@ -51,7 +52,7 @@ def curve(setting: Setting, x: torch.Tensor, channel: str, batch: int) -> dict:
     for part in tqdm(x.split(batch), f"{channel}, {plan.steps} steps", disable=None):
         part = part.to(setting.model.device)
         spending = [spending_for(plan, cost, math.inf, setting.tables.surplus) for cost in probe(setting, part)]
-        streams = progressive.encode(setting, part, spending, channel=channel)
+        streams = progressive.encode(setting, part, spending, channel=CHANNELS[channel])
         for stream in streams:
             kl = np.concatenate([[0], np.cumsum(stream.kl)])
             ideal.append(kl)

@@ -22,6 +22,7 @@ from typing import TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 
+from codec.channel.simulation import CHANNELS
 from codec.format import stored
 from codec.format.container import Header, model_bytes
 from codec.format.file import Info, Maker, Opened, check_pixels, open_stored, stored_picture, unpack
@@ -132,8 +133,8 @@ class Codec:
         """
         if not isinstance(target, Target):
             raise CodecError(f"a target is a Target, such as Target(bits_per_dim=0.1), not {type(target).__name__}")
-        if channel not in ("trellis", "ideal"):
-            raise CodecError(f"a channel is trellis or ideal, not {channel!r}")
+        if channel not in CHANNELS:
+            raise CodecError(f"a channel is {' or '.join(CHANNELS)}, not {channel!r}")
         if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 63:
             raise CodecError(f"a seed is a whole number from 0 to 2^63 - 1, not {seed!r}")
         start = time.monotonic()
@@ -145,7 +146,7 @@ class Codec:
         found = {}
         for (height, width, grey), members in shapes.items():
             setting = self.setting((height, width), grey, seed)
-            how = {"channel": channel, "fast": not fp32, "store": store, "progress": progress}
+            how = {"channel": CHANNELS[channel], "fast": not fp32, "store": store, "progress": progress}
             encoder = Encoder(setting, [pictures[i] for i in members], **how)
             found |= zip(members, encoder.encode(target.resolved(setting.plan.gammas)))
         seconds = (time.monotonic() - start) / len(pictures)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from codec.channel.simulation import Channel, TrellisChannel
 from codec.format import stored
 from codec.format.container import METADATA, TRAILER, Header, pack_part
 from codec.format.file import NOBODY, Maker, pack
@@ -72,7 +73,7 @@ class Encoder:
         setting: Setting,
         pictures: Sequence[Picture],
         *,
-        channel: str = "trellis",
+        channel: type[Channel] = TrellisChannel,
         fast: bool = True,
         store: bool = True,
         progress: Progress | None = None,
@@ -97,7 +98,7 @@ class Encoder:
     def encode(self, target: Target) -> list[Encoded]:
         """A file of each picture, or with an ideal channel none, but what it would cost."""
         every = range(len(self.pictures))
-        if self.channel == "ideal":
+        if not self.channel.writes:
             return [self.walked(s) for s in self.sender(every).fed([self.job(i, i, target) for i in every])]
         fits = [target.lossless or self.fits(i, target) for i in every]
         exact, others = ([i for i in every if fits[i] == wanted] for wanted in (True, False))

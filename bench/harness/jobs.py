@@ -112,7 +112,7 @@ class Bpd(Job):
 
     def __init__(self, model: torch.nn.Module, size: int, batch: int, bf16: bool):
         super().__init__(model, size, batch, bf16, terms=TERMS)
-        self.terms = terms_for(Reverse(model, bf16=bf16), own_steps(model))
+        self.terms = terms_for(Reverse(model, autocast=bf16), own_steps(model))
         self.x = torch.from_numpy(pictures(size, batch)).permute(0, 3, 1, 2)
 
     def __call__(self):
@@ -129,7 +129,7 @@ class Train(Job):
         config.crop = np.atleast_1d(config.crop)[0].item()
         with tempfile.TemporaryDirectory() as folder:  # nothing lies there, and nothing is written by steps
             run = Run(config, folder, device)
-        super().__init__(run.model, config.crop, config.batch, config.bf16, compiled=compiled)
+        super().__init__(run.model, config.crop, config.batch, config.autocast, compiled=compiled)
         self.step = Stepper(run, crops_for(config, device))
 
     def __call__(self):

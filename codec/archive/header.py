@@ -208,7 +208,7 @@ def check_names(names: Sequence[str]) -> None:
         raise CodecError("two pictures of the archive have the same name")
 
 
-def find_model(header: ArchiveHeader) -> str:
+def known_model(header: ArchiveHeader) -> str:
     """The name of a model at hand that has the archive's fingerprint."""
     from ddpm.models.store import read_card, shipped_models
 

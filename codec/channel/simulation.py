@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
-from typing import Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,37 +26,42 @@ from .trellis import Trellis
 
 CHUNK = 1 << 20  # coordinates; arithmetic that takes many times its room is done on so many at once
 Key = tuple[int, int]
+S = TypeVar("S")  # what is sent of each image
 
 
-class Use(Protocol):
+class Use(Protocol[S]):
     """One use of a channel, for B images of n coordinates; ``encode`` and ``decode`` give both sides the same zeta."""
 
-    def encode(self, delta: torch.Tensor, r: torch.Tensor, bits: Callable[[], Sequence[int]]) -> Sequence:
+    def encode(self, delta: torch.Tensor, r: torch.Tensor, bits: Callable[[], Sequence[int]]) -> S:
         """What is sent of each image; delta, r (B, n), of which delta is used up.
 
         ``bits`` says how many each may have; it is asked once, and only where messages are written.
         """
         ...
 
-    def decode(self, sent: Sequence) -> torch.Tensor:
+    def decode(self, sent: S) -> torch.Tensor:
         """zeta (B, n)."""
         ...
 
 
 class Channel(Protocol):
-    writes: bool  # messages, that others can read
+    """``memory``: bits of the trellis' register, at most. ``seed``: of the randomness that only the encoder has."""
 
-    def use(self, key: Key, n: int, device: torch.device) -> Use:
+    writes: ClassVar[bool]  # messages, that others can read
+
+    def __init__(self, memory: int, seed: int = 0): ...
+
+    def use(self, key: Key, n: int, device: torch.device) -> Use[Any]:
         """For one step of n coordinates."""
         ...
 
 
 class TrellisChannel:
-    """Messages of a trellis whose register has at most ``memory`` bits."""
+    """Messages of a trellis; nothing is drawn that others would not know."""
 
-    writes = True
+    writes: ClassVar[bool] = True
 
-    def __init__(self, memory: int):
+    def __init__(self, memory: int, seed: int = 0):
         self.memory = memory
 
     def use(self, key: Key, n: int, device: torch.device) -> TrellisUse:
@@ -98,9 +103,9 @@ class TrellisUse:
 class IdealChannel:
     """True samples of q, by a generator of its own."""
 
-    writes = False
+    writes: ClassVar[bool] = False
 
-    def __init__(self, seed: int):
+    def __init__(self, memory: int, seed: int = 0):
         self.generator = torch.Generator().manual_seed(seed)
 
     def use(self, key: Key, n: int, device: torch.device) -> IdealUse:
@@ -119,6 +124,9 @@ class IdealUse:
 
     def decode(self, sent: torch.Tensor) -> torch.Tensor:
         return sent
+
+
+CHANNELS: dict[str, type[Channel]] = {"trellis": TrellisChannel, "ideal": IdealChannel}
 
 
 @dataclass(frozen=True)

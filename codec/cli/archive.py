@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 import codec.archive
-from codec.archive.header import ArchiveHeader, find_model, unpack
+from codec.archive.header import ArchiveHeader, known_model, unpack
 from codec.archive.patches import CODE, kinds
 from codec.device import pick_device
 from codec.errors import CodecError
@@ -92,7 +92,7 @@ def extract_command(file, output, name, device, max_pixels, force, skip_existing
     existing = check_outputs((str(folder / n) for n in c.names), [file], force, advice, skip_existing)
     if any(not (folder / n).resolve().is_relative_to(folder.resolve()) for n in c.names):
         raise CodecError(f"{folder} has links that lead outside; say -o to name another folder")
-    model = read_model(name or find_model(c), pick_device(device))
+    model = read_model(name or known_model(c), pick_device(device))
     start, done = time.monotonic(), 0
     with bar(quiet, codec.archive.evaluations(model, c.kinds, c.steps)) as progress:
         try:
@@ -135,7 +135,7 @@ def list_command(file, as_json):
 def verify_command(file, name, device, max_pixels, quiet, as_json):
     """Decode an archive in memory and compare the checksums of all pictures."""
     data, c = read(file)
-    model = read_model(name or find_model(c), pick_device(device))
+    model = read_model(name or known_model(c), pick_device(device))
     start = time.monotonic()
     with bar(quiet, codec.archive.evaluations(model, c.kinds, c.steps)) as progress:
         try:

@@ -9,6 +9,8 @@ from functools import partial
 
 import torch
 
+from codec.channel.simulation import Channel
+
 from . import progressive
 from .plan import Allotment
 from .probe import probe
@@ -72,7 +74,7 @@ class Sender:
     progress: called with 1 after each step of a batch.
     """
 
-    def __init__(self, setting: Setting, pictures: torch.Tensor, channel: str, progress: Progress | None):
+    def __init__(self, setting: Setting, pictures: torch.Tensor, channel: type[Channel], progress: Progress | None):
         self.setting, self.plan, self.pictures = setting, setting.plan, pictures
         self.channel, self.progress = channel, progress
         self.cost, self.surplus = probe(setting, pictures), setting.tables.surplus
@@ -80,7 +82,7 @@ class Sender:
     def fed(self, jobs: list[Job]) -> list[Sent]:
         """A picture whose steps were given too little falls ever further behind; the few there are get another try."""
         sent = self.once(jobs)
-        hungry = [j for j, s in enumerate(sent) if s.starved > STARVED and s.stream.kl and self.channel == "trellis"]
+        hungry = [j for j, s in enumerate(sent) if s.starved > STARVED and s.stream.kl and self.channel.writes]
         for j, again in zip(hungry, self.once([replace(jobs[j], free=True) for j in hungry])):
             mse = jobs[j].mse
             merit = (lambda s: s.mse) if mse is None else (lambda s, mse=mse: (s.mse > mse, s.bits))
@@ -151,7 +153,7 @@ class Sender:
                 return None
             below, budget = (sent.bits, sent.mse), min(max(budget, 1) * MORE, most)
             [sent] = self.fed([Job(picture, budget)])
-        return self.closer(picture, mse, sent, below) if self.channel == "trellis" else sent
+        return self.closer(picture, mse, sent, below) if self.channel.writes else sent
 
     def closer(self, picture: int, mse: float, best: Sent, below: tuple[float, float]) -> Sent:
         """From a file that reaches ``mse`` and one that does not, bits and error, to the smallest that does.

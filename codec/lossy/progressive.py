@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from codec.channel.simulation import CHUNK, Channel, IdealChannel, TrellisChannel
+from codec.channel.simulation import CHUNK, Channel, TrellisChannel
 from ddpm.diffusion.gaussian import kl_nats
 from ddpm.diffusion.likelihood import LN2, to_levels, to_unit
 
@@ -142,19 +142,19 @@ def encode(
     pictures: torch.Tensor,
     spending: Sequence[Spending],
     *,
-    channel: str = "trellis",
+    channel: type[Channel] = TrellisChannel,
     mse: Sequence[float | None] | None = None,
     progress: Progress | None = None,
 ) -> list[Stream]:
     """Send B images, ``pictures`` (B, 3, H, W) uint8, image i with the bits that ``spending[i]`` gives each step.
 
-    Where ``mse`` has a number (squared grey values) an image ends as soon as its ``mean`` picture is so close. channel
-    ``ideal``: z_s is drawn from q itself, and there are no messages.
+    Where ``mse`` has a number (squared grey values) an image ends as soon as its ``mean`` picture is so close. With an
+    ideal channel z_s is drawn from q itself, and there are no messages.
     """
-    channels = {"trellis": lambda: TrellisChannel(setting.tables.memory), "ideal": lambda: IdealChannel(setting.seed)}
-    sending, encoding = channels[channel](), Encoding(setting, pictures, spending, mse or [None] * len(pictures))
+    encoding = Encoding(setting, pictures, spending, mse or [None] * len(pictures))
+    simulated = channel(setting.tables.memory, setting.seed)
     while encoding.active and (p := encoding.predict()) is not None:
-        encoding.step(p, sending)
+        encoding.step(p, simulated)
         del p  # the next prediction needs the room
         if progress:
             progress(1)

@@ -45,13 +45,14 @@ class Reverse(Generic[M]):
     """The reverse process of ``model``.
 
     variance and clip are the model's own unless given; ValueError for "learned" where it has none. clip: x_hat is cut
-    to the range of images, [-1, 1]. bf16: the network computes in bfloat16, faster and less exactly.
+    to the range of images, [-1, 1]. autocast: the network computes in bfloat16 where torch sees fit, faster and less
+    exactly.
     """
 
     model: M
     variance: str | None = None
     clip: bool | None = None
-    bf16: bool = False
+    autocast: bool = False
 
     def __post_init__(self):
         own = getattr(self.model, "variance", "learned")
@@ -76,7 +77,7 @@ class Reverse(Generic[M]):
     def evaluate(self, step: Step, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """x_hat, log m, eps_hat at z_t (B, C, H, W), the start of ``step``; eps_hat agrees with x_hat."""
         gamma = torch.as_tensor(step.gamma_t, dtype=torch.float64, device=z.device).expand(len(z))
-        with torch.autocast(z.device.type, torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(z.device.type, torch.bfloat16, enabled=self.autocast):
             eps_hat, log_m = self.model(z.contiguous(memory_format=torch.channels_last), gamma)
         x_hat = step.x_hat(z, eps_hat)
         if self.clip:

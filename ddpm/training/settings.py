@@ -37,7 +37,7 @@ class TrainConfig:
     final_lr: float = 0.01  # of lr
     seed: int = 0
     compile: bool | None = None  # None: on a GPU
-    bf16: bool = True
+    autocast: bool = True
     init: str | None = None  # weights to start from (safetensors), as far as the networks agree
     notes: dict = field(default_factory=dict)
     lists: dict = field(default_factory=dict)  # of the pictures, see lists.read

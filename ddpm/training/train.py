@@ -229,7 +229,7 @@ class Stepper:
         self.generator.manual_seed(seed_of(config.seed, run.rank, run.steps, 0))
         torch.manual_seed(seed_of(config.seed, run.rank, run.steps, 1))  # of dropout
         x = to_unit(self.crops[turn].sample(batch, self.generator)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(run.device.type, torch.bfloat16, enabled=config.bf16):
+        with torch.autocast(run.device.type, torch.bfloat16, enabled=config.autocast):
             loss, terms = self.loss_of(self.net, x, self.generator)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.clip)

@@ -18,7 +18,7 @@ from ddpm.models import runs
 from ddpm.training.train import train
 from tests.conftest import smooth_picture
 
-SMALL = {"compile": False, "bf16": False, "batch": 2, "crop": 8}
+SMALL = {"compile": False, "autocast": False, "batch": 2, "crop": 8}
 SET = [word for name, value in SMALL.items() for word in ("--set", f"{name}={json.dumps(value)}")]
 STEPS = 150
 ALL_IMAGES = ["--set", f"decay_images={2 * STEPS}"]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from codec.channel.simulation import IdealChannel
 from codec.lossy import progressive
 from codec.lossy.chain import Chain
 from codec.lossy.plan import MEAN, Allotment, Profile
@@ -78,7 +79,7 @@ def test_ideal_channel_hands_on_q(model, monkeypatch):
     plan = setting.plan
     monkeypatch.setattr(Chain, "advance", lambda self, *how: (real(self, *how), seen.append(self.z.clone()))[0])
     spending = [Fixed(plan, MEAN, plan.steps) for _ in pictures]
-    progressive.encode(setting, batch_of(*pictures), spending, channel="ideal")
+    progressive.encode(setting, batch_of(*pictures), spending, channel=IdealChannel)
     step = Step(plan.gammas[-2], plan.gammas[-1])
     error = seen[-1] - step.alpha_s * to_unit(batch_of(*pictures))
     assert float(error.mean()) == pytest.approx(0, abs=4 * step.sigma_s / (64 * 768) ** 0.5)

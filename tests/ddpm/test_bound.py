@@ -236,7 +236,7 @@ def test_impossible_questions(model):
 def test_a_model_that_does_not_say_how_sure_it_is_has_a_fixed_variance():
     net = Tiny()
     net.variance = "beta"
-    assert (Reverse(net).variance, Reverse(net).clip, Reverse(net).bf16) == ("beta", True, False)
+    assert (Reverse(net).variance, Reverse(net).clip, Reverse(net).autocast) == ("beta", True, False)
     assert [Reverse(net, v).variance for v in ("beta", "beta-tilde")] == ["beta", "beta-tilde"]
     with pytest.raises(ValueError, match="does not say how sure"):
         Reverse(net, "learned")

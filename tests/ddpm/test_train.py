@@ -21,7 +21,7 @@ PICTURES = [smooth_picture(24, 24, s) for s in range(6)]
 
 
 def make(tmp_path, **changes):
-    settings = {"compile": False, "bf16": False, "lr": 3e-3, "decay_images": 100_000, "batch": 16, **changes}
+    settings = {"compile": False, "autocast": False, "lr": 3e-3, "decay_images": 100_000, "batch": 16, **changes}
     return Run(preset_config("tiny", ["-"], settings), tmp_path)
 
 
@@ -114,7 +114,9 @@ def test_every_preset_trains_where_torch_has_no_muon(tmp_path, monkeypatch):
     monkeypatch.delattr(torch.optim, "Muon", raising=False)
     network = {"kind": "local", "widths": [8, 8], "down": [1, 1], "up": [1, 0], "patch": 2}
     model = {**PRESETS["photo"]["model"], "network": network}
-    config = preset_config("photo", ["-"], {"compile": False, "bf16": False, "batch": 2, "crop": 16, "model": model})
+    config = preset_config(
+        "photo", ["-"], {"compile": False, "autocast": False, "batch": 2, "crop": 16, "model": model}
+    )
     config.decay_images = 4
     run = Run(config, tmp_path)
     assert run.optimizer.hidden
@@ -124,7 +126,7 @@ def test_every_preset_trains_where_torch_has_no_muon(tmp_path, monkeypatch):
 
 def test_crops_of_several_sizes_take_turns(tmp_path):
     """What holds no large crop gives small ones; a batch has the same number of pixels."""
-    config = preset_config("tiny", ["-"], {"crop": (8, 16), "scales": (1, 2), "compile": False, "bf16": False})
+    config = preset_config("tiny", ["-"], {"crop": (8, 16), "scales": (1, 2), "compile": False, "autocast": False})
     for i, picture in enumerate(PICTURES):
         Image.fromarray(picture).save(tmp_path / f"{i}.png")
     config.data, config.decay_images = [str(tmp_path)], 2 * 8 + 2 * 2
@@ -137,7 +139,7 @@ def test_crops_of_several_sizes_take_turns(tmp_path):
 
 
 def test_simple_objective_on_the_papers_schedule(tmp_path):
-    config = preset_config("tiny", ["-"], {"compile": False, "objective": "simple", "bf16": False})
+    config = preset_config("tiny", ["-"], {"compile": False, "objective": "simple", "autocast": False})
     config.model = {**config.model, "schedule": {"kind": "linear-beta"}}
     run = Run(config, tmp_path)
     run.fit([Crops(PICTURES, 16)], minutes=0.02, quiet=True, every=0.1)

@@ -13,6 +13,7 @@ from bench.baselines.peers import overhead
 from bench.channels.cases import Case
 from bench.channels.measure import Setting, measure
 from codec.archive.header import unpack
+from codec.channel.simulation import IdealChannel, TrellisChannel
 from codec.channel.trellis import Trellis
 from codec.cli import bpd as cli_bpd
 from codec.errors import DamagedFile
@@ -233,7 +234,7 @@ def sent(starved, mse, bits=100):
 def test_starved_pictures_are_coded_again_and_the_better_file_is_kept():
     """Free of the tables; of two files the closer, or the shorter that does."""
     sender = object.__new__(Sender)
-    sender.channel, sender.cost = "trellis", np.ones((5, 3))
+    sender.channel, sender.cost = TrellisChannel, np.ones((5, 3))
     jobs = [Job(0), Job(1), Job(2, 900.0), Job(3, mse=10.0), Job(4, mse=10.0)]
     first = [sent(f, m) for f, m in zip((STARVED - 0.1, 2.0, 4.0, 2.0, 3.0), (50, 50, 50, 12, 9))]
     again = [sent(1.0, 40), sent(1.0, 60), sent(1.0, 9.5, 300), sent(1.0, 9.9, 80)]
@@ -247,7 +248,7 @@ def test_starved_pictures_are_coded_again_and_the_better_file_is_kept():
     assert found == [first[0], again[0], first[2], again[2], again[3]]
     assert (sender.cost == 1).all()
 
-    sender.channel, asked[:], answers[:] = "ideal", [], [first, []]
+    sender.channel, asked[:], answers[:] = IdealChannel, [], [first, []]
     assert sender.fed(jobs) == first
     assert not any(asked[1:])
 
