@@ -51,7 +51,7 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(pictures):
     """A training run, of all but one picture."""
-    changes = {"compile": False, "bf16": False, "batch": 2, "decay_images": 4, "exclude": ["3.png"]}
+    changes = {"compile": False, "autocast": False, "batch": 2, "decay_images": 4, "exclude": ["3.png"]}
     train(pictures.parent / "run", [str(pictures)], "tiny", changes=changes, note="ours", quiet=True)
     return pictures.parent / "run"
 

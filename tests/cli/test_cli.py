@@ -283,7 +283,7 @@ def test_train_calibrate_encode(run, picture, tmp_path):
     (tmp_path / "pictures").mkdir()
     for i in range(4):
         (tmp_path / f"pictures/{i}.png").write_bytes(png_bytes(smooth_picture(24, 24, i)))
-    small = ["--preset", "tiny", "--quiet", "--set", "compile=false", "--set", "bf16=false"]
+    small = ["--preset", "tiny", "--quiet", "--set", "compile=false", "--set", "autocast=false"]
     run("train", "pictures", "-o", "run", "--minutes", "0.03", *small)
     steps = clock(tmp_path / "run")["steps"]
     assert steps > 0
