@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from codec.archive import create, extract
-from codec.archive.header import MAX_TABLE, closed, find_model, pack, unpack
+from codec.archive.header import MAX_TABLE, closed, known_model, pack, unpack
 from codec.archive.patches import CODE
 from codec.errors import CodecError, DamagedFile, NotOurFile, UnknownModel
 from codec.format import stored
@@ -217,7 +217,7 @@ def test_another_model_is_refused(made, model):
     with pytest.raises(UnknownModel, match="made with model"):
         extract(rewritten(made, fingerprint="00" * 32), model)
     with pytest.raises(UnknownModel, match="not known"):
-        find_model(unpack(rewritten(made, fingerprint="00" * 32)))
+        known_model(unpack(rewritten(made, fingerprint="00" * 32)))
 
 
 def test_threads_are_those_of_the_encoder(made, model):
