@@ -34,7 +34,10 @@ TESTS = {
     "ddpm/diffusion/reverse.py": ["tests/ddpm/test_bound.py", "-kscipy and 12 or impossible or sure"],
     "codec/format/container.py": ["tests/codec/test_container.py", "--noconftest"],
     "codec/lossy/plan.py": ["tests/codec/test_plan.py", "tests/codec/test_spending.py", "--noconftest"],
-    "codec/channel/trellis.py": ["tests/codec/test_trellis.py", "--noconftest"],
+    **{
+        f"codec/channel/{name}.py": ["tests/codec/test_trellis.py", "--noconftest"]
+        for name in ("trellis", "labels", "message", "metrics", "search", "viterbi")
+    },
     "codec/lossless/entropy.py": [
         "tests/codec/test_coder_words.py",
         "tests/codec/test_lossless.py",

@@ -1,14 +1,13 @@
 """``ddpm-codec archive``: folders and contact sheets in, the same pictures out, and one line for what is wrong."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from codec.archive import create
-from codec.cli.app import main
+from tests.cli.conftest import exit_code
 from tests.codec.test_archive import T, some_pictures
 from tests.conftest import smooth_picture
 
@@ -19,12 +18,7 @@ def made(model):
 
 
 def run(capsys, monkeypatch, *args, code=0):
-    monkeypatch.setattr(sys, "argv", ["ddpm-codec", "archive", *map(str, args)])
-    try:
-        main()
-        got = 0
-    except SystemExit as e:
-        got = e.code or 0
+    got = exit_code(monkeypatch, "archive", *args)
     out = capsys.readouterr()
     assert got == code, out.err
     if code:

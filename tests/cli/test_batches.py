@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from codec.api import Codec, inspect
-from codec.cli.app import main
 from codec.format.container import checksum
 from codec.images.pictures import load_picture, png_bytes
 from codec.target import Target
+from tests.cli.conftest import exit_code
 from tests.conftest import smooth_picture
 
 T = 8
@@ -27,12 +27,7 @@ def run(models, tmp_path, monkeypatch, capsys):
 
     def call(*arguments, code=0):
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["ddpm-codec", *map(str, arguments)])
-        try:
-            main()
-            got = 0
-        except SystemExit as e:
-            got = e.code or 0
+        got = exit_code(monkeypatch, *arguments)
         out = capsys.readouterr()
         assert got == code, out.err
         return out.out, out.err.strip().splitlines()

@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from codec import Codec
-from codec.cli.app import main
 from codec.errors import CodecError, UnknownModel
 from codec.format.container import Header
 from codec.images.pictures import png_bytes
@@ -22,21 +20,6 @@ from ddpm.training.train import train
 from tests.conftest import smooth_picture
 
 WEIGHTS = Path(__file__).parents[2] / "ddpm" / "weights"
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, models):
-    """The command line in this process: exit code, stdout, stderr."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["ddpm-codec", *map(str, words)])
-        try:
-            code = main() or 0
-        except SystemExit as e:
-            code = e.code or 0
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture(scope="module")

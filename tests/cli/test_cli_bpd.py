@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from codec import Codec, Target
-from codec.cli.app import main
 from codec.images.pictures import read_picture
+from tests.cli.conftest import exit_code
 from tests.conftest import smooth_picture
 
 
@@ -27,12 +27,7 @@ def pictures(tmp_path, models):
 
 
 def run(capsys, monkeypatch, *args):
-    monkeypatch.setattr(sys, "argv", ["ddpm-codec", *map(str, args)])
-    try:
-        main()
-        code = 0
-    except SystemExit as e:
-        code = e.code or 0
+    code = exit_code(monkeypatch, *args)
     out = capsys.readouterr()
     return code, out.out, out.err
 

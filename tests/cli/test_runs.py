@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from codec.cli.app import main
 from codec.images.pictures import png_bytes
 from ddpm import files
 from ddpm.models import runs
@@ -30,21 +29,6 @@ def pictures(tmp_path_factory):
     for i in range(4):
         (folder / f"{i}.png").write_bytes(png_bytes(smooth_picture(24, 24, i)))
     return folder
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, models):
-    """The command line in this process: exit code, stdout, stderr."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["ddpm-codec", *map(str, words)])
-        try:
-            code = main() or 0
-        except SystemExit as e:
-            code = e.code or 0
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def start(*words):
