@@ -135,7 +135,7 @@ def reverse_process(name: str, variance: str | None, steps: int, device: str):
 
 def read_pair(names: Sequence[str]):
     """Two pictures of one size -> (2, 3, H, W) on [-1, 1]; grey ones become RGB."""
-    arrays = [read_picture(name, drop_alpha=True) for name in names]
+    arrays = [read_picture(name, alpha="drop") for name in names]
     if arrays[0].shape[:2] != arrays[1].shape[:2]:
         raise CodecError("the two pictures must have one size")
     stacked = np.stack([a if a.ndim == 3 else np.repeat(a[..., None], 3, 2) for a in arrays])

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from ddpm.images.colour import is_rgb
 from ddpm.images.pictures import MAX_PIXELS, Picture, is_grey, load_picture
 
-__all__ = ["ADVICE", "MAX_PIXELS", "Picture", "is_grey", "load_picture", "png_bytes", "read_picture", "to_array"]
+__all__ = ["ADVICE", "MAX_PIXELS", "Picture", "is_grey", "load_picture", "png_bytes", "read_picture"]
 
 
 class Advice(TypedDict):
@@ -30,26 +30,9 @@ ADVICE: Advice = {
 }
 
 
-def read_picture(
-    source: str | Path | bytes, *, drop_alpha=False, keep_alpha=False, max_pixels=MAX_PIXELS
-) -> np.ndarray:
-    """An image file (path or content) -> uint8 (H, W, 3) sRGB, or (H, W) if it is grey; by ``load_picture``'s rules.
-
-    Transparency is refused, dropped, or kept as one more channel: (H, W, 4) or (H, W, 2).
-    """
-    return load_picture(source, alpha=_alpha(drop_alpha, keep_alpha), max_pixels=max_pixels, **ADVICE).array
-
-
-def to_array(
-    image: Image.Image, name="image", *, drop_alpha=False, keep_alpha=False, max_pixels=MAX_PIXELS
-) -> np.ndarray:
-    """The same of a PIL image."""
-    rule = _alpha(drop_alpha, keep_alpha)
-    return load_picture(image, alpha=rule, max_pixels=max_pixels, name=name, **ADVICE).array
-
-
-def _alpha(drop: bool, keep: bool) -> str:
-    return "drop" if drop else "keep" if keep else "refuse"
+def read_picture(source: str | Path | bytes, *, alpha: str = "refuse", max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """An image file (path or content) -> uint8 (H, W, 3) sRGB, or (H, W) if it is grey; by ``load_picture``'s rules."""
+    return load_picture(source, alpha=alpha, max_pixels=max_pixels, **ADVICE).array
 
 
 def png_bytes(

@@ -67,7 +67,7 @@ def deep_headers():
 )
 def test_more_than_eight_bits_are_refused_in_colour_too(data):
     with pytest.raises(CodecError, match="more than 8 bits per channel"):
-        read_picture(data, keep_alpha=True)
+        read_picture(data, alpha="keep")
 
 
 def test_sixteen_bits_per_pixel_are_few_per_channel():

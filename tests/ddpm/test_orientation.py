@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from codec.images.pictures import load_picture, png_bytes, read_picture, to_array
+from codec.images.pictures import load_picture, png_bytes, read_picture
 from ddpm.images import exif as exif_module
 
 from .picture_files import P3, PICTURE, content, exif_of, rgb_png
@@ -27,7 +27,7 @@ def test_every_orientation_is_the_library_s(orientation, order):
     data = content(Image.fromarray(PICTURE), exif=exif_of(orientation, order))
     with Image.open(io.BytesIO(data)) as image:
         expected = np.asarray(ImageOps.exif_transpose(image))
-        assert np.array_equal(to_array(image), expected)
+        assert np.array_equal(load_picture(image).array, expected)
     assert np.array_equal(read_picture(data), expected)
 
 

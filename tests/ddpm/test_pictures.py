@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from codec.errors import CodecError
-from codec.images.pictures import load_picture, png_bytes, read_picture, to_array
+from codec.images.pictures import load_picture, png_bytes, read_picture
 from ddpm.images.pictures import suffixes
 
 from .picture_files import P3, PICTURE, content, png, rgb_png
@@ -35,7 +35,7 @@ def test_grey_png_of_few_bits_keep_their_transparency(depth):
     with pytest.raises(CodecError, match="transparency"):
         read_picture(data)
     with Image.open(io.BytesIO(data)) as image:
-        assert np.array_equal(to_array(image, keep_alpha=True), array)
+        assert np.array_equal(load_picture(image, alpha="keep").array, array)
 
 
 def test_a_colour_may_be_transparent():
@@ -148,7 +148,7 @@ def test_transparency():
     clear = np.dstack([PICTURE, np.full((12, 20), 100, np.uint8)])
     with pytest.raises(CodecError, match="--drop-alpha"):
         read_picture(png_bytes(clear))
-    assert np.array_equal(read_picture(png_bytes(clear), drop_alpha=True), PICTURE)
+    assert np.array_equal(read_picture(png_bytes(clear), alpha="drop"), PICTURE)
     opaque = np.dstack([PICTURE, np.full((12, 20), 255, np.uint8)])
     assert np.array_equal(read_picture(png_bytes(opaque)), PICTURE)
 
