@@ -71,17 +71,6 @@ class Watch:
 
         self.patches.enter_context(patch.object(owner, name, watched))
 
-    def within(self, owner, name: str, part: str) -> None:
-        """The same for a function that makes a context: what is done in it counts."""
-        context = getattr(owner, name)
-
-        @contextmanager
-        def watched(*args, **how):
-            with self.part(part), context(*args, **how) as value:
-                yield value
-
-        self.patches.enter_context(patch.object(owner, name, watched))
-
     def _settle(self) -> None:
         """Give what has passed to the part under way."""
         if self.device.type == "cuda":

@@ -72,7 +72,7 @@ def test_functions_are_restored_after_errors():
     def failing():
         with watch, watch.part("rest"):
             watch.over(Work, "outer", "a", note=lambda _: 1 / 0)
-            watch.within(viterbi, "all_threads", "b")
+            watch.over(viterbi, "all_threads", "b")
             watch.over(torch.Tensor, "to", "c")
             assert Work.outer is not kept["outer"]
             Work().outer()
