@@ -10,7 +10,7 @@ Given u, k is coded under p = N(0, v) convolved with that uniform, v = E delta^2
 
     P(k | u) = Phi((y + w/2) / sqrt(v)) - Phi((y - w/2) / sqrt(v))
 
-On average that takes I(delta; delta + w U) bits, ``expected_bits``. For small v it falls as sqrt(v), for a delta only
+On average that takes I(delta; delta + w U) bits. For small v it falls as sqrt(v), for a delta only
 tells something where it carries the error over an edge, while the Gaussian channel's KL falls as v: the smaller a
 dimension's share of the bits, the more of them are lost. For large v the loss is log2(2 pi e / 12) / 2 = 0.25 bits.
 """
@@ -21,7 +21,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import log_ndtr, ndtr
+from scipy.special import log_ndtr
 
 from ddpm.diffusion.likelihood import LN2
 
@@ -60,11 +60,3 @@ def bits(y: np.ndarray, v: np.ndarray | float) -> np.ndarray:
     std = np.sqrt(v)
     near, far = ((WIDTH / 2 - np.abs(y)) / std, (-WIDTH / 2 - np.abs(y)) / std)
     return -(log_ndtr(near) + np.log1p(-np.exp(log_ndtr(far) - log_ndtr(near)))) / LN2
-
-
-def expected_bits(v: float) -> float:
-    """I(delta; delta + w U) = h(y) - log2 w in bits per dimension, delta ~ N(0, v); by a Riemann sum."""
-    std = math.sqrt(v)
-    y, step = np.linspace(-WIDTH - 9 * std, WIDTH + 9 * std, 40001, retstep=True)
-    density = (ndtr((y + WIDTH / 2) / std) - ndtr((y - WIDTH / 2) / std)) / WIDTH
-    return float((density * bits(y, v)).sum() * step)

@@ -15,7 +15,7 @@ from bench import channel
 from bench.channels.best_of_n import BestOfN
 from bench.channels.cases import Case, directions, walk
 from bench.channels.compare import at_equal_bits, in_equal_time
-from bench.channels.dithered import WIDTH, Dithered, bits, expected_bits
+from bench.channels.dithered import WIDTH, Dithered, bits
 from bench.channels.gaussian import ARRIVALS, constant, join, linear_and_square, random, split
 from bench.channels.measure import limit, measure, settings
 from bench.channels.pfr import BLOCK, PFR, Later, zipf_bits
@@ -188,6 +188,14 @@ def test_dither_makes_the_error_uniform_whatever_delta():
     assert stats.kstest(error, stats.uniform(-WIDTH / 2, WIDTH).cdf).pvalue > 1e-3
     assert abs(np.corrcoef(error, delta)[0, 1]) < 0.05
     assert error.var() == pytest.approx(1, rel=0.05)
+
+
+def expected_bits(v: float) -> float:
+    """I(delta; delta + w U) = h(y) - log2 w in bits per dimension, delta ~ N(0, v); by a Riemann sum."""
+    std = math.sqrt(v)
+    y, step = np.linspace(-WIDTH - 9 * std, WIDTH + 9 * std, 40001, retstep=True)
+    density = (ndtr((y + WIDTH / 2) / std) - ndtr((y - WIDTH / 2) / std)) / WIDTH
+    return float((density * bits(y, v)).sum() * step)
 
 
 @pytest.mark.parametrize("v", [0.01, 0.3, 20])
