@@ -7,20 +7,18 @@ Writes the files themselves, demo.json, comparison.png and progressive.png.
 
 from __future__ import annotations
 
-import io
 import time
 from pathlib import Path
 
 import click
 import matplotlib
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from bench.baselines.peers import PEERS, at_least
 from bench.harness.command import command, folder
 from bench.harness.photograph import PICTURE
-from bench.metrics.judge import mse
+from bench.metrics.judge import decoded, mse
 from bench.reporting.output import save
 from bench.reporting.run import Run
 from bench.reporting.table import Table
@@ -52,7 +50,7 @@ def measure(picture: np.ndarray, codec: Codec, folder: Path, rates=RATES) -> tup
         shown["ddpm-codec", rate] = array
         for name in ("JPEG", "WebP"):
             data = at_least(PEERS[name], picture, len(file.data))
-            array = np.asarray(Image.open(io.BytesIO(data)).convert("RGB" if picture.ndim == 3 else "L"))
+            array = decoded(data, picture.ndim == 2)
             (folder / f"{name.lower()}-{rate}.{name.lower()}").write_bytes(data)
             rows.append(row(name, rate, picture, array, len(data)))
             shown[name, rate] = array

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
-from PIL import Image, features
+from PIL import features
+
+from codec.images.pictures import saved
 
 Encoder = Callable[[np.ndarray, int], bytes]
 AVIF = {"subsampling": "4:4:4"}
@@ -33,12 +34,7 @@ class Peer:
 
 
 def _saver(kind: str, **options) -> Encoder:
-    def encode(array: np.ndarray, quality: int) -> bytes:
-        out = io.BytesIO()
-        Image.fromarray(array).save(out, kind, quality=quality, **options)
-        return out.getvalue()
-
-    return encode
+    return lambda array, quality: saved(array, kind, quality=quality, **options)
 
 
 PEERS: dict[str, Encoder] = {
@@ -82,14 +78,10 @@ def contenders(speed: int = 4) -> list[Peer]:
 
 def wavelet() -> dict[str, Encoder]:
     """JPEG 2000, where Pillow has it: irreversible, one quality layer at 18 + 0.32 quality dB, no container."""
-
-    def encode(array: np.ndarray, quality: int) -> bytes:
-        out, layers = io.BytesIO(), [18 + 0.32 * quality]
-        how = {"quality_mode": "dB", "quality_layers": layers, "irreversible": True, "no_jp2": True}
-        Image.fromarray(array).save(out, "JPEG2000", **how)
-        return out.getvalue()
-
-    return {"JPEG 2000": encode} if features.check("jpg_2000") else {}
+    if not features.check("jpg_2000"):
+        return {}
+    how = {"quality_mode": "dB", "irreversible": True, "no_jp2": True}
+    return {"JPEG 2000": lambda array, quality: saved(array, "JPEG2000", quality_layers=[18 + 0.32 * quality], **how)}
 
 
 def titled(codec: str, ways: Iterable[str | None]) -> str:
@@ -120,12 +112,7 @@ def lossless(picture: np.ndarray) -> dict[str, int]:
     }
     if "JPEG XL" in modern():
         ways[f"JPEG XL lossless, effort {effort}"] = ("JXL", {"lossless": True, "effort": effort})
-    sizes = {}
-    for name, (kind, how) in ways.items():
-        data = io.BytesIO()
-        Image.fromarray(picture).save(data, kind, **how)
-        sizes[name] = data.tell()
-    return sizes
+    return {name: len(saved(picture, kind, **how)) for name, (kind, how) in ways.items()}
 
 
 def lossless_rows(pictures: list[np.ndarray]) -> list[dict]:

@@ -7,22 +7,20 @@ those of the others, of the same ``stage``, are files of their own. ``file`` say
 from __future__ import annotations
 
 import base64
-import io
 import math
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from bench.baselines.peers import PEERS, Encoder, at_least, modern
-from bench.metrics.judge import figures
+from bench.metrics.judge import decoded, figures
 from codec import Codec, Target
 from codec.api import psnr
 from codec.diagrams import OURS, Axis, Diagram, Series
-from codec.images.pictures import read_picture
+from codec.images.pictures import read_picture, saved
 
 from .run import Run
 from .table import Table
@@ -48,9 +46,7 @@ def uri(kind: str, data: bytes) -> str:
 
 def shown(array: np.ndarray) -> str:
     """A picture for a browser, small and nearly the same."""
-    out = io.BytesIO()
-    Image.fromarray(array).save(out, "WEBP", quality=QUALITY, method=6)
-    return uri("image/webp", out.getvalue())
+    return uri("image/webp", saved(array, "WEBP", quality=QUALITY, method=6))
 
 
 def other(name: str, encode: Encoder, picture: np.ndarray, n_bytes: int) -> dict:
@@ -60,8 +56,7 @@ def other(name: str, encode: Encoder, picture: np.ndarray, n_bytes: int) -> dict
     """
     data = at_least(encode, picture, n_bytes)
     end = "smallest" if len(data) <= len(encode(picture, 1)) else "largest" if len(data) < n_bytes else None
-    with Image.open(io.BytesIO(data)) as image:
-        array = np.asarray(image.convert("RGB" if picture.ndim == 3 else "L"))
+    array = decoded(data, picture.ndim == 2)
     source = uri(BROWSERS[name], data) if name in BROWSERS else shown(array)
     return {"codec": name, "source": source, "end": end} | figures(picture, array, len(data))
 

@@ -6,19 +6,15 @@ a picture of one colour there is nothing to say beyond the header's, so its part
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
-from PIL import Image
 
 from codec.errors import DamagedFile
 from codec.images.alpha import split
-from codec.images.pictures import is_grey
+from codec.images.pictures import WEBP_SIDE, is_grey, saved
 from ddpm.images.pictures import open_unlimited
 
 from .container import METADATA
 
-WEBP_SIDE = 16383  # pixels, at most
 SIGNATURE = b"\x2f"  # of the content of a lossless WebP
 
 
@@ -40,7 +36,7 @@ def pack(array: np.ndarray) -> bytes:
     colour, size = colour_of(array), array.shape[:2]
     if split(array)[1] is None and np.array_equal(array, of_colour(colour, size)):
         return b""
-    files = [_saved(array, "PNG", optimize=True)]
+    files = [saved(array, "PNG", optimize=True)]
     if max(size) <= WEBP_SIDE:
         webp = _webp(array, quality=100, method=6)
         files += [webp[20 : 20 + int.from_bytes(webp[16:20], "little")]] if webp[12:16] == b"VP8L" else []
@@ -98,10 +94,4 @@ def smaller(array: np.ndarray, scale: int) -> np.ndarray:
 
 
 def _webp(array: np.ndarray, **how) -> bytes:
-    return _saved(array, "WebP", lossless=True, exact=True, **how)
-
-
-def _saved(array: np.ndarray, kind: str, **how) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(array).save(out, kind, **how)
-    return out.getvalue()
+    return saved(array, "WebP", lossless=True, exact=True, **how)

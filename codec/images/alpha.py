@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
-from PIL import Image
 
 from codec.errors import CodecError, DamagedFile
 
-from .pictures import is_grey, read_picture
+from .pictures import WEBP_SIDE, is_grey, read_picture, saved
 
 
 def split(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -35,12 +32,9 @@ def plain(array: np.ndarray) -> np.ndarray:
 
 def pack(alpha: np.ndarray) -> bytes:
     """(H, W) uint8 -> a PNG or a lossless WebP, whichever is smaller."""
-    files = []
-    for kind, how in (("PNG", {"optimize": True}), ("WebP", {"lossless": True, "quality": 100, "method": 6})):
-        if kind == "PNG" or max(alpha.shape) < 1 << 14:
-            out = io.BytesIO()
-            Image.fromarray(alpha).save(out, kind, **how)
-            files.append(out.getvalue())
+    files = [saved(alpha, "PNG", optimize=True)]
+    if max(alpha.shape) <= WEBP_SIDE:
+        files.append(saved(alpha, "WebP", lossless=True, quality=100, method=6))
     return min(files, key=len)
 
 

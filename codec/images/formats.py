@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from codec.errors import CodecError
 from ddpm.images.colour import is_rgb
 
-from .pictures import png_bytes
+from .pictures import saved
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,11 @@ def picture_bytes(
 ) -> bytes:
     """uint8 (H, W, 3) or (H, W), one more channel if transparent -> the content of a file of that name.
 
-    With a profile of its colours, EXIF and XMP, the latter two where the format has a place for them. CodecError for
-    what the format cannot hold.
+    With a profile of its colours, EXIF (from the TIFF header on) and XMP, the latter two where the format has a place
+    for them. A profile of RGB makes the file one of RGB, since grey pictures cannot have it. CodecError for what the
+    format cannot hold.
     """
     kind, suffix = format_of(name), Path(name).suffix.lower()
-    if kind is PNG:
-        return png_bytes(array, icc, exif, xmp)
     if icc is not None and not (kind.metadata or kind.profile):
         raise CodecError(f"{name}: the picture has a colour profile, which {suffix} cannot hold; .png and .webp can")
     image = Image.fromarray(array)
@@ -64,6 +63,8 @@ def picture_bytes(
     beside = {"icc_profile": icc}
     if kind.metadata:
         beside |= {"exif": exif and b"Exif\0\0" + exif, "xmp": xmp}
+    if kind is PNG:
+        beside["pnginfo"] = with_xmp(beside.pop("xmp"))
     beside = {what: data for what, data in beside.items() if data is not None}
     if "A" in image.mode and not kind.alpha:
         raise CodecError(f"{name}: the picture has transparency, which {suffix} cannot hold; .png, .webp and .tif can")
@@ -71,9 +72,15 @@ def picture_bytes(
         raise CodecError(f"{name}: the picture has colours, which .pgm cannot hold; .ppm can")
     if suffix == ".ppm":
         image = image.convert("RGB")
-    out = io.BytesIO()
     try:
-        image.save(out, kind.name, **kind.settings, **beside)
+        return saved(image, kind.name, **kind.settings, **beside)
     except (OSError, ValueError) as e:
         raise CodecError(f"{name}: {kind.name} does not take {image.width}x{image.height} pixels: {e}") from None
-    return out.getvalue()
+
+
+def with_xmp(xmp: bytes | None) -> PngInfo:
+    """What Pillow writes into a PNG file besides."""
+    info = PngInfo()
+    if xmp is not None:
+        info.add(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
+    return info

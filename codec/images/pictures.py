@@ -8,12 +8,12 @@ from typing import TypedDict
 
 import numpy as np
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from ddpm.images.colour import is_rgb
 from ddpm.images.pictures import MAX_PIXELS, Picture, is_grey, load_picture
 
-__all__ = ["ADVICE", "MAX_PIXELS", "Picture", "is_grey", "load_picture", "png_bytes", "read_picture"]
+__all__ = ["ADVICE", "MAX_PIXELS", "Picture", "is_grey", "load_picture", "png_bytes", "read_picture", "saved"]
+
+WEBP_SIDE = 16383  # pixels, at most
 
 
 class Advice(TypedDict):
@@ -35,24 +35,14 @@ def read_picture(source: str | Path | bytes, *, alpha: str = "refuse", max_pixel
     return load_picture(source, alpha=alpha, max_pixels=max_pixels, **ADVICE).array
 
 
-def png_bytes(
-    array: np.ndarray, icc: bytes | None = None, exif: bytes | None = None, xmp: bytes | None = None
-) -> bytes:
-    """uint8 (H, W, 3) or (H, W), with transparency or not -> the content of a PNG file, with what belongs to it.
-
-    A profile of RGB makes the file one of RGB, since PNG lets no grey picture have it. exif: from the TIFF header on.
-    """
-    grey = array.ndim == 2 or array.shape[2] == 2
-    if icc is not None and grey and is_rgb(icc):
-        colour = array if array.ndim == 2 else array[..., 0]
-        array = np.dstack([colour, colour, colour, *([array[..., 1]] if array.ndim == 3 else [])])
-    options, text, out = {}, PngInfo(), io.BytesIO()
-    if xmp is not None:
-        text.add(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
-        options["pnginfo"] = text
-    if icc is not None:
-        options["icc_profile"] = icc
-    if exif is not None:
-        options["exif"] = exif
-    Image.fromarray(array).save(out, "PNG", **options)
+def saved(picture: np.ndarray | Image.Image, kind: str, **how) -> bytes:
+    """The content of an image file of a kind, by Pillow with these settings; arrays are uint8, as pictures are."""
+    out = io.BytesIO()
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image.save(out, kind, **how)
     return out.getvalue()
+
+
+def png_bytes(array: np.ndarray) -> bytes:
+    """The content of a PNG file, without anything beside the picture."""
+    return saved(array, "PNG")

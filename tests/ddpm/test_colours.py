@@ -8,7 +8,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from codec.errors import CodecError
-from codec.images.pictures import load_picture, png_bytes, read_picture
+from codec.images.formats import picture_bytes
+from codec.images.pictures import load_picture, read_picture
 from ddpm.images.colour import PRIMARIES, SRGB, SRGB_CURVE, make_profile
 
 from .picture_files import P3, PICTURE, SRGB_PROFILE, chrm, cicp, content, gama, iccp, rgb_png
@@ -149,7 +150,7 @@ def test_stored_levels_come_with_their_profile():
         assert np.array_equal(picture.array, PICTURE)
         assert picture.icc == profile
         assert not picture.converted
-        back = load_picture(png_bytes(picture.array, icc=picture.icc), colours="stored")
+        back = load_picture(picture_bytes(picture.array, "a.png", icc=picture.icc), colours="stored")
         assert np.array_equal(back.array, PICTURE)
         assert back.icc == profile
 
@@ -158,9 +159,9 @@ def test_stored_levels_come_with_their_profile():
 def test_a_grey_picture_with_a_profile_of_rgb_is_written_as_rgb(clear):
     grey = PICTURE[..., 0]
     array = np.dstack([grey, grey]) if clear else grey
-    data = png_bytes(array, icc=P3)
+    data = picture_bytes(array, "a.png", icc=P3)
     assert data[25] == (6 if clear else 2)
     back = load_picture(data, alpha="keep", colours="stored")
     assert np.array_equal(back.array, array)
     assert back.icc == P3
-    assert png_bytes(array, icc=make_profile(SRGB, (1.0,), grey=True))[25] == (4 if clear else 0)
+    assert picture_bytes(array, "a.png", icc=make_profile(SRGB, (1.0,), grey=True))[25] == (4 if clear else 0)

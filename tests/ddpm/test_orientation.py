@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from codec.images.pictures import load_picture, png_bytes, read_picture
+from codec.images.formats import picture_bytes
+from codec.images.pictures import load_picture, read_picture
 from ddpm.images import exif as exif_module
 
 from .picture_files import P3, PICTURE, content, exif_of, rgb_png
@@ -110,12 +111,12 @@ def test_exif_and_xmp_come_along_upright(kind):
     exif[0x0112], exif[0x010F] = 6, "maker"
     data = content(Image.fromarray(PICTURE), kind, exif=exif, xmp=xmp) if kind != "PNG" else None
     if kind == "PNG":
-        data = png_bytes(PICTURE, exif=exif.tobytes(), xmp=xmp)
+        data = picture_bytes(PICTURE, "a.png", exif=exif.tobytes(), xmp=xmp)
     picture = load_picture(data, metadata=True)
     assert picture.array.shape == (20, 12, 3)
     assert picture.xmp == xmp.replace(b'"6"', b'"1"')
     assert not picture.exif.startswith(b"Exif")
-    for again in (load_picture(png_bytes(picture.array, None, picture.exif, picture.xmp), metadata=True),):
+    for again in (load_picture(picture_bytes(picture.array, "a.png", None, picture.exif, picture.xmp), metadata=True),):
         assert np.array_equal(again.array, picture.array)
         assert (again.exif, again.xmp) == (picture.exif, picture.xmp)
     found = Image.Exif()
