@@ -50,17 +50,13 @@ def measure(codec: Codec, pictures: list[np.ndarray], batch: int) -> dict:
 
 def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     """One table."""
-    columns = ["pictures", "bits/dim over an ideal channel", "bound of the same steps", "difference"]
-    lines = [
-        [
-            str(r["images"]),
-            f"{r['walked_bits_per_dim']:.4f}",
-            f"{r['bound_bits_per_dim']:.4f}",
-            f"{r['difference']:+.2%} +- {r['stderr']:.2%}",
-        ]
-        for r in result["rows"]
-    ]
-    return [], [Table("agreement", columns, lines)]
+    columns = {
+        "pictures": "{images}",
+        "bits/dim over an ideal channel": "{walked_bits_per_dim:.4f}",
+        "bound of the same steps": "{bound_bits_per_dim:.4f}",
+        "difference": "{difference:+.2%} +- {stderr:.2%}",
+    }
+    return [], [Table.of("agreement", result["rows"], columns)]
 
 
 @command()
@@ -75,8 +71,7 @@ def main(data, tile, images, batch, model, device, output, plot):
     """Measure the agreement on pictures of one size, drawn at random."""
     pictures, codec = draw(data, tile, images), Codec(model, device)
     run = Run("agreement", codec.model, data=data, tile=tile)
-    result = run.result([measure(codec, pictures, batch)])
-    finish(result, output, plot)
+    finish(run.result([measure(codec, pictures, batch)]), output, plot)
 
 
 if __name__ == "__main__":

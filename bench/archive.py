@@ -203,8 +203,7 @@ def main(data, tile, images, model, steps, draws, samples, check, also_growth, d
     else:
         how = {"draws": draws, "check": check, "keep": keep, "samples": samples}
         rows = [measure(model, pictures, levels, **how), *lossless_rows(pictures)]
-    result = run.result(rows)
-    finish(result, output, plot)
+    finish(run.result(rows), output, plot)
 
 
 if __name__ == "__main__":

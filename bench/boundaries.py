@@ -101,18 +101,14 @@ def draw(rows: list[dict], path: Path) -> None:
 
 def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     """One table; what is to be seen are pictures, which ``draw`` makes."""
-    columns = ["gamma", "size", "RMSE of the change", "of the step before", "seam"]
-    lines = [
-        [
-            f"{r['gamma']:.2f}",
-            f"1/{r['from']} to 1/{r['to']}",
-            f"{r['rmse']:.2f}",
-            f"{r['rmse_of_the_step_before']:.2f}",
-            f"{r['seam']:.3f}",
-        ]
-        for r in result["rows"]
-    ]
-    return [], [Table("boundaries", columns, lines)]
+    columns = {
+        "gamma": "{gamma:.2f}",
+        "size": "1/{from} to 1/{to}",
+        "RMSE of the change": "{rmse:.2f}",
+        "of the step before": "{rmse_of_the_step_before:.2f}",
+        "seam": "{seam:.3f}",
+    }
+    return [], [Table.of("boundaries", result["rows"], columns)]
 
 
 @command()

@@ -137,16 +137,15 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
         kept = [(b, e) for b, e in zip(c["bits_per_dim"], c["rmse"]) if b > 0]
         how = (f"{OURS}, trellis", "line") if c["name"] == "trellis" else (c["name"], "ideal")
         series.append(Series(how[0], *map(list, zip(*kept)), how[1]))
-    table = Table(
-        "overhead",
-        ["bits/dim", "RMSE", "over the ideal, same steps", f"over the ideal, {result['rows'][0]['fine']} steps"],
-        [
-            [f"{r['bits_per_dim']:g}", f"{r['rmse']:.2f}", f"{r['over_same_steps']:.1%}", f"{r['over_fine']:.1%}"]
-            for r in over
-        ],
-    )
+    columns = {
+        "bits/dim": "{bits_per_dim:g}",
+        "RMSE": "{rmse:.2f}",
+        "over the ideal, same steps": "{over_same_steps:.1%}",
+        f"over the ideal, {result['rows'][0]['fine']} steps": "{over_fine:.1%}",
+    }
     title = f"the chain beside an ideal channel, {curves[0]['images']} pictures"
-    return [Diagram(title, Axis("bits/dim, payload", "log"), Axis("RMSE", "log"), series)], [table] * bool(over)
+    diagram = Diagram(title, Axis("bits/dim, payload", "log"), Axis("RMSE", "log"), series)
+    return [diagram], [Table.of("overhead", over, columns)] if over else []
 
 
 @command()
@@ -164,8 +163,7 @@ def main(data, tile, images, crop, model, fine, batch, until, device, output, pl
     """Measure the overhead of the coded chain over the ideal channel."""
     x, codec = pick(data, tile, images, crop), Codec(model, device)
     run = Run("chain", codec.model, data=data, tile=tile, crop=crop, until=until if math.isfinite(until) else None)
-    result = run.result(measure(codec, x, fine, batch, until))
-    finish(result, output, plot)
+    finish(run.result(measure(codec, x, fine, batch, until)), output, plot)
 
 
 if __name__ == "__main__":

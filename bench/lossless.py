@@ -115,8 +115,7 @@ def main(data, tile, images, skip, crop, model, check, device, published, output
     run = Run("lengths", codec.model, data=data, tile=tile, images=images, crop=crop, published=published)
     for row in measure(codec, pictures, check):
         save(run.result([row | {"skip": skip}]), output)
-    result = run.result([r | {"skip": skip} for r in (row, *lossless_rows(pictures))])
-    finish(result, output, plot)
+    finish(run.result([r | {"skip": skip} for r in (row, *lossless_rows(pictures))]), output, plot)
 
 
 if __name__ == "__main__":

@@ -111,8 +111,7 @@ def main(originals, decoded, tile, images, inception, device, output, plot):
         rows = [{"set": name} | measure(first, pictures, found) for name, pictures in zip(decoded, sets)]
     except ValueError as e:
         raise CodecError(str(e)) from None
-    result = run.result(rows)
-    finish(result, output, plot)
+    finish(run.result(rows), output, plot)
 
 
 if __name__ == "__main__":

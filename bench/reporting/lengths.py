@@ -51,8 +51,8 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
         tables.append(Table("published", ["", "", "bits/dim"], lines))
     diagrams = [over_T(rows)] if ours else []
     if grown:
-        lines = [[f"{r['images']}", f"{r['archive']:,}", f"{r['single']:,}"] for r in grown]
-        tables.append(Table("growth", ["pictures", "bytes of an archive", "of files of their own"], lines))
+        columns = {"pictures": "{images}", "bytes of an archive": "{archive:,}", "of files of their own": "{single:,}"}
+        tables.append(Table.of("growth", grown, columns))
         diagrams.append(over_pictures(grown))
     return diagrams, [t for t in tables if t.rows]
 

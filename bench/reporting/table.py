@@ -13,6 +13,11 @@ class Table:
     columns: list[str]
     rows: list[list[str]]
 
+    @classmethod
+    def of(cls, name: str, rows: list[dict], columns: dict[str, str]) -> Table:
+        """A line for each row; ``columns`` says how its cells are made of what the row has, as formats."""
+        return cls(name, list(columns), [[cell.format_map(row) for cell in columns.values()] for row in rows])
+
     def markdown(self) -> str:
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
