@@ -10,6 +10,7 @@ numbers, so a figure does not depend on batches.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -19,13 +20,13 @@ from tqdm import tqdm
 from bench.baselines import literature
 from bench.harness.command import COUNT, command
 from bench.harness.pick import load
-from bench.reporting.output import finish, output_options, save
+from bench.reporting.output import finish_parts, output_options
 from bench.reporting.run import Run
 from bench.reporting.table import Table
 from codec.device import pick_device
 from codec.diagrams import OURS, Axis, Diagram, Series
 from codec.terms import ContextTerms
-from ddpm.diffusion.bound import Bound, bound, terms_for
+from ddpm.diffusion.bound import bound, terms_for
 from ddpm.diffusion.reverse import Reverse
 from ddpm.images.batches import batches, some
 from ddpm.models.load import load_model
@@ -34,9 +35,16 @@ from ddpm.models.model import strict_fp32
 BATCH_PIXELS = 1 << 17
 
 
-def row_of(found: Bound) -> dict:
-    """A bound without its terms."""
-    return {name: value for name, value in found.to_json().items() if name != "terms"}
+def measure(reverse: Reverse, pictures: list, steps: list[int | None], samples: int, context: bool) -> Iterator[dict]:
+    """A row for each number of steps: the bound without its terms."""
+    alike = batches(pictures, BATCH_PIXELS)
+    found, numbers = [b.x for b in alike], [b.numbers for b in alike]
+    for T in tqdm(steps, desc="steps", disable=None):
+        terms = terms_for(reverse, T)
+        terms = ContextTerms(terms) if context else terms
+        row = bound(terms, found, samples=samples, numbers=numbers, quiet=None).to_json()
+        del row["terms"]
+        yield row | ({"context": True} if context else {})
 
 
 def present(result: dict) -> tuple[list[Diagram], list[Table]]:
@@ -85,17 +93,8 @@ def main(data, tile, images, steps, samples, model, device, context, bf16, outpu
     pictures = some(list(chain.from_iterable(load(source, tile) for source in data)), images, seed=0)
     reverse = Reverse(load_model(model, pick_device(device)), autocast=bf16)
     names = ", ".join(Path(source).name for source in data)
-    run, rows = Run("bounds", reverse.model, data=names, samples=samples, bf16=bf16), []
-    alike = batches(pictures, BATCH_PIXELS)
-    found, numbers = [b.x for b in alike], [b.numbers for b in alike]
-    for T in tqdm(steps, desc="steps", disable=None):
-        of = terms_for(reverse, T)
-        of = ContextTerms(of) if context else of
-        measured = bound(of, found, samples=samples, numbers=numbers, quiet=None)
-        rows.append(row_of(measured) | ({"context": True} if context else {}))
-        result = run.result(rows)
-        save(result, output)
-    finish(result, output, plot)
+    run = Run("bounds", reverse.model, data=names, samples=samples, bf16=bf16)
+    finish_parts(run, ([row] for row in measure(reverse, pictures, steps, samples, context)), output, plot)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -23,11 +23,11 @@ import numpy as np
 from tqdm import tqdm
 
 from bench.baselines import literature
-from bench.baselines.peers import Peer, contenders, titled, versions
+from bench.baselines.peers import contenders, titled, versions
 from bench.harness.command import COUNT, FROM_ZERO, command
 from bench.metrics.bd import bd_rate, in_common, log_rate, lower_envelope
 from bench.metrics.judge import judge, judge_file
-from bench.reporting.output import finish, output_options, save
+from bench.reporting.output import finish, finish_parts, output_options
 from bench.reporting.run import Run
 from bench.reporting.table import Table
 from codec import Codec, CodecError, Target
@@ -58,15 +58,17 @@ def ours(codec: Codec, picture: np.ndarray, until: float, flow: bool) -> Iterato
                 yield {"codec": FLOW, "setting": setting} | judge(picture, array, stage.bytes)
 
 
-def others(picture: np.ndarray, peers: list[Peer]) -> Iterator[dict]:
+def others(picture: np.ndarray) -> Iterator[dict]:
     """Rows of each other codec's settings, over a ladder of qualities."""
-    for peer in peers:
+    for peer in contenders():
         for quality in QUALITIES:
             yield peer.says | {"setting": quality} | judge_file(picture, peer.encode(picture, quality))
 
 
-def of_file(file: Path, rows) -> list[dict]:
-    return [{"file": file.name, "psnr": psnr(row["mse"])} | row for row in rows]
+def measure(files: list[Path], work: Callable[[np.ndarray], Iterable[dict]]) -> Iterator[list[dict]]:
+    """For each file the rows of its picture."""
+    for file in tqdm(files, desc="pictures", disable=None):
+        yield [{"file": file.name, "psnr": psnr(row["mse"])} | row for row in work(read_picture(file))]
 
 
 def settings(rows: list[dict]) -> dict[str, list[list[dict]]]:
@@ -236,21 +238,13 @@ def main(source, until, flow, images, skip, stored, model, device, output, plot)
     files = sorted(p for p in source.iterdir() if p.suffix.lower() == ".png")[skip:][:images]
     if not files:
         raise CodecError(f"{source}: no PNG files" + f" after {skip}" * (skip > 0))
-    peers = contenders()
     if stored:
-        kept, rows = kept_from(stored, files), []
-        run = Run("curves", source=source)
-        for file in tqdm(files, desc="pictures", disable=None):
-            rows += of_file(file, others(read_picture(file), peers))
+        kept, run = kept_from(stored, files), Run("curves", source=source)
+        rows = [row for part in measure(files, others) for row in part]
         return finish(run.beside(kept, kept["rows"] + rows, **versions()), output, plot)
     codec = Codec(model, device)
-    run, rows = Run("curves", codec.model, source=source, until=until, flow=flow), []
-    for file in tqdm(files, desc="pictures", disable=None):
-        picture = read_picture(file)
-        rows += of_file(file, [*ours(codec, picture, until, flow), *others(picture, peers)])
-        result = run.result(rows)
-        save(result, output)
-    return finish(result, output, plot)
+    run = Run("curves", codec.model, source=source, until=until, flow=flow)
+    return finish_parts(run, measure(files, lambda p: [*ours(codec, p, until, flow), *others(p)]), output, plot)
 
 
 def kept_from(stored: Path, files: list[Path]) -> dict:

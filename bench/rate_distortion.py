@@ -31,7 +31,7 @@ from bench.harness.command import COUNT, FROM_ZERO, command, listed
 from bench.harness.ideal import progressive
 from bench.harness.pick import load
 from bench.metrics.judge import decoded, mse
-from bench.reporting.output import finish, output_options, save
+from bench.reporting.output import finish, finish_parts, output_options
 from bench.reporting.rd_report import FEW, present  # noqa: F401  (``presented`` asks this module for it)
 from bench.reporting.run import Run, last_name
 from codec import Codec, CodecError, Target
@@ -208,15 +208,11 @@ def main(
     few = pictures[: ideal_images or (len(pictures) if fast else 20)]
     counts = {"images": len(pictures), "skip": skip, "ideal_images": len(few), "recon_images": recon_images}
     asked = {"data": data, "size": list(pictures[0].shape[:2]), "steps": ",".join(map(str, steps)), "ideal": ideal}
-    run, rows = Run("rate_distortion", model, **asked, recon=",".join(recon), **counts), []
+    run = Run("rate_distortion", model, **asked, recon=",".join(recon), **counts)
     how = {"few": recon_images, "first": skip, "batch": batch, "ideal": len(few) if ideal else 0}
     parts = [ours(model, pictures, steps, recon, **how)] if model.coding else []
     parts += [limit(terms_for(Reverse(model), ideal), "levels", few, skip, batch)] if ideal else []
-    for row in itertools.chain(*parts, peers(pictures)):
-        rows.append(row)
-        result = run.result(rows)
-        save(result, output)
-    return finish(result, output, plot)
+    return finish_parts(run, ([row] for row in itertools.chain(*parts, peers(pictures))), output, plot)
 
 
 def again(stored: Path, data: str, every: Sequence[np.ndarray]) -> dict:

@@ -23,9 +23,11 @@ from tqdm import tqdm
 
 from bench.harness.command import POSITIVE, command, listed
 from bench.harness.photograph import sized
-from bench.reporting.output import finish, output_options, save
+from bench.metrics.judge import mse
+from bench.reporting.output import finish_parts, output_options
 from bench.reporting.run import Run
 from bench.reporting.table import Table
+from codec.api import psnr
 from codec.device import pick_device
 from codec.diagrams import Axis, Diagram, Series
 from codec.images.pictures import read_picture
@@ -61,13 +63,12 @@ def measure(picture: np.ndarray, megapixels: float, rate: float, model: str, fol
     common = ["--model", model, "--max-pixels", str(big.shape[0] * big.shape[1]), "--quiet", "--force"]
     encode = run("encode", names[0], "-o", names[1], "--rate", str(rate), *common)
     decode = run("decode", names[1], "-o", names[2], *common)
-    error = np.mean((np.asarray(Image.open(names[2]), np.float32) - big) ** 2)
     return {
         "width": big.shape[1],
         "height": big.shape[0],
         "megapixels": big.shape[0] * big.shape[1] / 1e6,
         "bytes": os.path.getsize(names[1]),
-        "psnr": float(10 * np.log10(255**2 / error)),
+        "psnr": psnr(mse(big, np.asarray(Image.open(names[2])))),
         "encode_s": encode[0],
         "decode_s": decode[0],
         "encode_mb": encode[1],
@@ -113,14 +114,11 @@ def costs_of(first: dict, row: dict, what: str) -> list[str]:
 @output_options
 def main(picture, megapixels, rate, model, output, plot):
     """Measure time and memory."""
-    array, rows = read_picture(picture), []
+    array, sizes = read_picture(picture), tqdm([LEAST, *megapixels], desc="sizes", disable=None)
     measured = Run("scale", load_model(model, pick_device("auto")), picture=picture, rate=rate)
     with tempfile.TemporaryDirectory() as folder:
-        for size in tqdm([LEAST, *megapixels], desc="sizes", disable=None):
-            rows.append(measure(array, size, rate if size > LEAST else 1.0, model, Path(folder)))
-            result = measured.result(rows)
-            save(result, output)
-    finish(result, output, plot)
+        rows = (measure(array, size, rate if size > LEAST else 1.0, model, Path(folder)) for size in sizes)
+        finish_parts(measured, ([row] for row in rows), output, plot)
 
 
 if __name__ == "__main__":

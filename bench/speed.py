@@ -24,14 +24,14 @@ from bench.harness.command import COUNT, command, listed
 from bench.harness.jobs import Bpd, Decode, Encode, Job, Train, preset_of
 from bench.harness.watch import Watch
 from bench.metrics.flops import flops_per_evaluation, peak
-from bench.reporting.output import finish, output_options, save
+from bench.reporting.output import finish_parts, output_options
 from bench.reporting.run import Run
 from bench.reporting.table import Table
 from codec import CodecError
 from codec.device import pick_device
 from codec.diagrams import Axis, Diagram, Series
 from ddpm.models.load import load_model
-from ddpm.models.model import strict_fp32
+from ddpm.models.model import DDPM, strict_fp32
 
 PARTS = ("network", "channel", "entropy", "transfers", "rest")
 WHAT = ("encode", "decode", "bpd", "train")
@@ -78,10 +78,13 @@ def measure(job: Job, repeats: int, patience: float) -> dict:
     }
 
 
-def row(name: str, job: Job, run: Run, repeats: int, patience: float) -> dict:
-    about = {"model": name, "device": run.head["device"], "threads": run.head["threads"], "what": job.what}
-    about |= {"size": job.size, "batch": job.batch, "arithmetic": job.arithmetic, **job.more}
-    return about | measure(job, repeats, patience)
+def rows_of(asked: list[tuple[DDPM, Job]], run: Run, repeats: int, patience: float) -> Iterator[dict]:
+    bar = tqdm(asked, desc="jobs", disable=None)
+    for model, job in bar:
+        bar.set_postfix_str(f"{model.name} {job.what} {job.size} x{job.batch}")
+        about = {"model": model.name, "device": run.head["device"], "threads": run.head["threads"], "what": job.what}
+        about |= {"size": job.size, "batch": job.batch, "arithmetic": job.arithmetic, **job.more}
+        yield about | measure(job, repeats, patience)
 
 
 def kind(row: dict) -> str:
@@ -174,12 +177,7 @@ def main(names, what, sizes, batches, most, rate, repeats, patience, bf16, compi
         device=models[0].device,
     )
     run = Run("speed", all_of_them, rates=rate, repeats=repeats, patience=patience)
-    rows, bar = [], tqdm(asked, desc="jobs", disable=None)
-    for model, job in bar:
-        bar.set_postfix_str(f"{model.name} {job.what} {job.size} x{job.batch}")
-        rows.append(row(model.name, job, run, repeats, patience))
-        save(result := run.result(rows), output)
-    finish(result, output, plot)
+    finish_parts(run, ([row] for row in rows_of(asked, run, repeats, patience)), output, plot)
 
 
 if __name__ == "__main__":

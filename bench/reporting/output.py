@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -11,6 +12,7 @@ from bench.harness.command import drawable, writable
 from codec.diagrams import Diagram, draw, kind_of
 from ddpm.files import write_whole
 
+from .run import Run
 from .table import tables_of
 
 
@@ -25,6 +27,16 @@ def finish(result: dict, output: Path | None, plot: Path | None = None) -> None:
     save(result, output, plot)
     show(result)
     wrote(output, result["diagrams"] and plot)
+
+
+def finish_parts(run: Run, parts: Iterable[list[dict]], output: Path | None, plot: Path | None) -> None:
+    """The same of rows that come in parts: what there is of them is kept in the JSON after each."""
+    rows = []
+    for part in parts:
+        rows += part
+        result = run.result(rows)
+        save(result, output)
+    finish(result, output, plot)
 
 
 def save(result: dict, output: Path | None, plot: Path | None = None) -> None:
