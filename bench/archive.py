@@ -24,15 +24,16 @@ from tqdm import tqdm
 
 from bench.baselines.peers import lossless_rows
 from bench.harness.command import COUNT, FROM_ZERO, command, folder
-from bench.harness.ledger import Clock, Ledger
+from bench.harness.ledger import Ledger
 from bench.harness.parts import Parts
 from bench.harness.pick import draw
+from bench.harness.watch import Watch
 from bench.reporting.lengths import ARCHIVE, GROWTH, published_option
 from bench.reporting.output import finish, output_options
 from bench.reporting.run import Run
 from codec import Codec, Target
 from codec.archive import create, evaluations, extract
-from codec.archive.bitsback import bitsback_for, gaussians_for
+from codec.archive.bitsback import Stack, bitsback_for, gaussians_for
 from codec.archive.header import unpack
 from codec.archive.patches import CODE, kinds
 from codec.cli.types import Steps
@@ -81,16 +82,20 @@ def coder(model, x: np.ndarray, steps: int) -> dict:
     """The coder alone, on a batch (B, C, H, W): excess in bits per value, nanoseconds per value and level."""
     bitsback = bitsback_for(model, steps)((*x.shape[2:], x.shape[1]))
     filled = np.random.default_rng(0).integers(1, 1 << 32, x.size, dtype=np.uint32)
-    ledger, clock = (kind(gaussians_for(model, steps), filled) for kind in (Ledger, Clock))
+    ledger, stack = (kind(gaussians_for(model, steps), filled) for kind in (Ledger, Stack))
     before = ledger.bits
     bitsback.push(ledger, x)
     excess = (ledger.bits - before - ledger.ideal) / x.size
-    bitsback.push(clock, x)
-    pushed = clock.seconds
-    if not np.array_equal(bitsback.pop(clock, x.shape), x):
+    with Watch(torch.device("cpu")) as watch:
+        for name in ("push", "pop", "push_pixels", "pop_pixels", "_mask"):
+            watch.over(Stack, name, "coder")
+        bitsback.push(stack, x)
+        pushed = watch.seconds["coder"]
+        back = bitsback.pop(stack, x.shape)
+    if not np.array_equal(back, x):
         raise RuntimeError("a picture did not come back")
     each = 1e9 / (x.size * bitsback.evaluations)
-    return {"coder": excess, "coder_ns": [pushed * each, (clock.seconds - pushed) * each]}
+    return {"coder": excess, "coder_ns": [pushed * each, (watch.total - pushed) * each]}
 
 
 def singles(model, pictures: list[np.ndarray]) -> list[int]:

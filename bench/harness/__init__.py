@@ -2,5 +2,5 @@
 
 ``command``: mistakes and options; ``pick``: pictures of a source; ``photograph``: the one that is at hand; ``parts``:
 long work that goes on where it stopped; ``ideal``: the chain over an ideal channel; ``jobs`` under a ``watch``: what
-is timed, and where the time goes; ``ledger``: stacks that count bits and seconds.
+is timed, and where the time goes; ``ledger``: a stack that counts bits.
 """
