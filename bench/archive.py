@@ -44,7 +44,6 @@ from codec.lossy.tables import CodingTables
 from codec.terms import CodeTerms, ContextTerms
 from ddpm.diffusion.bound import bound, terms_for
 from ddpm.diffusion.reverse import Reverse
-from ddpm.images.batches import alike
 from ddpm.models.load import load_model
 
 
@@ -100,14 +99,8 @@ def coder(model, x: np.ndarray, steps: int) -> dict:
 
 def singles(model, pictures: list[np.ndarray]) -> list[int]:
     """Bytes of lossless files, one for each picture."""
-    codec, n_bytes = Codec(model), [0] * len(pictures)
-    for _, members in alike(pictures):
-        for k in range(0, len(members), 16):
-            part = members[k : k + 16]
-            files = codec.encode([pictures[i] for i in part], Target(lossless=True))
-            for i, file in zip(part, files):
-                n_bytes[i] = len(file.data)
-    return n_bytes
+    codec, parts = Codec(model), [pictures[k : k + 16] for k in range(0, len(pictures), 16)]
+    return [len(file.data) for part in parts for file in codec.encode(part, Target(lossless=True))]
 
 
 def growth(model, pictures: list[np.ndarray], steps: int) -> list[dict]:

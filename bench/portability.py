@@ -32,7 +32,6 @@ from codec import Codec, CodecError, Target
 from codec.api import psnr
 from codec.batch import outcomes
 from codec.diagrams import Diagram
-from ddpm.images.batches import alike
 from ddpm.models.load import load_model
 
 from .machines import INSTRUCTIONS, THREADS
@@ -56,18 +55,15 @@ def work(model: str, folder: Path) -> None:
     if os.environ["DDPM_BENCH_TASK"] == "encode":
         target = Target(bits_per_dim=rate) if rate else Target(lossless=True)
         (folder / name).mkdir()
-        for _, members in alike(pictures):
-            files = [file.data for file in codec.encode([pictures[i] for i in members], target)]
-            for i, data, shown in zip(members, files, codec.decode(files) if rate else files):
-                (folder / name / f"{i}.ddpm").write_bytes(data)
-                if rate:
-                    np.save(folder / name / f"{i}.npy", shown.array)
+        files = [file.data for file in codec.encode(pictures, target)]
+        for i, data in enumerate(files):
+            (folder / name / f"{i}.ddpm").write_bytes(data)
+        for i, shown in enumerate(codec.decode(files) if rate else ()):
+            np.save(folder / name / f"{i}.npy", shown.array)
         return
     for sub in sorted(p for p in folder.iterdir() if p.is_dir()):
-        shown: list[np.ndarray | None] = [None] * len(pictures)
-        for _, members in alike(pictures):
-            for i, array in zip(members, decoded(codec, [(sub / f"{i}.ddpm").read_bytes() for i in members])):
-                shown[i] = None if array is None else np.broadcast_to(array.T, pictures[i].T.shape).T
+        arrays = decoded(codec, [(sub / f"{i}.ddpm").read_bytes() for i in range(len(pictures))])
+        shown = [None if a is None else np.broadcast_to(a.T, p.T.shape).T for a, p in zip(arrays, pictures)]
         theirs = [np.load(sub / f"{i}.npy") for i in range(len(pictures))] if rate else pictures
         cell = distances(pictures, theirs, shown) if rate else {"exact": exact(pictures, shown)}
         print(json.dumps({"written": sub.name, "read": name, **cell}), flush=True)
@@ -90,7 +86,7 @@ def distances(pictures, theirs, shown) -> dict:
 
 
 def decoded(codec: Codec, files: list[bytes]) -> list[np.ndarray | None]:
-    """Pictures of one size, together; if one of them cannot be decoded, one by one, with None for it."""
+    """Pictures together; if one of them cannot be decoded, one by one, with None for it."""
     found = outcomes(files, codec.decode, CodecError)
     return [None if isinstance(shown, CodecError) else shown.array for _, shown in found]
 

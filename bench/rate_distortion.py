@@ -40,7 +40,6 @@ from codec.diagrams import read_result
 from codec.terms import CodeTerms
 from ddpm.diffusion.bound import Terms, terms_for
 from ddpm.diffusion.reverse import Reverse
-from ddpm.images.batches import alike
 from ddpm.models.load import load_model
 from ddpm.models.model import DDPM, strict_fp32
 
@@ -63,15 +62,11 @@ def files(
     These are decoded in any case: RuntimeError if their error is not what the encoder said. ``ideal``: one more of the
     first so many, FEW.
     """
-    start, coded = time.monotonic(), [None] * len(pictures)
+    start, coded = time.monotonic(), []
     with tqdm(total=len(pictures), desc=f"{steps} steps", disable=None) as bar:
-        for grey, members in alike(pictures):
-            for i in range(0, len(members), batch):
-                part = members[i : i + batch]
-                shown = [pictures[k][..., 0] if grey else pictures[k] for k in part]
-                for k, file in zip(part, codec.encode(shown, Target(steps=steps))):
-                    coded[k] = file
-                bar.update(len(part))
+        for i in range(0, len(pictures), batch):
+            coded += codec.encode(list(pictures[i : i + batch]), Target(steps=steps))
+            bar.update(len(coded) - i)
     seconds, dims = (time.monotonic() - start) / len(pictures), pictures[0].size
     for name in dict.fromkeys(["mean", *recon, *[FEW] * (0 < ideal < len(coded))]):
         chosen = coded if name == "mean" else coded[: ideal if name == FEW else few]
