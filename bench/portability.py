@@ -15,7 +15,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from itertools import product
 from pathlib import Path
 
 import click
@@ -25,7 +24,7 @@ from tqdm import tqdm
 from bench.harness.command import command
 from bench.harness.pick import draw
 from bench.metrics.judge import mse
-from bench.reporting.output import save, show
+from bench.reporting.output import finish
 from bench.reporting.run import Run
 from bench.reporting.table import Table
 from codec import Codec, CodecError, Target
@@ -43,16 +42,14 @@ MACHINES = {
 }
 
 
-def work(model: str, folder: Path) -> None:
-    """Encode the pictures in ``folder`` to files here, or decode all that lie in its subfolders."""
+def work(model: str, folder: Path, name: str, rate: float) -> None:
+    """Encode the pictures in ``folder`` to files in its subfolder ``name``; if that is there, decode those of all."""
     if os.environ.get("DDPM_BENCH_NO_ONEDNN"):
         import torch
 
         torch.backends.mkldnn.enabled = False
-    codec, name = Codec(model, "cpu"), os.environ["DDPM_BENCH_NAME"]
-    rate = float(os.environ["DDPM_BENCH_RATE"])
-    pictures = [np.load(f) for f in sorted(folder.glob("*.npy"))]
-    if os.environ["DDPM_BENCH_TASK"] == "encode":
+    codec, pictures = Codec(model, "cpu"), [np.load(f) for f in sorted(folder.glob("*.npy"))]
+    if not (folder / name).exists():
         target = Target(bits_per_dim=rate) if rate else Target(lossless=True)
         (folder / name).mkdir()
         files = [file.data for file in codec.encode(pictures, target)]
@@ -97,11 +94,11 @@ def measure(model: str, pictures, machines: list[str], rate: float = 0.0) -> tup
     with tempfile.TemporaryDirectory() as folder:
         for i, picture in enumerate(pictures):
             np.save(Path(folder) / f"{i:05d}.npy", picture)
-        for task, name in tqdm(list(product(("encode", "decode"), machines)), desc="machines", disable=None):
-            extra = {"DDPM_BENCH_NAME": name, "DDPM_BENCH_TASK": task, "DDPM_BENCH_RATE": str(rate)}
-            extra |= MACHINES[name]
+        for name in tqdm([*machines, *machines], desc="machines", disable=None):  # all write, then all read
             command = [sys.executable, "-m", "bench.portability", "--work", folder, "--model", model]
-            done = subprocess.run(command, env={**os.environ, **extra}, capture_output=True, text=True, check=True)
+            command += ["--machine", name, "--rate", str(rate)]
+            environment = {**os.environ, **MACHINES[name]}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
             rows += [json.loads(line) for line in done.stdout.splitlines()]
         sizes = [f.stat().st_size for f in Path(folder, machines[0]).glob("*.ddpm")]
     return rows, 8 * sum(sizes) / sum(p.size for p in pictures)
@@ -131,13 +128,12 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
 def main(data, tile, images, crop, model, machines, rate, folder, output):
     """Measure which files come back exactly where, or how nearly."""
     if folder:
-        return work(model, folder)
+        return work(model, folder, machines[0], rate)
     pictures = draw(data, tile, images, crop)
     machines = list(machines) or list(MACHINES)
     run = Run("portability", load_model(model), data=data, tile=tile, crop=crop, rate=rate)
     rows, bits_per_dim = measure(model, pictures, machines, rate)
-    save(result := run.result(rows, images=len(pictures), bits_per_dim=bits_per_dim), output)
-    return show(result)
+    return finish(run.result(rows, images=len(pictures), bits_per_dim=bits_per_dim), output)
 
 
 def said(cell: dict) -> str:
