@@ -15,10 +15,11 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from bench.harness.command import POSITIVE, command, drawable, writable
 from bench.metrics.judge import mse
-from bench.reporting.output import save, show, wrote
+from bench.reporting.output import finish, wrote
 from bench.reporting.run import Run
 from bench.reporting.table import Table
 from codec import Codec, Target
@@ -75,14 +76,9 @@ def boundaries(codec: Codec, data: bytes) -> list[dict]:
 
 def draw(rows: list[dict], path: Path) -> None:
     """A row for each change: before, after, the difference amplified."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     aspect = rows[0]["before"].shape[0] / rows[0]["before"].shape[1]
-    figure, axes = plt.subplots(len(rows), 3, figsize=(13, 13 / 3 * aspect * len(rows) + 0.4), layout="constrained")
-    for axis, r in zip(np.atleast_2d(axes), rows):
+    figure = Figure(figsize=(13, 13 / 3 * aspect * len(rows) + 0.4), layout="constrained")
+    for axis, r in zip(figure.subplots(len(rows), 3, squeeze=False), rows):
         difference = np.clip(128 + AMPLIFIED * (r["after"].astype(int) - r["before"]), 0, 255).astype(np.uint8)
         for a, array, title in zip(
             axis,
@@ -125,12 +121,10 @@ def main(picture, rate, model, device, output, plot):
     [file] = codec.encode([array], Target(bits_per_dim=rate))
     rows = boundaries(codec, file.data)
     figures = [{k: v for k, v in r.items() if k not in ("before", "after")} for r in rows]
-    result = run.result(figures)
+    finish(run.result(figures), output)
     if plot and rows:
         draw(rows, plot)
-    save(result, output)
-    show(result)
-    wrote(output, rows and plot)
+        wrote(plot)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import click
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from bench.baselines.peers import PEERS, at_least
@@ -26,11 +26,9 @@ from codec import Codec, Target
 from codec.api import psnr
 from codec.images.pictures import read_picture
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-
 NAMES = ("ddpm-codec", "WebP", "JPEG")
 RATES = (0.05, 0.1, 0.2)  # bits/dim
+SHARES = (0.02, 0.06, 0.15, 0.35, 0.65, 1.0)  # of a file
 
 
 def measure(picture: np.ndarray, codec: Codec, folder: Path, rates=RATES) -> tuple[list[dict], dict, bytes]:
@@ -81,36 +79,33 @@ def draw_comparison(picture, rows, shown, path: Path) -> None:
     rates = sorted({r["asked_bits_per_dim"] for r in rows})
     h, w = picture.shape[:2]
     aspect = h / w
-    figure, axes = plt.subplots(len(rates), 4, figsize=(16, 16 / 4 * aspect * len(rates) + 0.45 * len(rates)))
-    for line, rate in zip(np.atleast_2d(axes), rates):
+    figure = Figure(figsize=(16, 16 / 4 * aspect * len(rates) + 0.45 * len(rates)))
+    for line, rate in zip(figure.subplots(len(rates), 4, squeeze=False), rates):
         line[0].imshow(picture, cmap="gray", vmin=0, vmax=255)
         line[0].set_xlabel(f"original, {w}x{h}")
         for axis, name in zip(line[1:], NAMES):
             r = next(r for r in rows if r["codec"] == name and r["asked_bits_per_dim"] == rate)
             axis.imshow(shown[name, rate], cmap="gray", vmin=0, vmax=255)
             axis.set_xlabel(f"{name}: {r['bytes']} bytes, {r['bits_per_dim']:.3f} bits/dim, {r['psnr']:.2f} dB")
-    finish(figure, axes, path)
+    finish(figure, path)
 
 
-def draw_progressive(codec: Codec, data: bytes, path: Path, shares=(0.02, 0.06, 0.15, 0.35, 0.65, 1.0)) -> None:
+def draw_progressive(codec: Codec, data: bytes, path: Path) -> None:
     """What the first bytes of one file show."""
-    figure, axes = plt.subplots(1, len(shares), figsize=(16, 2.4))
-    for axis, share in zip(axes, shares):
+    figure = Figure(figsize=(16, 2.4))
+    for axis, share in zip(figure.subplots(1, len(SHARES)), SHARES):
         prefix = data[: max(12, round(share * len(data)))]
         axis.imshow(codec.decode([prefix])[0].array, cmap="gray", vmin=0, vmax=255)
         axis.set_xlabel(f"first {len(prefix)} bytes")
-    finish(figure, axes, path)
+    finish(figure, path)
 
 
-def finish(figure, axes, path: Path) -> None:
-    for axis in np.ravel(axes):
-        axis.set_xticks([])
-        axis.set_yticks([])
-        for spine in axis.spines.values():
-            spine.set_visible(False)
+def finish(figure: Figure, path: Path) -> None:
+    for axis in figure.axes:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
     figure.tight_layout(pad=0.4)
     figure.savefig(path, dpi=90)
-    plt.close(figure)
 
 
 @command()

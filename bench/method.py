@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import matplotlib
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from bench.harness.command import command, writable
 from bench.harness.photograph import BOX, PICTURE
+from bench.metrics.judge import mse
 from bench.reporting.output import wrote
 from codec import Codec, Target
 from codec.api import psnr
@@ -28,9 +29,6 @@ from codec.lossy.reconstruct import shown
 from ddpm.diffusion.gaussian import kl_nats
 from ddpm.diffusion.likelihood import LN2, to_unit
 from ddpm.diffusion.schedule import alpha_sigma
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 SHOWN = (0, 2, 4, 7, 11, 15, 20, 29)  # steps taken
 
@@ -70,16 +68,15 @@ def moments(codec: Codec, picture: np.ndarray, data: bytes) -> tuple[list[Moment
 
 def draw(picture: np.ndarray, way: list[Moment], sizes: list[int], path: Path) -> None:
     total = np.cumsum([0, *sizes]) / picture.size
-    figure = plt.figure(figsize=(10, 5.7), dpi=100)
+    figure = Figure(figsize=(10, 5.7), dpi=100)
     grid = figure.add_gridspec(2, len(SHOWN), left=0.05, right=0.995, top=0.92, bottom=0.485, hspace=0.04, wspace=0.04)
     for column, k in enumerate(SHOWN):
         top, below = (figure.add_subplot(grid[row, column], xticks=[], yticks=[]) for row in (0, 1))
         top.imshow(way[k].z)
         below.imshow(way[k].x_hat)
-        mse = float(np.mean((way[k].x_hat.astype(float) - picture) ** 2))
         gamma = f"{way[k].gamma:.2f}".replace("-", "−") if np.isfinite(way[k].gamma) else "∞"
         top.set_title(f"{k} steps\nγ = {gamma}", fontsize=9)
-        below.set_xlabel(f"{total[k]:.3f} bits/dim\n{psnr(mse):.1f} dB", fontsize=9)
+        below.set_xlabel(f"{total[k]:.3f} bits/dim\n{psnr(mse(way[k].x_hat, picture)):.1f} dB", fontsize=9)
         if column == 0:
             top.set_ylabel("$z_t$", rotation=0, fontsize=14, labelpad=16, va="center")
             below.set_ylabel(r"$\hat{x}$", rotation=0, fontsize=14, labelpad=16, va="center")
@@ -94,7 +91,6 @@ def draw(picture: np.ndarray, way: list[Moment], sizes: list[int], path: Path) -
     handles, labels = (a + b for a, b in zip(axis.get_legend_handles_labels(), other.get_legend_handles_labels()))
     axis.legend(handles, labels, loc="upper left", frameon=False, fontsize=9)
     figure.savefig(path, facecolor="white")
-    plt.close(figure)
 
 
 @command()
