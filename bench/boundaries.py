@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from bench.channels.cases import followed
 from bench.harness.command import POSITIVE, command, drawable, writable
 from bench.metrics.judge import mse
 from bench.reporting.output import finish, wrote
@@ -25,9 +26,7 @@ from bench.reporting.table import Table
 from codec import Codec, Target
 from codec.diagrams import Diagram
 from codec.images.pictures import read_picture
-from codec.lossy.chain import Chain
 from codec.lossy.denoise import enlarge, seen_at
-from codec.lossy.progressive import follow
 from codec.lossy.reconstruct import shown
 
 AMPLIFIED = 8
@@ -47,12 +46,9 @@ def seam(change: np.ndarray, coarse: int, fine: int) -> float:
 @torch.inference_mode()
 def boundaries(codec: Codec, data: bytes) -> list[dict]:
     """One row for each change of scale along a file, with the pictures ``before`` and ``after`` (H, W, 3) uint8."""
-    file = codec.open(data)
-    setting = codec.setting_of(file.info.header)
-    chain = Chain(setting, 1)
-    rows, last = [], None
-    for p in follow(chain, [file.bits], [file.allotment], file.info.steps):
-        scale = setting.tables.scales[chain.level]
+    (chain, predictions), rows, last = followed(codec, data), [], None
+    for p in predictions:
+        setting, scale = chain.setting, codec.tables.scales[chain.level]
         if last and scale < last["scale"]:
             x_hat = seen_at(codec.model, last["scale"], chain.gamma, chain.z, bf16=setting.bf16)[1]
             x_hat = enlarge(x_hat, last["scale"], setting.size)

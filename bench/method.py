@@ -17,18 +17,18 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from bench.channels.cases import followed
 from bench.harness.command import command, writable
 from bench.harness.photograph import BOX, PICTURE
 from bench.metrics.judge import mse
 from bench.reporting.output import wrote
 from codec import Codec, Target
 from codec.api import psnr
-from codec.lossy.chain import Chain
-from codec.lossy.progressive import follow
 from codec.lossy.reconstruct import shown
 from ddpm.diffusion.gaussian import kl_nats
 from ddpm.diffusion.likelihood import LN2, to_unit
 from ddpm.diffusion.schedule import alpha_sigma
+from ddpm.images.batches import stacked
 
 SHOWN = (0, 2, 4, 7, 11, 15, 20, 29)  # steps taken
 
@@ -50,20 +50,19 @@ def small_picture() -> np.ndarray:
 
 
 @torch.inference_mode()
-def moments(codec: Codec, picture: np.ndarray, data: bytes) -> tuple[list[Moment], list[int]]:
-    """The decoder's way through a file, and the bits of its messages."""
-    x = to_unit(torch.from_numpy(picture).permute(2, 0, 1)[None]).to(codec.model.device)
-    file = codec.open(data)
-    allotment, chain, out = file.allotment, Chain(codec.setting_of(file.info.header), 1), []
+def moments(codec: Codec, picture: np.ndarray, data: bytes) -> list[Moment]:
+    """The decoder's way through a file."""
+    x = to_unit(stacked([picture])).to(codec.model.device)
+    (chain, predictions), out = followed(codec, data), []
 
     def keep(x_hat, kl=0.0):
         z = chain.z[0].permute(1, 2, 0).cpu().numpy() / (1 + alpha_sigma(chain.gamma)[1])
         out.append(Moment(chain.gamma, ((z + 1) / 2).clip(0, 1), shown(chain, x_hat)[0], kl))
 
-    for p in follow(chain, [file.bits], [allotment], allotment.steps):
+    for p in predictions:
         keep(p.x_hat, float(kl_nats(chain.delta(p, x) ** 2, p.r).sum()) / LN2)
     keep(chain.denoise()[1])
-    return out, list(allotment.sizes)
+    return out
 
 
 def draw(picture: np.ndarray, way: list[Moment], sizes: list[int], path: Path) -> None:
@@ -99,7 +98,7 @@ def main(output):
     """Draw the figure of docs/method.md."""
     codec, picture = Codec("cifar10"), small_picture()
     [file] = codec.encode([picture], Target(steps=codec.plan(32, 32, False).steps))
-    draw(picture, *moments(codec, picture, file.data), output)
+    draw(picture, moments(codec, picture, file.data), list(codec.open(file.data).allotment.sizes), output)
     wrote(output)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from codec import Codec, Target
-from codec.lossy.chain import Chain
+from codec.lossy.chain import Chain, Prediction
 from codec.lossy.progressive import follow
 from codec.randomness.interleave import scramble
 from ddpm.diffusion.gaussian import kl_nats
 from ddpm.diffusion.likelihood import LN2, to_unit
+from ddpm.images.batches import stacked
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,15 +51,20 @@ def directions(dims: int, kl: float, draws: int) -> list[Case]:
     return [Case(delta, np.zeros(dims, np.float32), length**2 / dims) for delta in deltas.numpy()]
 
 
+def followed(codec: Codec, data: bytes) -> tuple[Chain, Iterator[Prediction]]:
+    """The chain of a file, and the predictions of its steps, each before it is taken."""
+    file = codec.open(data)
+    chain = Chain(codec.setting_of(file.info.header), 1)
+    return chain, follow(chain, [file.bits], [file.allotment], file.info.steps)
+
+
 @torch.inference_mode()
 def walk(codec: Codec, picture: np.ndarray) -> list[Case]:
     """The channel of each step of a picture (H, W, 3) uint8, coded whole with the trellis; see ``Chain.delta``."""
     [coded] = codec.encode([picture], Target(steps=codec.plan(*picture.shape[:2], False).steps))
-    file = codec.open(coded.data)
-    chain = Chain(codec.setting_of(file.info.header), 1)
-    x = to_unit(torch.from_numpy(picture).permute(2, 0, 1)[None]).to(codec.model.device)
-    cases = []
-    for p in follow(chain, [file.bits], [file.allotment], file.allotment.steps):
+    (chain, predictions), cases = followed(codec, coded.data), []
+    x = to_unit(stacked([picture])).to(codec.model.device)
+    for p in predictions:
         delta, r = (t[0].cpu().numpy().astype(np.float32) for t in (chain.delta(p, x), p.r))
         cases.append(Case(delta, r, r))
     return cases
