@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from bench.harness.command import COUNT, command
-from bench.harness.pick import load
+from bench.harness.pick import draw
 from bench.reporting.output import finish, output_options
 from bench.reporting.run import Run
 from bench.reporting.table import Table
@@ -31,19 +31,17 @@ from codec.lossy.probe import probe
 from codec.lossy.ratecontrol import spending_for
 from codec.lossy.setting import Setting
 from codec.lossy.tables import CodingTables, Tables
+from ddpm.images.batches import stacked
 
 RATES = (0.1, 0.2, 0.4, 0.8, 1.2)
 
 
-def pick(source: str, tile: int | None, images: int, crop: int, seed: int = 0) -> torch.Tensor:
-    """(images, 3, crop, crop) uint8: pictures drawn at random, cropped about the centre."""
-    pictures = load(source, tile)
-    order = np.random.default_rng(seed).permutation(len(pictures))
-    chosen = [pictures[i] for i in order if min(pictures[i].shape[:2]) >= crop][:images]
+def pick(source: str, tile: int | None, images: int, crop: int) -> torch.Tensor:
+    """(images, 3, crop, crop) uint8: the middle of pictures drawn at random."""
+    chosen = [p for p in draw(source, tile, None, crop) if p.shape[:2] == (crop, crop)][:images]
     if not chosen:
         raise CodecError(f"{source}: no picture has sides of {crop} pixels")
-    cut = [p[(p.shape[0] - crop) // 2 :, (p.shape[1] - crop) // 2 :][:crop, :crop] for p in chosen]
-    return torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2)
+    return stacked(chosen)
 
 
 def curve(setting: Setting, x: torch.Tensor, channel: str, batch: int) -> dict:

@@ -20,13 +20,13 @@ def load(source: str | None, tile: int | None = None) -> list[np.ndarray]:
         raise CodecError(str(e)) from None
 
 
-def draw(source: str, tile: int | None, images: int, crop: int | None = None, skip: int = 0) -> list[np.ndarray]:
+def draw(source: str, tile: int | None, images: int | None, crop: int | None = None, skip: int = 0) -> list[np.ndarray]:
     """So many pictures (H, W, 3) of a source at random, or all; the middle square of side ``crop`` or what there is.
 
     skip: those that come after so many.
     """
     every = load(source, tile)
-    chosen = np.random.default_rng(0).permutation(len(every))[skip : skip + images]
+    chosen = np.random.default_rng(0).permutation(len(every))[skip:][:images]
     if not len(chosen):
         raise CodecError(f"{source}: {len(every)} pictures, none after {skip}")
     return [middle(every[i], crop) for i in chosen]
