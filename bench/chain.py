@@ -65,17 +65,11 @@ def curve(setting: Setting, x: torch.Tensor, channel: str, batch: int) -> dict:
     }
 
 
-def rate_at(c: dict, rmse: float) -> float:
-    """bits/dim of a curve at an RMSE, interpolated in the logarithm of both."""
-    keep = np.array(c["bits_per_dim"]) > 0
-    x, y = np.log(np.array(c["rmse"])[keep])[::-1], np.log(np.array(c["bits_per_dim"])[keep])[::-1]
-    return float(np.exp(np.interp(np.log(rmse), x, y)))
-
-
-def rmse_at(c: dict, rate: float) -> float:
-    keep = np.array(c["bits_per_dim"]) > 0
-    x, y = np.log(np.array(c["bits_per_dim"])[keep]), np.log(np.array(c["rmse"])[keep])
-    return float(np.exp(np.interp(np.log(rate), x, y)))
+def read_off(c: dict, asked: str, given: str, value: float) -> float:
+    """One of bits/dim and RMSE where a curve has so much of the other, interpolated in the logarithm of both."""
+    x, y = (np.log([v for v, rate in zip(c[key], c["bits_per_dim"]) if rate > 0]) for key in (given, asked))
+    rising = slice(None, None, -1 if given == "rmse" else 1)
+    return float(np.exp(np.interp(np.log(value), x[rising], y[rising])))
 
 
 def finer(tables: CodingTables, steps: int) -> CodingTables:
@@ -119,8 +113,10 @@ def measure(codec: Codec, x: torch.Tensor, fine: int, batch: int, until: float =
     for rate in RATES:
         if rate > curves["trellis"]["bits_per_dim"][-1]:
             break
-        rmse = rmse_at(curves["trellis"], rate)
-        same, limit = rate_at(curves["ideal"], rmse), rate_at(curves[f"ideal {fine} steps"], rmse)
+        rmse = read_off(curves["trellis"], "rmse", "bits_per_dim", rate)
+        same, limit = (
+            read_off(curves[name], "bits_per_dim", "rmse", rmse) for name in ("ideal", f"ideal {fine} steps")
+        )
         over = {"bits_per_dim": rate, "rmse": rmse, "over_same_steps": rate / same - 1, "over_fine": rate / limit - 1}
         out.append(about | {"what": "overhead"} | over)
     return out + [about | {"what": "curve", "name": name} | points for name, points in curves.items()]
