@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -60,12 +61,13 @@ def picture_bytes(
     image = Image.fromarray(array)
     if icc is not None and is_rgb(icc) and image.mode in ("L", "LA"):
         image = image.convert("RGB" if image.mode == "L" else "RGBA")
-    beside = {"icc_profile": icc}
+    beside: dict[str, Any] = {"icc_profile": icc}
     if kind.metadata:
         beside |= {"exif": exif and b"Exif\0\0" + exif, "xmp": xmp}
-    if kind is PNG:
-        beside["pnginfo"] = with_xmp(beside.pop("xmp"))
     beside = {what: data for what, data in beside.items() if data is not None}
+    if kind is PNG and "xmp" in beside:
+        beside["pnginfo"] = PngInfo()
+        beside["pnginfo"].add(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + beside.pop("xmp"))
     if "A" in image.mode and not kind.alpha:
         raise CodecError(f"{name}: the picture has transparency, which {suffix} cannot hold; .png, .webp and .tif can")
     if suffix == ".pgm" and image.mode != "L":
@@ -76,11 +78,3 @@ def picture_bytes(
         return saved(image, kind.name, **kind.settings, **beside)
     except (OSError, ValueError) as e:
         raise CodecError(f"{name}: {kind.name} does not take {image.width}x{image.height} pixels: {e}") from None
-
-
-def with_xmp(xmp: bytes | None) -> PngInfo:
-    """What Pillow writes into a PNG file besides."""
-    info = PngInfo()
-    if xmp is not None:
-        info.add(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
-    return info
