@@ -29,6 +29,7 @@ from bench.reporting.run import Run
 from bench.reporting.table import Table
 from codec import Codec
 from codec.diagrams import OURS, Axis, Diagram, Series
+from ddpm.groups import grouped
 
 from .method import small_picture
 
@@ -37,10 +38,7 @@ SCHEMES = ("trellis", "random-labels", "sampled", "best-of-n", "pfr", "dithered"
 
 def over_steps(rows: list[dict]) -> list[dict]:
     """One row for each scheme and setting, of a whole chain."""
-    groups = {}
-    for row in rows:
-        groups.setdefault((row["scheme"], *row["parameters"].items()), []).append(row)
-    return [_sum(group) for group in groups.values()]
+    return [_sum(group) for group in grouped(rows, lambda r: named(r["scheme"], r["parameters"])).values()]
 
 
 def _sum(rows: list[dict]) -> dict:
@@ -141,11 +139,9 @@ def comparisons(rows: list[dict], other: str) -> list[Table]:
 
 def over_kl(rows: list[dict]) -> Diagram:
     """Efficiency of each scheme and setting."""
-    found: dict[str, list] = {}
-    for r in rows:
-        name = f"{OURS}, " * (r["scheme"] == "trellis") + named(r["scheme"], r["parameters"])
-        found.setdefault(name, []).append((r["kl"], r["efficiency"]))
-    series = [Series(name, *map(list, zip(*sorted(points))), "files") for name, points in found.items()]
+    groups = grouped(rows, lambda r: f"{OURS}, " * (r["scheme"] == "trellis") + named(r["scheme"], r["parameters"]))
+    points = {name: sorted((r["kl"], r["efficiency"]) for r in group) for name, group in groups.items()}
+    series = [Series(name, *map(list, zip(*found)), "files") for name, found in points.items()]
     if found := limits(rows):
         series.append(Series("limit of a best path", *map(list, zip(*found)), "ideal"))
         series.append(Series("limit of samples", [found[0][0], found[-1][0]], [1.0, 1.0], "ideal"))

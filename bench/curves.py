@@ -34,6 +34,7 @@ from codec import Codec, CodecError, Target
 from codec.api import psnr
 from codec.diagrams import OURS, Axis, Diagram, Series, read_result
 from codec.images.pictures import read_picture
+from ddpm.groups import grouped
 
 KODAK = {f"kodim{i:02}.png" for i in range(1, 25)}  # what published curves are means over
 FLOW = OURS + ", flow"
@@ -73,13 +74,10 @@ def measure(files: list[Path], work: Callable[[np.ndarray], Iterable[dict]]) -> 
 
 def settings(rows: list[dict]) -> dict[str, list[list[dict]]]:
     """codec -> for each of its settings the points by rising rate: means over the pictures where all have one."""
-    n_files, groups, found = len({r["file"] for r in rows}), {}, {}
-    for r in rows:
-        groups.setdefault((r["codec"], r.get("how")), {}).setdefault(r["setting"], []).append(r)
-    for (name, _), parts in groups.items():
+    n_files, found = len({r["file"] for r in rows}), {}
+    for (name, _), group in grouped(rows, lambda r: (r["codec"], r.get("how"))).items():
         points = []
-        for setting in sorted(parts, reverse=name.startswith(OURS)):
-            part = parts[setting]
+        for setting, part in sorted(grouped(group, lambda r: r["setting"]).items(), reverse=name.startswith(OURS)):
             if len(part) == n_files:
                 said = {key: part[0][key] for key in ("how", "best_for") if key in part[0]}
                 points.append({"setting": setting} | said | means(part))

@@ -30,6 +30,7 @@ from bench.reporting.table import Table
 from codec import CodecError
 from codec.device import pick_device
 from codec.diagrams import Axis, Diagram, Series
+from ddpm.groups import grouped
 from ddpm.models.load import load_model
 from ddpm.models.model import DDPM, strict_fp32
 
@@ -109,12 +110,10 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     """Throughput over size, one diagram for each kind of work; speed, shares of time, peaks."""
     rows, several = result["rows"], len({place(r) for r in result["rows"]}) > 1
     diagrams = []
-    for title in dict.fromkeys(map(kind, rows)):
-        points: dict[str, list[tuple[int, float]]] = {}
-        for r in rows:
-            if kind(r) == title:
-                points.setdefault(curve(r, several), []).append((r["size"], r["megapixels_per_s"]))
-        series = [Series(name, *map(list, zip(*sorted(found))), "files") for name, found in points.items()]
+    for title, of_kind in grouped(rows, kind).items():
+        curves = grouped(of_kind, lambda r: curve(r, several))
+        points = {name: sorted((r["size"], r["megapixels_per_s"]) for r in group) for name, group in curves.items()}
+        series = [Series(name, *map(list, zip(*found)), "files") for name, found in points.items()]
         diagrams.append(Diagram(title, Axis("pixels a side", "log"), Axis("megapixels/s", "log"), series))
     about = ["model", "what", "size", "batch", "arithmetic"] + ["device"] * several
     where = [

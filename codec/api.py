@@ -14,7 +14,7 @@ True
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -34,6 +34,7 @@ from codec.lossy.plan import Plan
 from codec.lossy.progressive import Progress
 from codec.lossy.setting import Setting
 from codec.lossy.tables import CodingTables
+from ddpm.groups import grouped
 from ddpm.models.load import load_model
 from ddpm.models.model import DDPM, strict_fp32
 from ddpm.models.store import read_card, shipped_models
@@ -139,13 +140,10 @@ class Codec:
             raise CodecError(f"a seed is a whole number from 0 to 2^63 - 1, not {seed!r}")
         start = time.monotonic()
         pictures = as_pictures(images, target.lossless, metadata, max_pixels)
-        shapes: dict[tuple, list[int]] = {}
-        for i, picture in enumerate(pictures):
-            grey = picture.array.ndim == 2 or picture.array.shape[2] == 2
-            shapes.setdefault((*picture.array.shape[:2], grey), []).append(i)
-        found = {}
-        for (height, width, grey), members in shapes.items():
-            setting = self.setting((height, width), grey, seed)
+        found, arrays = {}, [picture.array for picture in pictures]
+        shapes = grouped(range(len(arrays)), lambda i: (arrays[i].shape[:2], arrays[i].shape[2:] in ((), (2,))))
+        for (size, grey), members in shapes.items():
+            setting = self.setting(size, grey, seed)
             how = {"channel": CHANNELS[channel], "fast": not fp32, "store": store, "progress": progress}
             encoder = Encoder(setting, [pictures[i] for i in members], **how)
             found |= zip(members, encoder.encode(target.resolved(setting.plan.gammas)))
@@ -191,13 +189,8 @@ class Codec:
         check_options(recon, rate, max_size)
         one, files = isinstance(files, (bytes, bytearray, memoryview, str, Path)), as_files(files)
         views = [View.of(data, self.open(data, max_pixels), rate, max_size) for data in files]
-        groups: dict[Hashable, list[int]] = {}
-        for i, view in enumerate(views):
-            h = view.header
-            kind = h.stored or (h.height, h.width, h.grey, h.seed, h.bf16, view.steps, view.exact)
-            groups.setdefault(kind, []).append(i)
         found: dict[int, Decoded] = {}
-        for members in groups.values():
+        for members in grouped(range(len(views)), lambda i: views[i].kind).values():
             group = [views[i] for i in members]
             if group[0].header.stored:
                 pictures = map(decode_stored, group)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -64,6 +64,12 @@ class View:
     @property
     def header(self) -> Header:
         return self.file.info.header
+
+    @property
+    def kind(self) -> Hashable:
+        """What files have in common that are decoded together."""
+        h = self.header
+        return h.stored or (h.height, h.width, h.grey, h.seed, h.bf16, self.steps, self.exact)
 
     @cached_property
     def bits(self) -> np.ndarray:

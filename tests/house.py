@@ -45,7 +45,7 @@ ORDER = {
         ["ddpm/training"],
         ["ddpm/models"],
         ["ddpm/diffusion", "ddpm/images", "ddpm/networks"],
-        ["ddpm/files", "ddpm/machine"],
+        ["ddpm/files", "ddpm/groups", "ddpm/machine"],
         ["ddpm/errors"],
     ],
 }

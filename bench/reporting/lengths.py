@@ -13,11 +13,11 @@ images, and of single files of them.
 from __future__ import annotations
 
 import click
-import numpy as np
 
 from bench.baselines.literature import read
 from codec.diagrams import OURS, Axis, Diagram, Series
 
+from .run import pooled
 from .table import Table
 
 SINGLE, ARCHIVE, GROWTH = "one file each", "archive", "growth"
@@ -65,25 +65,15 @@ def distinct(rows: list[dict]) -> list[dict]:
     ending: dict[tuple, dict] = {}
     for r in sorted(rows, key=lambda r: r.get("skip", 0)):
         which, skip = (r["code"], r.get("steps")), r.get("skip", 0)
-        before = ending.pop((*which, skip), None)
-        ending[(*which, skip + r["images"])] = pooled([before, r]) if before else r
+        end = (*which, skip + r["images"])
+        if before := ending.pop((*which, skip), None):
+            r = pooled([before, r]) | ({"looks": max(before["looks"], r["looks"])} if "looks" in r else {})
+        ending[end] = r
     found = list(ending.values())
     ours = [r for r in found if r["code"] in (SINGLE, ARCHIVE)]
     others = [r for r in found if r not in ours]
     order = lambda r: (r["code"] == ARCHIVE, r["steps"] != "codec", r["looks"], -r["images"])  # noqa: E731
     return sorted(ours, key=order) + sorted(others, key=lambda r: (r["bits_per_dim"], r["images"]))
-
-
-def pooled(rows: list[dict]) -> dict:
-    """Means over all pictures of rows of one code."""
-    images, first = [r["images"] for r in rows], rows[0]
-    of_all = {"images": sum(images)} | ({"looks": max(r["looks"] for r in rows)} if "looks" in first else {})
-    means = {
-        key: float(np.average([r[key] for r in rows], weights=images))
-        for key, value in first.items()
-        if isinstance(value, float)
-    }
-    return first | means | of_all
 
 
 def label(r: dict) -> str:

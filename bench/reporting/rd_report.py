@@ -13,7 +13,9 @@ from bench.baselines.peers import titled
 from bench.metrics.bd import ahead, bd_rate, extra_bits, in_common, log_rate, lower_envelope
 from codec.api import psnr
 from codec.diagrams import Axis, Diagram, Series
+from ddpm.groups import grouped
 
+from .run import pooled
 from .table import Table
 
 NATIVE = [32, 32]  # of CIFAR-10: to such pictures what is published can be compared
@@ -29,27 +31,16 @@ FEW = "mean, few"  # files of the pictures that the ideal chain at T levels is o
 
 def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     """Diagrams and tables from the rows alone; those of other pictures at the same setting are averaged first."""
-    rows = pooled(result["rows"])
+    rows = by_setting(result["rows"])
     others = published("cifar10") if result["settings"]["size"] == NATIVE else {}
     made = (files_table(rows), *progressive_tables(rows, others), peers_table(rows), statements(rows, others))
     return diagrams(rows, others), [table for table in made if table.rows]
 
 
-def pooled(rows: list[dict]) -> list[dict]:
-    """Rows of one kind, name and setting as one: means over all their pictures. By rising rate."""
-    groups: dict[tuple, list[dict]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row.get(key) for key in SAME), []).append(row)
-    out = []
-    for same, part in groups.items():
-        images = [row["images"] for row in part]
-        means = {
-            key: np.average([row[key] for row in part], 0, images).tolist()
-            for key in part[0]
-            if key not in (*SAME, "images")
-        }
-        out.append(dict(zip(SAME, same)) | {"images": sum(images)} | means)
-    return sorted(out, key=lambda row: row["setting"])
+def by_setting(rows: list[dict]) -> list[dict]:
+    """Rows of one kind, name and setting as one. By rising rate."""
+    groups = grouped(rows, lambda row: tuple(row.get(key) for key in SAME))
+    return sorted(map(pooled, groups.values()), key=lambda row: row["setting"])
 
 
 def of(rows: list[dict], kind: str, name: str | None = None) -> list[dict]:
@@ -63,10 +54,7 @@ def points(rows: list[dict], key: str = "bits_per_dim") -> list[tuple[float, flo
 
 def best(rows: list[dict], name: str, key: str = "bits_per_dim") -> list[dict]:
     """Another codec's rows that none of its other settings undercuts, by rising PSNR."""
-    ways: dict[str, list[dict]] = {}
-    for row in of(rows, "peers", name):
-        ways.setdefault(row["how"], []).append(row)
-    ways = list(ways.values())
+    ways = list(grouped(of(rows, "peers", name), lambda row: row["how"]).values())
     if len(ways) == 1:
         return ways[0]
     return [ways[i][k] for i, k in lower_envelope([points(part, key) for part in ways])]
@@ -77,8 +65,8 @@ def ideal_points(row: dict) -> list[tuple[float, float]]:
     return [(rate, psnr(mse)) for rate, mse in zip(row["bits_per_dim"], row["mse_shown"])]
 
 
-def printed_points(curve: Published) -> list[tuple[float, float]]:
-    return [(p["bits_per_dim"], p["psnr"]) for p in curve.points]
+def printed_points(curve: Published, key: str = "psnr") -> list[tuple[float, float]]:
+    return [(p["bits_per_dim"], p[key]) for p in curve.points]
 
 
 def label(row: dict) -> str:
@@ -102,8 +90,7 @@ def seen(curve: Series, x: Axis) -> Series:
 def diagrams(rows: list[dict], others: dict[str, Published]) -> list[Diagram]:
     """The paper's figure 5, and PSNR over rate with other codecs."""
     shown = {name: c for name, c in others.items() if name.split(" (")[0] not in MEASURED}
-    chains, mean = of(rows, "ideal"), of(rows, "files", "mean")
-    limits = {f"ddpm-codec, ideal, {label(row)}": row for row in chains}
+    mean, limits = of(rows, "files", "mean"), {f"ddpm-codec, ideal, {label(row)}": row for row in of(rows, "ideal")}
     names = dict.fromkeys(row["name"] for row in of(rows, "peers"))
 
     log = Axis("bits/dim", "log", (0.01, 5))
@@ -118,16 +105,12 @@ def diagrams(rows: list[dict], others: dict[str, Published]) -> list[Diagram]:
     for name, style in {"flow": "files", "sample": "points"}.items():
         error.append(series(f"ddpm-codec, recon {name}", rmse_points(of(rows, "files", name)), style))
     error += [series(name, zip(row["bits_per_dim"], rmse(row)), "ideal") for name, row in limits.items()]
-    for name, c in shown.items():
-        error.append(series(name, [(p["bits_per_dim"], p["rmse"]) for p in c.points], "published"))
+    error += [series(name, printed_points(c, "rmse"), "published") for name, c in shown.items()]
 
-    rates, errors = [], []
-    levels = [row for row in chains if row["name"] == "levels"]
-    for row in levels:
-        name = f"ddpm-codec, ideal, {label(row)}"
-        rates.append(series(name, enumerate(row["bits_per_dim"], 1), "ideal"))
-        errors.append(series(name, enumerate(rmse(row), 1), "ideal"))
-    if PAPER in others and any(row["setting"] == others[PAPER].points[0]["reverse_steps"] for row in levels):
+    levels = {name: row for name, row in limits.items() if row["name"] == "levels"}
+    rates = [series(name, enumerate(row["bits_per_dim"], 1), "ideal") for name, row in levels.items()]
+    errors = [series(name, enumerate(rmse(row), 1), "ideal") for name, row in levels.items()]
+    if PAPER in others and any(row["setting"] == others[PAPER].points[0]["reverse_steps"] for row in levels.values()):
         for found, key in ((rates, "bits_per_dim"), (errors, "rmse")):
             found.append(series(PAPER, [(p["reverse_steps"], p[key]) for p in others[PAPER].points], "published"))
     steps = Axis("reverse steps, T - t + 1")
@@ -150,8 +133,8 @@ def rmse_points(rows: list[dict]) -> list[tuple[float, float]]:
 
 def files_table(rows: list[dict]) -> Table:
     """Real files; PSNR of the other reconstructions is over fewer pictures."""
-    extra = {name: dict(quality_at(of(rows, "files", name))) for name in ("flow", "sample")}
-    extra = {name: found for name, found in extra.items() if found}
+    others = {name: of(rows, "files", name) for name in ("flow", "sample")}
+    extra = {name: {r["setting"]: f"{psnr(r['mse']):.2f}" for r in found} for name, found in others.items() if found}
     columns = ["steps", "bits/dim", "of which payload", "sum of KL", "RMSE", "PSNR, dB"]
     table = Table("files", [*columns, *(f"PSNR, {name}" for name in extra), "s/picture"], [])
     for row in of(rows, "files", "mean"):
@@ -162,14 +145,10 @@ def files_table(rows: list[dict]) -> Table:
     return table
 
 
-def quality_at(rows: list[dict]) -> list[tuple[int, str]]:
-    return [(row["setting"], f"{psnr(row['mse']):.2f}") for row in rows]
-
-
 def progressive_tables(rows: list[dict], others: dict[str, Published]) -> list[Table]:
     """Table 4 of the paper, the same of our chain, and both bounds."""
     sides, bounds = [], Table("bound", ["", "rate", "distortion", "bits/dim", "RMSE"], [])
-    for row in (row for row in of(rows, "ideal") if row["name"] == "levels"):
+    for row in of(rows, "ideal", "levels"):
         sides.append(progressive_table(row, others.get(PAPER)))
         rate, last = row["bits_per_dim"][-1], row["distortion"]
         figures = [f"{v:.3f}" for v in (rate, last, rate + last)]
@@ -236,8 +215,9 @@ def statements(rows: list[dict], others: dict[str, Published]) -> Table:
         return table
     for row in of(rows, "ideal"):
         ours = next((m for m in (mean, of(rows, "files", FEW)) if m and m[0]["images"] == row["images"]), mean)
-        of_what = same(ours[0]["images"], row["images"])
-        extra(table, f"our ideal chain, {label(row)}{of_what}", ours, increasing(ideal_points(row)))
+        beside = "" if ours[0]["images"] == row["images"] else f", beside {ours[0]['images']} as files"
+        name = f"our ideal chain, {label(row)}, {row['images']} pictures{beside}"
+        extra(table, name, ours, increasing(ideal_points(row)))
     if LIMIT in others:
         extra(table, LIMIT, mean, printed_points(others[LIMIT]))
     for name, curve in others.items():
@@ -245,11 +225,6 @@ def statements(rows: list[dict], others: dict[str, Published]) -> Table:
             found = [ranges(points(mean, key), printed_points(curve)) for key in COUNTS.values()]
             table.rows.append([f"higher PSNR than {name} at", *found])
     return table
-
-
-def same(files: int, chain: int) -> str:
-    """Which pictures two curves are of."""
-    return f", {chain} pictures" if files == chain else f", {chain} pictures, beside {files} as files"
 
 
 def extra(table: Table, name: str, ours: list[dict], limit: list[tuple[float, float]]) -> None:

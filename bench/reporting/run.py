@@ -14,6 +14,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
 
 COMMANDS, HERE = Path(__file__).parents[1], Path(__file__).parent
@@ -66,6 +67,14 @@ def presented(result: dict) -> dict:
         raise ValueError(f"{bench!r} is no measurement of ours")
     diagrams, tables = import_module(f"{package}.{bench}").present(result)
     return result | {"diagrams": [d.to_json() for d in diagrams], "tables": [asdict(t) for t in tables]}
+
+
+def pooled(rows: list[dict]) -> dict:
+    """Rows of one kind, each of so many ``images``, as one: what was measured as means over all of them."""
+    images = [row["images"] for row in rows]
+    measured = [key for key, value in rows[0].items() if isinstance(value, float | list)]
+    means = {key: np.average([row[key] for row in rows], 0, images).tolist() for key in measured}
+    return rows[0] | means | {"images": sum(images)}
 
 
 def joined(results: list[dict]) -> dict:

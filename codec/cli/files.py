@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -140,18 +141,11 @@ def outputs_of(inputs: tuple[str, ...], output: str | None, suffix: str) -> dict
 
 def distinct(names: dict[str, str], suffix: str) -> dict[str, str]:
     """Input -> output, where two inputs that differ in their suffix, a.png and a.jpg, keep it: a.png.ddpm."""
-    groups: dict[str, list[str]] = {}
+    count, seen, out = Counter(names.values()), {}, {}
     for name, output in names.items():
-        groups.setdefault(output, []).append(name)
-    out = {}
-    for output, members in groups.items():
-        for name in members:
-            whole = Path(output).with_name(Path(name).name + suffix)
-            out[name] = output if len(members) == 1 else str(whole)
-    out, seen = {name: out[name] for name in names}, {}
-    for name, output in out.items():
-        if (other := seen.setdefault(output, name)) != name:
-            raise CodecError(f"{other} and {name} would both be written as {output}; treat them separately")
+        out[name] = output if count[output] == 1 else str(Path(output).with_name(Path(name).name + suffix))
+        if (other := seen.setdefault(out[name], name)) != name:
+            raise CodecError(f"{other} and {name} would both be written as {out[name]}; treat them separately")
     return out
 
 

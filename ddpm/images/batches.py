@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ddpm.groups import grouped
+
 from .pictures import is_grey
 
 
@@ -30,10 +32,8 @@ def alike(
 
     pictures: (H, W, 3) uint8. numbers: of those that count; by default all.
     """
-    groups: dict[tuple, list[int]] = {}
-    for i in range(len(pictures)) if numbers is None else numbers:
-        grey = by_grey and is_grey(pictures[i])
-        groups.setdefault((pictures[i].shape, grey), []).append(i)
+    every = range(len(pictures)) if numbers is None else numbers
+    groups = grouped(every, lambda i: (pictures[i].shape, by_grey and is_grey(pictures[i])))
     return [(grey, members) for (_, grey), members in groups.items()]
 
 

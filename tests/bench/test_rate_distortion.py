@@ -20,7 +20,7 @@ from bench.reporting.rd_report import (
     MOST,
     PAPER,
     best,
-    pooled,
+    by_setting,
     present,
     printed_points,
     progressive_table,
@@ -159,7 +159,7 @@ def test_everything_published_has_a_source_and_is_finite():
 
 
 def test_results_for_other_pictures_are_averaged():
-    [row] = pooled([files_row(0.1, 20, 4, images=1), files_row(0.5, 30, 4, images=3)])
+    [row] = by_setting([files_row(0.1, 20, 4, images=1), files_row(0.5, 30, 4, images=3)])
     assert row["images"] == 4
     assert row["payload_bits_per_dim"] == pytest.approx(0.4)
     assert row["mse"] == pytest.approx((mse_of(20) + 3 * mse_of(30)) / 4)
@@ -175,7 +175,7 @@ def test_another_codec_is_at_its_best_at_every_point():
     at = [20, 24, 28, 32, 36, 40]
     first = [peers_row("a", (1 if q < 30 else 2) * 2 ** (q / 6), q, q) for q in at]
     second = [peers_row("b", (2 if q < 30 else 1) * 2 ** (q / 6), q, q) for q in at]
-    kept = best(pooled(first + second), "A")
+    kept = best(by_setting(first + second), "A")
     assert [(r["how"], r["setting"]) for r in kept] == [(("a", "b")[q > 30], q) for q in at]
     ours = [files_row(2 ** (q / 6) / 2, q, q, header=0) for q in at]
     [row] = next(t for t in present(result_of([*ours, *first, *second], (8, 8)))[1] if t.name == "peers").rows
