@@ -24,7 +24,7 @@ from bench.reporting.run import Run
 from bench.reporting.table import Table
 from codec.device import pick_device
 from codec.diagrams import Diagram
-from codec.errors import CodecError
+from codec.errors import CodecError, as_mistakes
 
 BATCH = 32
 
@@ -107,10 +107,8 @@ def main(originals, decoded, tile, images, inception, device, output, plot):
     run, found = Run("perceptual", data=originals, images=images), metrics(inception, pick_device(device))
     if not found:
         raise CodecError("no metric can be had; see pip install 'ddpm-codec[perceptual]'")
-    try:
+    with as_mistakes():
         rows = [{"set": name} | measure(first, pictures, found) for name, pictures in zip(decoded, sets)]
-    except ValueError as e:
-        raise CodecError(str(e)) from None
     finish(run.result(rows), output, plot)
 
 

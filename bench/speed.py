@@ -30,6 +30,7 @@ from bench.reporting.table import Table
 from codec import CodecError
 from codec.device import pick_device
 from codec.diagrams import Axis, Diagram, Series
+from codec.errors import as_mistakes
 from ddpm.groups import grouped
 from ddpm.models.load import load_model
 from ddpm.models.model import DDPM, strict_fp32
@@ -162,12 +163,10 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
 def main(names, what, sizes, batches, most, rate, repeats, patience, bf16, compiled, device, output, plot):
     """Measure speed, shares of time, and the share of the device's peak."""
     strict_fp32()
-    try:
+    with as_mistakes():
         models = [load_model(name, pick_device(device)) for name in names]
         how = {"bf16": bf16, "compiled": compiled, "most": most}
         asked = [(m, job) for m in models for job in jobs(m, what, sizes, batches, rate, **how)]
-    except ValueError as e:
-        raise CodecError(str(e)) from None
     if not asked:
         raise CodecError("nothing to measure: these models know no such sizes")
     all_of_them = SimpleNamespace(

@@ -43,7 +43,7 @@ from . import decoder
 from .decoder import Decoded, View, check_options, decode_stored
 from .device import pick_device
 from .encoder import Encoded, Encoder, psnr
-from .errors import CodecError, DamagedFile, Uncalibrated, UnknownModel
+from .errors import CodecError, DamagedFile, Uncalibrated, UnknownModel, naming
 from .target import Target
 
 __all__ = ["Codec", "Decoded", "Encoded", "Info", "Stage", "codec_for", "decode", "inspect", "pick_device", "psnr"]
@@ -249,10 +249,8 @@ def as_files(given) -> list[bytes]:
     out = []
     for file in given:
         if isinstance(file, (str, Path)):
-            try:
+            with naming(file):
                 file = Path(file).read_bytes()
-            except OSError as e:
-                raise CodecError(f"{file}: {e.strerror or e}") from None
         if not isinstance(file, (bytes, bytearray, memoryview)):
             raise CodecError(f"a file is bytes or a path, not {type(file).__name__}")
         out.append(bytes(file))

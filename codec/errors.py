@@ -1,10 +1,21 @@
 """The package's one family of errors, which ``ddpm`` shares: a mistake of the user's or of a file, told in one line."""
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from ddpm.errors import CodecError, UnknownModel
+from ddpm.errors import CodecError, UnknownModel, naming
 
-__all__ = ["CodecError", "DamagedFile", "NotOurFile", "Uncalibrated", "UnknownModel", "trouble"]
+__all__ = [
+    "CodecError",
+    "DamagedFile",
+    "NotOurFile",
+    "Uncalibrated",
+    "UnknownModel",
+    "as_mistakes",
+    "naming",
+    "trouble",
+]
 
 
 class NotOurFile(CodecError):
@@ -30,3 +41,16 @@ class Uncalibrated(UnknownModel):
 def trouble(e: OSError) -> str:
     """What the system refused, and the file if it says which."""
     return f"{e.filename}: {e.strerror}" if e.filename and e.strerror else e.strerror or str(e)
+
+
+@contextmanager
+def as_mistakes() -> Iterator[None]:
+    """What a library finds wrong in here, with values or with files, is the user's mistake."""
+    try:
+        yield
+    except CodecError:
+        raise
+    except OSError as e:
+        raise CodecError(trouble(e)) from None
+    except ValueError as e:
+        raise CodecError(str(e)) from None

@@ -1,5 +1,8 @@
 """The one family of errors of all packages: a mistake of the user's or of a file, told in a line fit for a user."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class CodecError(Exception):
     """Something is wrong with the input; the message is one line fit for a user."""
@@ -28,3 +31,12 @@ class BadPictures(PictureError):
     @property
     def lines(self) -> tuple[str, ...]:
         return self._lines
+
+
+@contextmanager
+def naming(path: object, kind: type[CodecError] = CodecError) -> Iterator[None]:
+    """What the system refuses in here is an error of this kind, about ``path``."""
+    try:
+        yield
+    except OSError as e:
+        raise kind(f"{path}: {e.strerror or e}") from None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import CodecError
+from .errors import naming
 
 
 def is_special(path: str | Path) -> bool:
@@ -52,10 +52,8 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
 
 def write_whole(path: str | Path, data: bytes) -> None:
     """``replace`` with ``data``; CodecError where they cannot be written."""
-    try:
+    with naming(path):
         replace(Path(path), lambda p: p.write_bytes(data))
-    except OSError as e:
-        raise CodecError(f"{path}: {e.strerror or e}") from None
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from codec.errors import CodecError, trouble
+from codec.errors import CodecError, as_mistakes
 from ddpm.images.data import load_images
 
 
@@ -12,12 +12,8 @@ def load(source: str | None, tile: int | None = None) -> list[np.ndarray]:
     """All pictures (H, W, 3) of a source, as ``load_images`` has it; CodecError if there is none, or no picture."""
     if not source:
         raise CodecError("no pictures are named")
-    try:
+    with as_mistakes():
         return load_images(source, tile)
-    except OSError as e:
-        raise CodecError(trouble(e)) from None
-    except ValueError as e:
-        raise CodecError(str(e)) from None
 
 
 def draw(source: str, tile: int | None, images: int | None, crop: int | None = None, skip: int = 0) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from constriction import stream  # pyright: ignore[reportAttributeAccessIssue]  # stubs lack it
 
-from codec.errors import CodecError, DamagedFile, Uncalibrated
+from codec.errors import CodecError, DamagedFile, Uncalibrated, as_mistakes
 from codec.lossless.context import Sight
 from codec.lossless.entropy import HALF, Uniform, from_symbols, integers, to_symbols
 from codec.lossless.likelihood import pixel_nats
@@ -241,10 +241,8 @@ def bitsback_for(model: DDPM, steps: int) -> Callable[[Kind], BitsBack]:
         return lru_cache(maxsize=None)(lambda kind: BitsBack(CodeLatents(model, tables, kind[:2], kind[2] == 1)))
     if not 2 <= steps <= MAX_STEPS:
         raise CodecError(f"an archive has 2 to {MAX_STEPS} steps, not {steps}")
-    try:
+    with as_mistakes():
         bitsback = BitsBack(ScheduleLatents(Reverse(model), steps))
-    except ValueError as e:
-        raise CodecError(str(e)) from None
     return lambda kind: bitsback
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from codec.errors import CodecError, trouble
+from codec.errors import CodecError, as_mistakes
 from codec.lossy.plan import MAX_STEPS
 from codec.lossy.tables import CodingTables
 from ddpm.diffusion.bound import bound, own_steps, terms_for
@@ -114,7 +114,7 @@ def release(
     model.placed(device)
     strict_fp32()
     how = {"tile": tile, "crop": crop, "skip_bad": skip_bad}
-    try:
+    with as_mistakes():
         batches, used = sample_pictures(data, images=images, **how)
         pictures = sum(len(b) for b in batches)
         tables = measure(source, model, batches, settings, quiet)
@@ -132,10 +132,6 @@ def release(
             pretrained.save_tables(source, card)
         else:
             save_model(model, output, card)
-    except CodecError:
-        raise
-    except (OSError, ValueError) as e:
-        raise CodecError(trouble(e) if isinstance(e, OSError) else str(e)) from None
     return tables, pictures
 
 

@@ -15,7 +15,7 @@ import codec.archive
 from codec.archive.header import ArchiveHeader, known_model, unpack
 from codec.archive.patches import CODE, kinds
 from codec.device import pick_device
-from codec.errors import CodecError
+from codec.errors import CodecError, naming
 from codec.images.alpha import split
 from codec.images.pictures import ADVICE, load_picture, png_bytes
 
@@ -206,14 +206,12 @@ def listed(source: Path, tile: int | None) -> list[tuple[Path, str | None]]:
     """Files of an argument, and their names below it; None for one that holds many pictures."""
     from ddpm.images.pictures import picture_files, suffixes, tell
 
-    try:
+    with naming(source):
         official = source.is_dir() and any(source.rglob("data_batch_*"))
         source.stat()
         if tile or official or (source.is_file() and source.suffix.lower() not in suffixes()):
             return [(source, None)]
         files = picture_files(source, tell) if source.is_dir() else [source]
-    except OSError as e:
-        raise CodecError(f"{source}: {e.strerror or e}") from None
     if not files:
         raise CodecError(f"no images in {source}")
     base = source if source.is_dir() else source.parent

@@ -12,7 +12,7 @@ import click
 
 from codec.device import pick_device, workers_on
 from codec.diagrams import draw, kind_of, of_terms
-from codec.errors import CodecError
+from codec.errors import CodecError, as_mistakes
 
 from .files import check_outputs, check_sources, read_model, write_output
 from .options import common, device_option, force_option, model_option, options, skip_bad_option
@@ -86,12 +86,16 @@ def bpd(
     if ode and (terms or steps or variance or bf16):
         raise CodecError("--ode knows no steps, terms or variances, and no bf16")
     check_sources(data)
+    from ddpm.diffusion.reverse import Reverse
     from ddpm.images.batches import batches, some
     from ddpm.images.data import load_images
+    from ddpm.models.model import strict_fp32
 
     workers = workers_on(pick_device(device))
     quiet, start = quiet or workers.rank > 0, time.monotonic()
-    reverse = reverse_process(name, variance, clip, bf16, workers.device)
+    strict_fp32()
+    with as_mistakes():
+        reverse = Reverse(read_model(name, workers.device), variance, clip, bf16)
     pictures = some(load_images(data, tile, skip_bad=skip_bad), images, seed)
     own = batches(pictures, BATCH_PIXELS, workers.share(range(len(pictures))), by_grey=steps == "codec")
     if ode:
@@ -113,19 +117,6 @@ def bpd(
             print(plot, file=sys.stderr if as_json else sys.stdout)
 
 
-def reverse_process(name: str, variance: str | None, clip: bool | None, bf16: bool, device: str) -> Reverse:
-    """The reverse process of a model, by default as it was trained for."""
-    from ddpm.diffusion.reverse import Reverse
-    from ddpm.models.model import strict_fp32
-
-    strict_fp32()
-    model = read_model(name, device)
-    try:
-        return Reverse(model, variance, clip, bf16)
-    except ValueError as e:
-        raise CodecError(str(e)) from None
-
-
 def measured(
     reverse: Reverse,
     batches: Sequence[Batch],
@@ -139,7 +130,7 @@ def measured(
     from codec.terms import bounds_of_code
     from ddpm.diffusion.bound import bound, own_steps, terms_for
 
-    try:
+    with as_mistakes():
         if steps == "codec":
             return bounds_of_code(reverse.model, batches, seed=seed, quiet=quiet)
         T = own_steps(reverse.model) if steps is None else None if steps == "inf" else steps
@@ -150,8 +141,6 @@ def measured(
             samples = None
         how = {"samples": samples, "seed": seed, "numbers": [b.numbers for b in batches], "quiet": quiet}
         return [bound(terms, [b.x for b in batches], **how)] if batches else []
-    except ValueError as e:
-        raise CodecError(str(e)) from None
 
 
 def bound_figures(parts: Sequence[Bound], terms: bool) -> tuple[Bound, dict]:

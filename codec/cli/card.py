@@ -6,7 +6,7 @@ import json
 
 import click
 
-from codec.errors import CodecError, trouble
+from codec.errors import as_mistakes
 
 from .types import File, Model
 
@@ -79,10 +79,6 @@ def listed(data, tile, exclude, part) -> dict:
     from ddpm.images import lists
     from ddpm.images.data import load_images
 
-    try:
+    with as_mistakes():
         pictures = [picture for source in data for picture in load_images(source, tile, exclude)]
-    except OSError as e:
-        raise CodecError(trouble(e)) from None
-    except ValueError as e:
-        raise CodecError(str(e)) from None
     return lists.entry(" ".join(data), map(lists.digest, pictures[part or slice(None)]))

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codec.errors import CodecError
+from codec.errors import CodecError, as_mistakes, naming
 from codec.images.formats import FORMATS, format_of
 from ddpm.files import is_special, write_whole
 from ddpm.images.pictures import picture_files
@@ -26,20 +26,16 @@ SUFFIX = ".ddpm"
 def read_input(name: str) -> bytes:
     if not name:
         raise CodecError("an input has an empty name")
-    try:
+    with naming(name):
         return read_data() if name == "-" else Path(name).read_bytes()
-    except OSError as e:
-        raise CodecError(f"{name}: {e.strerror or e}") from None
 
 
 def read_model(name: str, device: str) -> DDPM:
     """A model by its name or path, on a device."""
     from ddpm.models.load import load_model
 
-    try:
+    with as_mistakes():
         return load_model(name, device)
-    except ValueError as e:
-        raise CodecError(str(e)) from None
 
 
 def write_output(name: str, data: bytes) -> None:
@@ -47,10 +43,8 @@ def write_output(name: str, data: bytes) -> None:
     if name == "-":
         write_data(data)
         return
-    try:
+    with naming(Path(name).parent):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise CodecError(f"{Path(name).parent}: {e.strerror or e}") from None
     write_whole(name, data)
 
 
@@ -63,13 +57,11 @@ def with_folders(names: tuple[str, ...], suffix: str | None = None, say=None) ->
         if name == "-" or not os.path.isdir(name):
             out.append(name)
             continue
-        try:
+        with naming(name):
             if suffix is None:
                 files = [str(p) for p in picture_files(name, say, deep=False)]
             else:
                 files = sorted(str(p) for p in Path(name).iterdir() if p.suffix.lower() == suffix)
-        except OSError as e:
-            raise CodecError(f"{name}: {e.strerror or e}") from None
         if not files:
             raise CodecError(f"{name}: no {f'{suffix} files' if suffix else 'pictures'} in this folder")
         out += files
@@ -79,12 +71,9 @@ def with_folders(names: tuple[str, ...], suffix: str | None = None, say=None) ->
 def check_sources(names: Iterable[str]) -> None:
     """CodecError for a name of pictures where nothing is; a pattern may turn out to fit."""
     for name in names:
-        path = Path(name).expanduser()
-        try:
-            if not set(name) & set("*?[") and not path.exists():
-                raise CodecError(f"{name}: No such file or directory")
-        except OSError as e:
-            raise CodecError(f"{name}: {e.strerror or e}") from None
+        with naming(name):
+            if not set(name) & set("*?["):
+                Path(name).expanduser().stat()
 
 
 def output_among(

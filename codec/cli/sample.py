@@ -11,7 +11,7 @@ import numpy as np
 
 from codec.batch import BATCH_PIXELS
 from codec.device import pick_device
-from codec.errors import CodecError
+from codec.errors import CodecError, as_mistakes
 from codec.images.formats import picture_bytes
 from codec.images.pictures import MAX_PIXELS, read_picture
 from ddpm.diffusion.figures import NUMBERS, Figure
@@ -71,9 +71,13 @@ def sample(
     names = tuple(name_of(plan, i) for i in range(plan.pictures)) if apart else (figure,)
     outputs = list(name_outputs(names, output, ".png", force=force, sources=images).values())
 
+    from ddpm.diffusion.reverse import Reverse
+
     pair = read_pair(images) if figure == "interpolate" else None
     start, report = time.monotonic(), Reporter(quiet, as_json, output == "-")
-    reverse, gammas = reverse_process(name, variance, steps, device)
+    with as_mistakes():
+        reverse = Reverse(read_model(name, pick_device(device)), variance)
+        gammas = reverse.levels(steps)
     native = reverse.model.config.get("native") or 64
     width, height = size or ((native, native) if pair is None else (pair.shape[3], pair.shape[2]))
     told = {"figure": figure, "width": width, "height": height, "model": reverse.model.name, "method": method}
@@ -119,18 +123,6 @@ def name_of(figure: Figure, i: int) -> str:
     """Of picture i, if each goes to a file of its own."""
     row, column = divmod(i, figure.columns)
     return f"{i:05d}" if figure.kind == "grid" else f"{row:03d}-{column:03d}"
-
-
-def reverse_process(name: str, variance: str | None, steps: int, device: str):
-    """The model's reverse process, with the variance asked for or its own, and the levels of its chain."""
-    from ddpm.diffusion.reverse import Reverse
-
-    model = read_model(name, pick_device(device))
-    try:
-        reverse = Reverse(model, variance)
-        return reverse, reverse.levels(steps)
-    except ValueError as e:
-        raise CodecError(str(e)) from None
 
 
 def read_pair(names: Sequence[str]):

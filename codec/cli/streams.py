@@ -8,7 +8,7 @@ import os
 import select
 import sys
 
-from codec.errors import CodecError
+from codec.errors import CodecError, naming
 
 
 class Tolerant(io.RawIOBase):
@@ -70,11 +70,9 @@ def read_data() -> bytes:
 
 def write_data(data: bytes) -> None:
     """To standard output; CodecError if it does not take all of them."""
-    try:
+    with naming("standard output"):
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-    except OSError as e:
-        raise CodecError(f"standard output: {e.strerror or e}") from None
     if found := trouble_of(sys.stdout):
         raise CodecError(f"standard output: {found.strerror}")
 

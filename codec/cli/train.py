@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from codec.device import pick_device
-from codec.errors import CodecError, trouble
+from codec.errors import CodecError, as_mistakes
 from ddpm.training.presets import PRESETS
 from ddpm.training.signals import Stop, Stopped
 
@@ -58,15 +58,10 @@ def train(data, output, preset, minutes, total_minutes, settings, note, skip_bad
             from ddpm.training.train import train as go_on
 
             how = {"note": note, "device": pick_device(device), "quiet": quiet, "stop": stop, "skip_bad": skip_bad}
-            run = go_on(output, data, preset, minutes, changes, **how)
+            with as_mistakes():
+                run = go_on(output, data, preset, minutes, changes, **how)
         except Stopped as e:
             say_stopped(f"{e} before a step was saved in this call; {output} is as it was", e.number)
-        except CodecError:
-            raise
-        except OSError as e:
-            raise CodecError(trouble(e)) from None
-        except ValueError as e:
-            raise CodecError(str(e)) from None
     if run.rank:
         return
     go_on_with = command("train", "-o", output)

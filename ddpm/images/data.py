@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm.errors import BadPictures, PictureError
+from ddpm.errors import BadPictures, PictureError, naming
 
 from .pictures import load_picture, picture_files, suffixes, tell
 
@@ -52,7 +52,7 @@ def load_images(
 
 
 def _files(source: Path, say) -> list[Path]:
-    try:
+    with naming(source, PictureError):
         if any(ch in str(source) for ch in "*?[") and not source.exists():
             base, pattern = Path(source.anchor or "."), str(source.relative_to(source.anchor or "."))
             return sorted(p for p in base.glob(pattern) if p.is_file())
@@ -62,16 +62,11 @@ def _files(source: Path, say) -> list[Path]:
         if cifar := sorted(p for p in source.rglob("data_batch_*") if p.is_file()):
             return cifar
         return picture_files(source, say)
-    except OSError as e:
-        raise PictureError(f"{source}: {e.strerror or e}") from None
 
 
 def _load_file(path: Path, tile: int | None, say) -> list[np.ndarray]:
-    try:
-        with path.open("rb") as file:
-            pickled = file.read(1) == b"\x80"
-    except OSError as e:
-        raise PictureError(f"{path}: {e.strerror or e}") from None
+    with naming(path, PictureError), path.open("rb") as file:
+        pickled = file.read(1) == b"\x80"
     if path.suffix == ".bin":
         raw = np.fromfile(path, np.uint8)
         if raw.size % 3073:
