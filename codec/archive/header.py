@@ -13,8 +13,8 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,58 +27,24 @@ MAX_TABLE = 1 << 27  # bytes of JSON
 MAX_STEPS, MAX_THREADS = 4096, 1024
 
 
-def form(write: Callable, read: Callable) -> dict[str, Callable]:
-    """How an entry of the table is written as JSON, and read from it: the metadata of its field."""
-    return {"write": write, "read": read}
-
-
-def base64_of(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def of_base64(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
-
-
-TEXT = form(lambda v: v, lambda v: v)
-LIST = form(list, list)
-INTEGER = form(int, int)
-INTEGERS = form(list, lambda v: [int(n) for n in v])
-WHICH = form(lambda v: np.flatnonzero(v).tolist(), frozenset)  # the numbers of those for which it is so
-HEX = form(bytes.hex, bytes.fromhex)
-SIZES = form(list, lambda v: [(int(h), int(w)) for h, w in v])
-CRCS = form(lambda v: base64_of(np.array(v, "<u4").tobytes()), lambda v: np.frombuffer(of_base64(v), "<u4").tolist())
-ALPHA = form(
-    lambda v: {i: base64_of(data) for i, data in v.items()},
-    lambda v: {int(i): of_base64(text) for i, text in v.items()},
-)
-KEPT = form(
-    lambda v: [[i, n, colour.hex()] for i, (n, colour) in v.items()],
-    lambda v: {int(i): (int(n), bytes.fromhex(colour)) for i, n, colour in v},
-)
-
-
 @dataclass(frozen=True, kw_only=True)
 class ArchiveHeader:
-    """What an archive says of itself, in the table's order and under the names there unless ``key`` gives another.
+    """What an archive says of itself. Lists have one entry for each picture; dictionaries are by number."""
 
-    Lists have one entry for each picture; dictionaries are by number. With a default, an entry may be missing.
-    """
-
-    model: str = field(metadata=TEXT)
-    fingerprint: bytes = field(metadata=HEX)
-    steps: int = field(metadata=INTEGER)  # T, or CODE
-    made_on: str = field(metadata=TEXT)
-    threads: int = field(metadata=INTEGER)
-    agreement: int = field(metadata=INTEGER | {"key": "numerics"})  # CRC-32 of the network's answers, see agreement.py
-    names: list[str] = field(metadata=LIST)
-    sizes: list[tuple[int, int]] = field(metadata=SIZES)  # height, width
-    grey: list[bool] = field(metadata=WHICH)
-    alpha: dict[int, bytes] = field(metadata=ALPHA)  # of pictures with transparency
-    crcs: list[int] = field(metadata=CRCS)
-    plan: list[int] = field(metadata=INTEGERS)  # in order of pushing: n patches, or -n: one as a file of n bytes
-    count: int = field(metadata=INTEGER | {"key": "words"})
-    kept: dict[int, tuple[int, bytes]] = field(metadata=KEPT, default_factory=dict)  # stored pictures: bytes, colour
+    model: str
+    fingerprint: bytes
+    steps: int  # T, or CODE
+    made_on: str
+    threads: int
+    agreement: int  # CRC-32 of the network's answers, see agreement.py
+    names: list[str]
+    sizes: list[tuple[int, int]]  # height, width
+    grey: list[bool]
+    alpha: dict[int, bytes]  # of pictures with transparency
+    crcs: list[int]
+    plan: list[int]  # in order of pushing: n patches, or -n: one as a file of n bytes
+    count: int  # of words
+    kept: dict[int, tuple[int, bytes]] = field(default_factory=dict)  # stored pictures: bytes, colour
     start: int = 0  # byte of the first word
     file_bytes: int = 0
 
@@ -109,27 +75,54 @@ class ArchiveHeader:
         return batches(self.kinds, self.plan, self.kept)
 
     def to_table(self) -> dict:
-        values = {f: getattr(self, f.name) for f in ENTRIES}
-        return {key_of(f): f.metadata["write"](v) for f, v in values.items() if v or not may_miss(f)}
+        """As JSON has it: binary values in hexadecimal and base64, of what is so or not the numbers for which it is."""
+        table = {
+            "model": self.model,
+            "fingerprint": self.fingerprint.hex(),
+            "steps": self.steps,
+            "made_on": self.made_on,
+            "threads": self.threads,
+            "numerics": self.agreement,
+            "names": self.names,
+            "sizes": self.sizes,
+            "grey": [i for i, grey in enumerate(self.grey) if grey],
+            "alpha": {i: base64_of(data) for i, data in self.alpha.items()},
+            "crcs": base64_of(np.array(self.crcs, "<u4").tobytes()),
+            "plan": self.plan,
+            "words": self.count,
+        }
+        return table | ({"kept": [[i, n, c.hex()] for i, (n, c) in self.kept.items()]} if self.kept else {})
 
     @classmethod
     def from_table(cls, table: dict, *, start: int, file_bytes: int) -> ArchiveHeader:
         """The inverse of ``to_table``."""
-        present = [f for f in ENTRIES if key_of(f) in table or not may_miss(f)]
-        values = {f.name: f.metadata["read"](table[key_of(f)]) for f in present}
-        values["grey"] = [i in values["grey"] for i in range(len(values["names"]))]
-        return cls(**values, start=start, file_bytes=file_bytes)
+        names, grey = list(table["names"]), frozenset(table["grey"])
+        return cls(
+            model=table["model"],
+            fingerprint=bytes.fromhex(table["fingerprint"]),
+            steps=int(table["steps"]),
+            made_on=table["made_on"],
+            threads=int(table["threads"]),
+            agreement=int(table["numerics"]),
+            names=names,
+            sizes=[(int(h), int(w)) for h, w in table["sizes"]],
+            grey=[i in grey for i in range(len(names))],
+            alpha={int(i): of_base64(text) for i, text in table["alpha"].items()},
+            crcs=np.frombuffer(of_base64(table["crcs"]), "<u4").tolist(),
+            plan=[int(n) for n in table["plan"]],
+            count=int(table["words"]),
+            kept={int(i): (int(n), bytes.fromhex(colour)) for i, n, colour in table.get("kept", ())},
+            start=start,
+            file_bytes=file_bytes,
+        )
 
 
-ENTRIES = [f for f in fields(ArchiveHeader) if f.metadata]
+def base64_of(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
-def key_of(entry: Field) -> str:
-    return entry.metadata.get("key", entry.name)
-
-
-def may_miss(entry: Field) -> bool:
-    return entry.default_factory is not MISSING
+def of_base64(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
 
 
 def pack(header: ArchiveHeader, words: np.ndarray) -> bytes:
