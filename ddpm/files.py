@@ -1,10 +1,11 @@
-"""Files that are written whole or not at all, and folders that are not left behind empty."""
+"""Files that are written whole or not at all, and folders that are not left behind empty; what is deflated in them."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import stat
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -54,6 +55,15 @@ def write_whole(path: str | Path, data: bytes) -> None:
     """``replace`` with ``data``; CodecError where they cannot be written."""
     with naming(path):
         replace(Path(path), lambda p: p.write_bytes(data))
+
+
+def inflated(data: bytes, most: int) -> bytes:
+    """What has been deflated, ``most`` bytes or less; zlib.error or ValueError where it is not that."""
+    engine = zlib.decompressobj()
+    out = engine.decompress(data, most)
+    if not engine.eof:
+        raise ValueError("cut, or too long")
+    return out
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from codec.errors import CodecError, DamagedFile, NotOurFile, UnknownModel
+from ddpm.files import inflated
 
 from .patches import CODE, Batch, Kind, batches, check_count, kinds
 
@@ -147,10 +148,7 @@ def unpack(data: bytes) -> ArchiveHeader:
     if not is_closed(data[: end + 4]):
         raise DamagedFile("the header is damaged (checksum); nothing can be had of the archive")
     try:
-        inflate = zlib.decompressobj()
-        table = json.loads(inflate.decompress(data[12:end], MAX_TABLE))
-        if not inflate.eof:
-            raise ValueError("the table is too long")
+        table = json.loads(inflated(data[12:end], MAX_TABLE))
         header = ArchiveHeader.from_table(table, start=end + 4, file_bytes=len(data))
         check(header)
     except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as e:

@@ -15,6 +15,7 @@ from codec.errors import CodecError, DamagedFile
 from codec.images.alpha import split
 from codec.lossless import pixels as lossless
 from codec.lossy.plan import FREE, MEAN, Allotment, Plan
+from ddpm.files import inflated
 from ddpm.models.model import DDPM
 
 from . import stored
@@ -161,10 +162,7 @@ def metadata_of(data: bytes, file: Opened) -> dict[str, bytes]:
     found = {name: data[slice(*ends)] for name, ends in file.parts.items() if name in ("icc", "exif", "xmp")}
     if "icc" in found:
         try:
-            inflate = zlib.decompressobj()
-            found["icc"] = inflate.decompress(found["icc"], METADATA)
-        except zlib.error:
+            found["icc"] = inflated(found["icc"], METADATA)
+        except (zlib.error, ValueError):
             raise DamagedFile("the profile of the colours is damaged") from None
-        if not inflate.eof:
-            raise DamagedFile("the profile of the colours is damaged")
     return found

@@ -10,6 +10,8 @@ import zlib
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from ddpm.files import inflated
+
 LIMIT = 1 << 24  # bytes of a compressed profile or text when it is unpacked
 DAMAGE = (struct.error, IndexError, ValueError, KeyError, zlib.error)
 
@@ -79,7 +81,7 @@ def _damaged_chunk(kind: bytes, out: Beside) -> None:
 
 def _png_chunk(kind: bytes, body: bytes, colour: int | None, depth: int, out: Beside) -> None:
     if kind == b"iCCP" and out.icc is None:
-        out.icc = _inflated(body[body.index(0) + 2 :])
+        out.icc = inflated(body[body.index(0) + 2 :], LIMIT)
     elif kind == b"cICP":
         primaries, transfer, matrix, full = body
         if matrix:
@@ -105,19 +107,11 @@ def _png_text(kind: bytes, body: bytes, out: Beside) -> None:
     name, _, rest = body.partition(b"\0")
     if kind == b"iTXt" and name == b"XML:com.adobe.xmp":
         packed, text = rest[0], rest[2:].split(b"\0", 2)[2]
-        out.xmp = _inflated(text) if packed else text
+        out.xmp = inflated(text, LIMIT) if packed else text
     elif name in (b"Raw profile type exif", b"Raw profile type APP1") and out.exif is None:
-        text = _inflated(rest[1:]) if kind == b"zTXt" else rest
+        text = inflated(rest[1:], LIMIT) if kind == b"zTXt" else rest
         exif = bytes.fromhex(text.split(b"\n", 3)[3].decode("ascii"))
         out.exif = exif if exif.startswith((b"Exif", b"II", b"MM")) else None
-
-
-def _inflated(data: bytes) -> bytes:
-    engine = zlib.decompressobj()
-    out = engine.decompress(data, LIMIT)
-    if not engine.eof:
-        raise ValueError("cut, or too long")
-    return out
 
 
 def _jpeg(data: bytes, out: Beside) -> None:
