@@ -132,7 +132,7 @@ def _push_all(
             affordable = max(1, int(0.98 * bits / (depth * dims)))
             n = min(largest(kind), 1 << min(affordable, len(where) - at).bit_length() - 1)
             x = np.stack([patch(colours[i], top, left, kind) for i, top, left in where[at : at + n]])
-            stack, entry, of_each = coder.push_entry(stack, kind, x)
+            stack, entry, of_each = coder.push(stack, kind, x)
             if entry > 0:
                 depth = (bits - stack.lowest) / (entry * dims)
             n = max(entry, 1)
@@ -148,7 +148,7 @@ def _pop_all(coder: BatchCoder, header: ArchiveHeader, stack: Stack) -> Iterator
     missing = [(len(cuts(h)) - 1) * (len(cuts(w)) - 1) for h, w in header.sizes]
     for entry, (h, w, channels), where in reversed(header.batches):
         with same_arithmetic(header.threads):
-            x = coder.pop_entry(stack, (h, w, channels), entry)
+            x = coder.pop(stack, (h, w, channels), entry)
         for (i, top, left), pixels in zip(where.tolist(), x):
             array = started.setdefault(i, np.empty((*header.sizes[i], channels), np.uint8))
             array[top : top + h, left : left + w] = pixels

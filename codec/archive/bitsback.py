@@ -163,7 +163,7 @@ class BitsBack:
         return len(self.steps) + 1
 
     @torch.inference_mode()
-    def push(self, stack: Stack, x: np.ndarray, progress=None) -> np.ndarray:
+    def push(self, stack: Stack, x: np.ndarray, progress: Callable[[int], object] = lambda n: None) -> np.ndarray:
         """A batch of pictures, uint8 (B, C, H, W). Dry if the stack holds too little; it is then spoilt.
 
         What each of them costs, (B,) bits: what it pushes less what it borrows.
@@ -184,27 +184,25 @@ class BitsBack:
             reverse = self._reverse(i, k, shape)
             stack.push(k_s, *reverse)
             costs += each(bits_of(k_s, *reverse)) - each(bits_of(k, *forward))
-            if progress:
-                progress(len(x))
+            progress(len(x))
         prior = self._prior(shape)
         stack.push(k, *prior)
-        if progress:
-            progress(len(x))
+        progress(len(x))
         return costs + each(bits_of(k, *prior))
 
     @torch.inference_mode()
-    def pop(self, stack: Stack, shape: tuple[int, int, int, int], progress=None) -> np.ndarray:
+    def pop(
+        self, stack: Stack, shape: tuple[int, int, int, int], progress: Callable[[int], object] = lambda n: None
+    ) -> np.ndarray:
         """The batch of that shape that was pushed last, uint8 (B, C, H, W); gives back what it had borrowed."""
         k = stack.pop(*self._prior(shape))
         for i in range(len(self.steps)):
             k_t, k = k, stack.pop(*self._reverse(i, k, shape))
             stack.repay(k_t, *self._forward(i, k))
-            if progress:
-                progress(shape[0])
+            progress(shape[0])
         x = stack.pop_pixels(self._pixels(k, shape)).reshape(shape)
         stack.repay(k, *self._first(x))
-        if progress:
-            progress(shape[0])
+        progress(shape[0])
         return x
 
     def _first(self, x):
