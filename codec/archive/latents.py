@@ -6,9 +6,7 @@ z_t, of the pixels given z_0. Coordinates are orthonormal, so q is the same in a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
-from typing import Protocol, overload
 
 import numpy as np
 import torch
@@ -16,7 +14,7 @@ import torch
 from codec.lossless.likelihood import pixels
 from codec.lossy.basis import Cosines
 from codec.lossy.denoise import denoise
-from codec.lossy.tables import CodingTables, Context
+from codec.lossy.tables import CodingTables
 from codec.randomness.streams import shared_noise
 from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.reverse import Reverse
@@ -27,38 +25,11 @@ CHROMA = (1 << 33) - 2  # stream of shared noise for the colours of a grey pictu
 Gaussian = tuple[np.ndarray, np.ndarray | float]  # mean (n,) and standard deviation, (n,) or one
 
 
-class Latents(Protocol):
-    """``shape`` is that of the batch, (B, C, H, W)."""
-
-    @property
-    def steps(self) -> Sequence[Step]:
-        """Between z_T, ..., z_0."""
-        ...
-
-    @property
-    def context(self) -> Context | None:
-        """Of pixels."""
-        ...
-
-    def coordinates(self, x: np.ndarray) -> np.ndarray:
-        """Of pictures (B, C, H, W), -1 to 1."""
-        ...
-
-    def prior(self, shape) -> Gaussian:
-        """p(z_T)."""
-        ...
-
-    def x_hat(self, i: int, c: np.ndarray, shape) -> Gaussian:
-        """What p(z_s | z_t) of step i has for x, and r, how much wider than q it is: 1 + r times its variance."""
-        ...
-
-    def pixels(self, c: np.ndarray, shape) -> tuple[np.ndarray, np.ndarray]:
-        """p(x | z_0): mean, and log of the standard deviation."""
-        ...
-
-
 class ScheduleLatents:
-    """T levels of the model's schedule. Each channel of a pixel by itself, of grey pictures too: C is 3."""
+    """T levels of the model's schedule. Each channel of a pixel by itself, of grey pictures too: C is 3.
+
+    steps: between z_T, ..., z_0. context: of pixels. ``shape`` is that of the batch, (B, C, H, W).
+    """
 
     def __init__(self, reverse: Reverse, steps: int):
         """ValueError if the schedule has no such chain."""
@@ -66,17 +37,21 @@ class ScheduleLatents:
         self.steps = [Step(float(t), float(s)) for t, s in pairwise(reverse.levels(steps))]
         self.context = CodingTables.context_of(reverse.model, grey=False)
 
-    def coordinates(self, x):
+    def coordinates(self, x: np.ndarray) -> np.ndarray:
+        """Of pictures (B, C, H, W), -1 to 1."""
         return x.ravel()
 
-    def prior(self, shape):
+    def prior(self, shape) -> Gaussian:
+        """p(z_T)."""
         return np.zeros(np.prod(shape)), 1.0
 
-    def x_hat(self, i, c, shape):
+    def x_hat(self, i: int, c: np.ndarray, shape) -> Gaussian:
+        """What p(z_s | z_t) of step i has for x, and r, how much wider than q it is: 1 + r times its variance."""
         x_hat, r = self.reverse.predict(self.steps[i], self._z(c, shape))
-        return flat(x_hat), flat(r)
+        return flat(x_hat), flat(r) if isinstance(r, torch.Tensor) else r
 
-    def pixels(self, c, shape):
+    def pixels(self, c: np.ndarray, shape) -> tuple[np.ndarray, np.ndarray]:
+        """p(x | z_0): mean, and log of the standard deviation."""
         mean, log_std = self.reverse.pixels(self.steps[-1], self._z(c, shape))
         return flat(mean), flat(log_std)
 
@@ -99,22 +74,22 @@ class CodeLatents:
         noise = shared_noise(0, CHROMA, 3 * size[0] * size[1]).view(3, *size).double()
         self.noise = (noise - noise.mean(0)) * grey
 
-    def coordinates(self, x):
+    def coordinates(self, x: np.ndarray) -> np.ndarray:
         return self._coordinates(torch.from_numpy(x).expand(-1, 3, -1, -1))
 
-    def prior(self, shape):
+    def prior(self, shape) -> Gaussian:
         z = torch.zeros(1, 3, *self.size)
         _, mean, m = denoise(self.model, self.tables, 0, z.to(self.model.device))
         r = flat(self.basis.extra_variance(0, self.first, m))
         mean = self.first.x_coef * self._coordinates(mean)
         return np.tile(mean, shape[0]), np.tile(self.first.std_q * np.sqrt(1 + r), shape[0])
 
-    def x_hat(self, i, c, shape):
+    def x_hat(self, i: int, c: np.ndarray, shape) -> Gaussian:
         level, step = self.plan.stops[i + 1], self.steps[i]
         _, x_hat, m = denoise(self.model, self.tables, level, self._z(c, shape, step.sigma_t))
         return self._coordinates(x_hat), flat(self.basis.extra_variance(level, step, m))
 
-    def pixels(self, c, shape):
+    def pixels(self, c: np.ndarray, shape) -> tuple[np.ndarray, np.ndarray]:
         last = self.steps[-1]
         mean, log_std = pixels(self.reverse, last, self._z(c, shape, last.sigma_s), self.grey)
         return flat(mean), flat(log_std)
@@ -127,10 +102,9 @@ class CodeLatents:
         return z.float().to(self.model.device)
 
 
-@overload
-def flat(values: torch.Tensor) -> np.ndarray: ...
-@overload
-def flat(values: float) -> float: ...
-def flat(values: torch.Tensor | float) -> np.ndarray | float:
-    """(n,) float64; a number stays one."""
-    return values.double().cpu().numpy().ravel() if isinstance(values, torch.Tensor) else float(values)
+Latents = ScheduleLatents | CodeLatents
+
+
+def flat(values: torch.Tensor) -> np.ndarray:
+    """(n,) float64."""
+    return values.double().cpu().numpy().ravel()
