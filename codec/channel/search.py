@@ -6,8 +6,7 @@ Wrap-around decoding of tail-biting codes: Shao et al. 2003.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -16,42 +15,7 @@ from .trellis import Trellis, Values
 from .viterbi import OnCpu
 
 WINDOW = 6  # registers of stages on each side that decide on the seam
-Array = Any  # of NumPy or on the device, as each search has its values and decisions
-
-
-class Search(Protocol):
-    """Viterbi's algorithm over stages whose metrics it knows: ``OnCpu``, or on a CUDA device (viterbi_cuda.py)."""
-
-    stretch: int  # stages of a long message that are decided on together
-    overlap: int  # stages on each side of a cut between stretches that decide where the path passes it
-
-    def anywhere(self, paths: int) -> Array:
-        """Values (K, 2^M) of paths that may begin in any state."""
-
-    def only(self, states: np.ndarray) -> Array:
-        """Values (K, 2^M) of paths that begin in these states (K,)."""
-
-    def walk(self, stages: np.ndarray, value: Array) -> tuple[Array, Array]:
-        """Over stages (N, K), or (N, 1) where they are the same for all, from values: decisions, and values after them.
-
-        decisions[:, i:j] are those of paths i to j.
-        """
-        ...
-
-    def backward(self, stages: np.ndarray) -> Array:
-        """(2^M,): the best value of a path over these stages (N, 1), the last one first, by where it begins."""
-
-    def likeliest(self, value: Array, count: int) -> np.ndarray:
-        """The states of the largest values (2^M,), in any order."""
-        ...
-
-    def trace(self, decisions: Array, ends: Array, lengths: Sequence[int] | np.ndarray) -> list[np.ndarray]:
-        """The bits, uint8, of the paths that after so many stages are in these states."""
-        ...
-
-    def by_groups(self, work: Callable[[np.ndarray], list], count: int, length: int) -> list:
-        """What ``work`` makes of 0, ..., count - 1: of as many at a time as paths so long should be walked at once."""
-        ...
+Search = Any  # OnCpu, or what does the same on a CUDA device (viterbi_cuda.py)
 
 
 def best_path(trellis: Trellis, a: Values, b: Values) -> np.ndarray:

@@ -27,35 +27,52 @@ NEVER = -(2**14)  # of states where a path must not begin
 
 
 class OnCpu:
-    """``search.Search`` on the CPU. Decisions are packed bits, (S, K, 2^M / 8)."""
+    """Over stages whose metrics it knows. Values are (K, 2^M), decisions packed bits, (S, K, 2^M / 8).
+
+    stretch: stages of a long message that are decided on together. overlap: stages on each side of a cut between
+    stretches that decide where the path passes it.
+    """
 
     def __init__(self, metrics: Metrics, M: int):
         self.metrics, self.M, self.stretch, self.overlap = metrics, M, STRETCH, OVERLAP
 
     def anywhere(self, paths: int) -> np.ndarray:
+        """Values of paths that may begin in any state."""
         return np.zeros((paths, 2**self.M), np.int16)
 
     def only(self, states: np.ndarray) -> np.ndarray:
-        return _only(states, self.M)
+        """Values of paths that begin in these states (K,)."""
+        value = np.full((len(states), 2**self.M), NEVER, np.int16)
+        value[np.arange(len(states)), states] = 0
+        return value
 
     def walk(self, stages: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Over stages (N, K), or (N, 1) where they are the same for all, from values: decisions, and values after them.
+
+        decisions[:, i:j] are those of paths i to j.
+        """
         paths = Paths(value)
         decisions = np.concatenate([paths.extend(block) for block in self.metrics(stages)])
         return decisions, paths.off[:, None] + paths.value
 
     def backward(self, stages: np.ndarray) -> np.ndarray:
+        """(2^M,): the best value of a path over these stages (N, 1), the last one first, by where it begins."""
         value = np.zeros(2**self.M, np.int16)
         for block in self.metrics(stages):
             value = _backward(value, block)
         return value
 
     def likeliest(self, value: np.ndarray, count: int) -> np.ndarray:
+        """The states of the largest values (2^M,), in any order."""
         return np.argpartition(value, -count)[-count:]
 
     def trace(self, decisions: np.ndarray, ends: np.ndarray, lengths: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+        """The bits, uint8, of the paths that after so many stages are in these states."""
         return [_trace(decisions[:n, k], int(end), self.M) for k, (end, n) in enumerate(zip(ends, lengths))]
 
     def by_groups(self, work: Callable[[np.ndarray], list], count: int, length: int) -> list:
+        """What ``work`` makes of 0, ..., count - 1: of as many at a time as paths so long should be walked at once."""
+
         def alone(group):
             torch.set_num_threads(1)  # others are walked by the other cores
             return work(group)
@@ -64,13 +81,6 @@ class OnCpu:
         groups = np.array_split(np.arange(count), cores * -(-count // (LANES * cores)))
         with all_threads():
             return list(chain.from_iterable(_threads().map(alone, groups)))
-
-
-def _only(states: np.ndarray, M: int) -> np.ndarray:
-    """Values (K, 2^M) for paths that begin in these states."""
-    value = np.full((len(states), 2**M), NEVER, np.int16)
-    value[np.arange(len(states)), states] = 0
-    return value
 
 
 @cache

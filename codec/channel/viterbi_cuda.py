@@ -10,10 +10,10 @@ Values are int32 here, so nothing is ever taken off them.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import chain
-from typing import Protocol
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -27,10 +27,6 @@ DECISIONS = 1 << 30  # bytes of them that are held at once
 WIDTH = 8192  # states that a block of threads works on at once
 EACH = 8  # states for each thread
 NEVER = -(2**24)  # value of states where a path must not begin
-
-
-class Metrics(Protocol):
-    def products(self, stages: np.ndarray, most: int) -> Iterator[torch.Tensor]: ...
 
 
 @triton.jit
@@ -131,9 +127,12 @@ def _follow(decisions, ends, lengths, bits, stride, longest, M: tl.constexpr):
 
 
 class Search:
-    """See ``viterbi.OnCpu``; values (K, 2^M) int32 and decisions (S, K, 2^M) uint8 are tensors on the device."""
+    """As ``viterbi.OnCpu``; values (K, 2^M) int32 and decisions (S, K, 2^M) uint8 are tensors on the device.
 
-    def __init__(self, metrics: Metrics, memory: int, device: torch.device):
+    Of ``metrics`` only ``products`` is asked for.
+    """
+
+    def __init__(self, metrics, memory: int, device: torch.device):
         self.metrics, self.M, self.device = metrics, memory, device
         self.stretch, self.overlap = STRETCH, OVERLAP
         half = 2 ** (memory - 1)
@@ -208,12 +207,9 @@ class Search:
 def works(device: torch.device) -> bool:
     """Whether Triton can compile for this device; it asks for a C compiler, among others."""
 
-    class Zeros:
-        def products(self, stages, most):
-            yield torch.zeros(len(stages), 1, 4, device=device)
-
+    zeros = SimpleNamespace(products=lambda stages, most: [torch.zeros(len(stages), 1, 4, device=device)])
     try:
-        search = Search(Zeros(), 2, device)
+        search = Search(zeros, 2, device)
         decisions, value = search.walk(np.zeros((3, 1), int), search.anywhere(1))
         return search.trace(decisions, value.argmax(1), [3])[0].tolist() == [0, 0, 0]
     except Exception as e:

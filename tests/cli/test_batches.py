@@ -13,6 +13,7 @@ from PIL import Image
 
 from codec.api import Codec, inspect
 from codec.format.container import checksum
+from codec.images.formats import picture_bytes
 from codec.images.pictures import load_picture, png_bytes
 from codec.target import Target
 from tests.cli.conftest import exit_code
@@ -272,7 +273,7 @@ def test_lossless_keeps_the_levels_and_lossy_says_what_it_converts(run, tmp_path
     array = smooth_picture(16, 16)
     profile, exif = make_profile(PRIMARIES[12], SRGB_CURVE), Image.Exif()
     exif[0x010F] = "maker"
-    (tmp_path / "a.png").write_bytes(png_bytes(array, profile, exif.tobytes(), b"<x/>"))
+    (tmp_path / "a.png").write_bytes(picture_bytes(array, "a.png", profile, exif.tobytes(), b"<x/>"))
     for name in ("b.png", "b.webp", "b.tif"):
         run("encode", "a.png", "--model", "tiny", "--lossless", "--keep-metadata", "--force")
         run("decode", "a.ddpm", "-o", name)

@@ -237,7 +237,7 @@ def test_libraries_keep_their_threads(monkeypatch):
         torch.set_num_threads(3)
         encode(Trellis(9000, 5000, 6), a, b)
         assert torch.get_num_threads() == 3
-        monkeypatch.setattr(viterbi, "_only", None)
+        monkeypatch.setattr(viterbi.OnCpu, "only", None)
         with pytest.raises(TypeError):
             encode(Trellis(9000, 5000, 6), a, b)
         assert torch.get_num_threads() == 3
