@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
-from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,45 +25,21 @@ from .trellis import Trellis
 
 CHUNK = 1 << 20  # coordinates; arithmetic that takes many times its room is done on so many at once
 Key = tuple[int, int]
-S = TypeVar("S")  # what is sent of each image
-
-
-class Use(Protocol[S]):
-    """One use of a channel, for B images of n coordinates; ``encode`` and ``decode`` give both sides the same zeta."""
-
-    def encode(self, delta: torch.Tensor, r: torch.Tensor, bits: Callable[[], Sequence[int]]) -> S:
-        """What is sent of each image; delta, r (B, n), of which delta is used up.
-
-        ``bits`` says how many each may have; it is asked once, and only where messages are written.
-        """
-        ...
-
-    def decode(self, sent: S) -> torch.Tensor:
-        """zeta (B, n)."""
-        ...
-
-
-class Channel(Protocol):
-    """``memory``: bits of the trellis' register, at most. ``seed``: of the randomness that only the encoder has."""
-
-    writes: ClassVar[bool]  # messages, that others can read
-
-    def __init__(self, memory: int, seed: int = 0): ...
-
-    def use(self, key: Key, n: int, device: torch.device) -> Use[Any]:
-        """For one step of n coordinates."""
-        ...
 
 
 class TrellisChannel:
-    """Messages of a trellis; nothing is drawn that others would not know."""
+    """Messages of a trellis; nothing is drawn that others would not know.
 
-    writes: ClassVar[bool] = True
+    memory: bits of the trellis' register, at most. seed: of the randomness that only the encoder has, if there is any.
+    """
+
+    writes = True  # messages, that others can read
 
     def __init__(self, memory: int, seed: int = 0):
         self.memory = memory
 
     def use(self, key: Key, n: int, device: torch.device) -> TrellisUse:
+        """For one step of n coordinates."""
         return TrellisUse(self, key, n, device)
 
     @cached_property
@@ -74,7 +49,10 @@ class TrellisChannel:
 
 
 class TrellisUse:
-    """Messages, (bits,) uint8 of 0 and 1 each."""
+    """For B images of n coordinates; ``encode`` and ``decode`` give both sides the same zeta.
+
+    What is sent are messages, (bits,) uint8 of 0 and 1 each.
+    """
 
     def __init__(self, channel: TrellisChannel, key: Key, n: int, device: torch.device):
         self.channel, self.key, self.n = channel, key, n
@@ -84,6 +62,10 @@ class TrellisUse:
         return Trellis(self.n, bits, self.channel.memory)
 
     def encode(self, delta: torch.Tensor, r: torch.Tensor, bits: Callable[[], Sequence[int]]) -> list[np.ndarray]:
+        """What is sent of each image; delta, r (B, n), of which delta is used up.
+
+        ``bits`` says how many each may have; it is asked once, and only where messages are written.
+        """
         codes = [self.trellis(n) for n in bits()]
         a = delta.mul_((1 + r).sqrt_())
         if len(codes) == 1:
@@ -92,7 +74,7 @@ class TrellisUse:
             return list(self.channel.pool.map(encode_one, a, r, codes, repeat(self.scrambled)))
 
     def decode(self, sent: Sequence[np.ndarray], bits: Sequence[int] | None = None) -> torch.Tensor:
-        """``bits``: of the messages before they were cut; without, all are whole."""
+        """zeta (B, n). ``bits``: of the messages before they were cut; without, all are whole."""
         order, _ = self.scrambled
         zeta = torch.empty(len(sent), self.n, device=order.device)
         for received, size, row in zip(sent, map(len, sent) if bits is None else bits, zeta):
@@ -101,22 +83,15 @@ class TrellisUse:
 
 
 class IdealChannel:
-    """True samples of q, by a generator of its own."""
+    """True samples of q, by a generator of its own, in any number of uses; what is sent is zeta itself."""
 
-    writes: ClassVar[bool] = False
+    writes = False
 
     def __init__(self, memory: int, seed: int = 0):
         self.generator = torch.Generator().manual_seed(seed)
 
-    def use(self, key: Key, n: int, device: torch.device) -> IdealUse:
-        return IdealUse(self.generator)
-
-
-class IdealUse:
-    """What is sent is zeta itself."""
-
-    def __init__(self, generator: torch.Generator):
-        self.generator = generator
+    def use(self, key: Key, n: int, device: torch.device) -> IdealChannel:
+        return self
 
     def encode(self, delta: torch.Tensor, r: torch.Tensor, bits: Callable[[], Sequence[int]]) -> torch.Tensor:
         noise = torch.randn(delta.shape, generator=self.generator).to(delta.device)
@@ -126,6 +101,7 @@ class IdealUse:
         return sent
 
 
+Channel = TrellisChannel | IdealChannel
 CHANNELS: dict[str, type[Channel]] = {"trellis": TrellisChannel, "ideal": IdealChannel}
 
 

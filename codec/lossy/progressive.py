@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -126,7 +126,7 @@ class Encoding:
         def zeta():
             for stream, kl in zip(members, torch.stack([kl_bits(d, r) for d, r in zip(delta, p.r)]).tolist()):
                 stream.kl.append(kl)
-            use = channel.use(chain.key, chain.plan.dims, chain.device)
+            use: Any = channel.use(chain.key, chain.plan.dims, chain.device)
             sent = use.encode(delta, p.r, bits)
             if channel.writes:
                 for stream, message in zip(members, sent):
