@@ -14,42 +14,26 @@ be zero for a move to x itself, which gives no likelihood at all.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from .gaussian import Step
-from .schedule import Schedule
 
 VARIANCES = ("learned", "beta", "beta-tilde")
 
 
-class Model(Protocol):
-    """What a reverse process asks of a model: z (B, C, H, W), gamma (B,) -> eps_hat, log m, both like z."""
-
-    @property
-    def schedule(self) -> Schedule: ...
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def __call__(self, z: torch.Tensor, gamma: torch.Tensor, /) -> tuple[torch.Tensor, torch.Tensor]: ...
-
-
-M = TypeVar("M", bound=Model)
-
-
 @dataclass(frozen=True)
-class Reverse(Generic[M]):
-    """The reverse process of ``model``.
+class Reverse:
+    """The reverse process of ``model``: z (B, C, H, W), gamma (B,) -> eps_hat, log m, both like z; it has a schedule.
 
     variance and clip are the model's own unless given; ValueError for "learned" where it has none. clip: x_hat is cut
     to the range of images, [-1, 1]. autocast: the network computes in bfloat16 where torch sees fit, faster and less
     exactly.
     """
 
-    model: M
+    model: Any
     variance: str | None = None
     clip: bool | None = None
     autocast: bool = False

@@ -7,7 +7,7 @@ names the ends and the spacing in between; nothing else in the package depends o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,20 +16,6 @@ def alpha_sigma(gamma):
     """alpha = sqrt(sigmoid(-gamma)) and sigma = sqrt(sigmoid(gamma)), float64; alpha^2 + sigma^2 = 1."""
     gamma = np.asarray(gamma, np.float64)
     return np.exp(-0.5 * np.logaddexp(0.0, gamma)), np.exp(-0.5 * np.logaddexp(0.0, -gamma))
-
-
-class Schedule(Protocol):
-    """The ends of a chain, and the levels in between."""
-
-    @property
-    def gamma_max(self) -> float: ...
-
-    @property
-    def gamma_min(self) -> float: ...
-
-    def gammas(self, steps: int) -> np.ndarray:
-        """steps + 1 descending levels (float64), from gamma_max to gamma_min."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -156,6 +142,7 @@ class Discrete(Levels):
         raise ValueError(f"unknown beta schedule {self.form!r}")
 
 
+Schedule = LinearGamma | Cosine | LinearBeta | Discrete  # with gamma_max, gamma_min, and gammas(steps) in between
 SCHEDULES = {cls.kind: cls for cls in (LinearGamma, Cosine, LinearBeta, Discrete)}
 
 
