@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import nn
 
-from ddpm.diffusion.schedule import Schedule, schedule_from_config
+from ddpm.diffusion.schedule import schedule_from_config
 from ddpm.networks.local import LocalConfig, LocalNet
 from ddpm.networks.unet import UNet, UNetConfig
 
@@ -35,12 +35,6 @@ class DDPM(nn.Module):
 
     variance: str = "learned"  # of its reverse process, see reverse.py
     clip: bool = True
-    schedule: Schedule
-    stride: int
-    card: dict
-    name: str
-    fingerprint: bytes
-    run: str | None
 
     def __init__(self, config: dict, net: nn.Module | None = None, stride: int = 1):
         """By default with the network of the configuration, new; ``net`` is another one, of that stride."""
