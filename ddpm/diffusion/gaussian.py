@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +36,6 @@ def eps_from(z, x, alpha, sigma, fused=False):
     return x_from(z, x, sigma, alpha, fused)
 
 
-@dataclass(frozen=True)
 class Step:
     """One reverse transition z_t -> z_s, gamma_s < gamma_t. All coefficients are float64 scalars.
 
@@ -45,35 +43,16 @@ class Step:
     of different transitions see ``stack``.
     """
 
-    gamma_t: float
-    gamma_s: float
-    alpha_t: float = field(init=False, repr=False, compare=False)
-    sigma_t: float = field(init=False, repr=False, compare=False)
-    alpha_s: float = field(init=False, repr=False, compare=False)
-    sigma_s: float = field(init=False, repr=False, compare=False)
-    c: float = field(init=False, repr=False, compare=False)
-    z_coef: float = field(init=False, repr=False, compare=False)  # of z_t and x in the mean of q
-    x_coef: float = field(init=False, repr=False, compare=False)
-    std_q: float = field(init=False, repr=False, compare=False)
-    gain: float = field(init=False, repr=False, compare=False)  # expm1(gamma_t - gamma_s)
-
-    def __post_init__(self):
-        if not self.gamma_s < self.gamma_t:
-            raise ValueError(f"gamma must fall along a step, not go from {self.gamma_t} to {self.gamma_s}")
-        (alpha_t, alpha_s), (sigma_t, sigma_s) = alpha_sigma([self.gamma_t, self.gamma_s])
-        c = -math.expm1(self.gamma_s - self.gamma_t)
-        for name, value in {
-            "alpha_t": alpha_t,
-            "sigma_t": sigma_t,
-            "alpha_s": alpha_s,
-            "sigma_s": sigma_s,
-            "c": c,
-            "z_coef": alpha_s * (1 - c) / alpha_t if alpha_t else 0.0,
-            "x_coef": alpha_s * c,
-            "std_q": sigma_s * math.sqrt(c),
-            "gain": math.expm1(self.gamma_t - self.gamma_s) if math.isfinite(self.gamma_t) else math.inf,
-        }.items():
-            object.__setattr__(self, name, float(value))
+    def __init__(self, gamma_t: float, gamma_s: float):
+        if not gamma_s < gamma_t:
+            raise ValueError(f"gamma must fall along a step, not go from {gamma_t} to {gamma_s}")
+        self.gamma_t, self.gamma_s = float(gamma_t), float(gamma_s)
+        (self.alpha_t, self.alpha_s), (self.sigma_t, self.sigma_s) = np.stack(alpha_sigma([gamma_t, gamma_s])).tolist()
+        self.c = -math.expm1(gamma_s - gamma_t)
+        self.z_coef = self.alpha_s * (1 - self.c) / self.alpha_t if self.alpha_t else 0.0  # of z_t in the mean of q
+        self.x_coef = self.alpha_s * self.c  # and of x
+        self.std_q = self.sigma_s * math.sqrt(self.c)
+        self.gain = math.expm1(gamma_t - gamma_s) if math.isfinite(gamma_t) else math.inf
 
     @classmethod
     def stack(cls, steps: Sequence[Step], like: torch.Tensor) -> Step:
@@ -82,7 +61,7 @@ class Step:
         for name in vars(steps[0]):
             values = torch.tensor([getattr(s, name) for s in steps], dtype=torch.float64)
             values = values if name.startswith("gamma") else values.to(like.dtype).view(-1, 1, 1, 1)
-            object.__setattr__(stacked, name, values.to(like.device))
+            setattr(stacked, name, values.to(like.device))
         return stacked
 
     def mean(self, z_t, x):
@@ -110,13 +89,7 @@ class Step:
         return self.alpha_s * x_hat + self.sigma_s * eps_hat
 
 
-@overload
-def kl_nats(delta_squared: torch.Tensor, r: float | torch.Tensor = 0.0) -> torch.Tensor: ...
-@overload
-def kl_nats(delta_squared: np.ndarray, r: float | np.ndarray = 0.0) -> np.ndarray: ...
-@overload
-def kl_nats(delta_squared: float, r: float = 0.0) -> float: ...
-def kl_nats(delta_squared, r: float | np.ndarray | torch.Tensor = 0.0):
+def kl_nats(delta_squared: Any, r: Any = 0.0) -> Any:
     """KL(q || p) per dimension in nats: 1/2 (ln(1 + r) + (1 + delta^2) / (1 + r) - 1); numpy arrays or tensors.
 
     With r = 0 (p has q's variance) it is delta^2 / 2; with r = E delta^2 its mean is 1/2 ln(1 + r).
