@@ -8,13 +8,14 @@ faster with one at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import overload
+from typing import Any
 
 import torch
 from torch import _foreach_lerp as foreach_lerp  # pyright: ignore[reportPrivateImportUsage]  # as torch's optimizers do
 from torch import _foreach_lerp_ as foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]  # as torch's optimizers do
 from torch import _foreach_mul_ as foreach_mul_  # pyright: ignore[reportPrivateImportUsage]  # as torch's optimizers do
+
+from ddpm.groups import grouped
 
 COEFFICIENTS = (3.4445, -4.775, 2.0315)  # of the quintic whose iteration takes singular values to about 1
 ITERATIONS, EPS = 5, 1e-7
@@ -25,39 +26,23 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(self, matrices, lr: float, weight_decay: float, momentum: float = 0.95):
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
-
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
+        for p in matrices:
+            self.state[p]["momentum_buffer"] = torch.zeros_like(p)
 
     @torch.no_grad()
-    def step(self, closure=None):
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self, closure: Any = None) -> Any:
+        """By the gradients that are there; no closure is called."""
         for group in self.param_groups:
-            alike: dict[tuple, list[torch.Tensor]] = {}
-            for i, p in enumerate(group["params"]):
-                alike.setdefault((p.shape, p.device if p.is_cuda else i), []).append(p)
+            alike = grouped(group["params"], lambda p: (p.shape, p.device if p.is_cuda else id(p)))
             for (shape, _), matrices in alike.items():
                 gradients = [p.grad for p in matrices if p.grad is not None]
-                momenta = [self._momentum(p) for p in matrices]
+                momenta = [self.state[p]["momentum_buffer"] for p in matrices]
                 foreach_lerp_(momenta, gradients, 1 - group["momentum"])
                 ahead = foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov
                 update = [orthogonal(ahead[0])] if len(ahead) == 1 else orthogonal(torch.stack(ahead)).unbind()
                 foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
                 for p, u in zip(matrices, update):
                     p.add_(u, alpha=-0.2 * math.sqrt(max(shape)) * group["lr"])
-        return loss
-
-    def _momentum(self, p: torch.Tensor) -> torch.Tensor:
-        state = self.state[p]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(p)
-        return state["momentum_buffer"]
 
 
 def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
