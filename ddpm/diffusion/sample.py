@@ -36,37 +36,20 @@ def position(gammas: Sequence[float] | np.ndarray, at: float) -> int:
 
 
 @torch.inference_mode()
-def ancestral(
-    reverse: Reverse, z: torch.Tensor, gammas: Sequence[float] | np.ndarray, noise: Noise
-) -> Iterator[Moment]:
-    """Draw from p(z_s | z_t), from z at gammas[0] down to gammas[-1] (Ho et al. 2020, Algorithm 2)."""
-    for gamma, below in pairwise(map(float, gammas)):
-        step = Step(gamma, below)
-        x_hat, r = reverse.predict(step, z)
-        yield Moment(gamma, z, x_hat)
-        z = step.mean(z, x_hat) + step.std_q * (1 + r) ** 0.5 * noise.draw(z.device)
-    yield _last(reverse, z, float(gammas[-1]))
-
-
-@torch.inference_mode()
-def flow(
+def walk(
     reverse: Reverse, z: torch.Tensor, gammas: Sequence[float] | np.ndarray, noise: Noise | None = None
 ) -> Iterator[Moment]:
-    """Follow the probability-flow ODE from z at gammas[0] down to gammas[-1]; no noise is drawn."""
-    for gamma, below in pairwise(map(float, gammas)):
+    """From z at gammas[0] down to gammas[-1]: ``ancestral`` with noise (Ho et al. 2020, Algorithm 2), else ``flow``."""
+    levels = [*map(float, gammas)]
+    for gamma, below in pairwise([*levels, levels[-1] - 1]):  # the last x_hat does not depend on where a step leads
         step = Step(gamma, below)
-        x_hat, _, eps_hat = reverse.evaluate(step, z)
+        x_hat, log_m, eps_hat = reverse.evaluate(step, z)
         yield Moment(gamma, z, x_hat)
-        z = step.flow(x_hat, eps_hat)
-    yield _last(reverse, z, float(gammas[-1]))
-
-
-def _last(reverse: Reverse, z: torch.Tensor, gamma: float) -> Moment:
-    here = Step(gamma, gamma - 1)  # x_hat does not depend on where a step leads
-    return Moment(gamma, z, reverse.evaluate(here, z)[0])
-
-
-METHODS = {"ancestral": ancestral, "flow": flow}
+        if noise is None:
+            z = step.flow(x_hat, eps_hat)
+        else:
+            std = step.std_q * (1 + reverse.extra_variance(step, log_m)) ** 0.5
+            z = step.mean(z, x_hat) + std * noise.draw(z.device)
 
 
 def decode(
@@ -88,8 +71,8 @@ def decode(
     done = []
     for start in range(0, len(z), batch):
         part, kept = slice(start, start + batch), {}
-        moments = METHODS[method](reverse, z[part], gammas, noise and noise[part])
-        for k, moment in enumerate(moments):
+        drawn = noise[part] if noise and method == "ancestral" else None
+        for k, moment in enumerate(walk(reverse, z[part], gammas, drawn)):
             if k in keep:
                 kept[k] = moment.x_hat.cpu()
             if progress:
@@ -137,7 +120,7 @@ def shared(
     """
     stops = [position(gammas, a) for a in at]
     trunk, frozen = Noise(seed, [0], shape), {}
-    for k, moment in enumerate(ancestral(reverse, trunk.draw(device), gammas, trunk)):
+    for k, moment in enumerate(walk(reverse, trunk.draw(device), gammas, trunk)):
         if progress:
             progress(1)
         if k in stops:

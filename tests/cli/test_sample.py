@@ -12,7 +12,7 @@ from codec.images.pictures import png_bytes
 from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.noise import Noise
 from ddpm.diffusion.reverse import Reverse
-from ddpm.diffusion.sample import ancestral, decode, encode_to, flow, generate, interpolate, position, shared
+from ddpm.diffusion.sample import decode, encode_to, generate, interpolate, position, shared, walk
 from ddpm.diffusion.schedule import Cosine, LinearBeta, LinearGamma, alpha_sigma
 from ddpm.images.sheets import tiled
 from tests.conftest import smooth_picture
@@ -65,7 +65,7 @@ def test_a_step_is_a_draw_from_p(variance, gamma_t, gamma_s):
     (alpha_t, alpha_s), (sigma_t, sigma_s) = alpha_sigma([gamma_t, gamma_s])
     z_t = torch.linspace(-2, 2, 5, dtype=torch.float64).view(5, 1, 1, 1)
     noise = Noise(3, range(5), (1, 1, 1))
-    z_s = list(ancestral(process(variance), z_t, [gamma_t, gamma_s], noise))[-1].z
+    z_s = list(walk(process(variance), z_t, [gamma_t, gamma_s], noise))[-1].z
     ratio, v_t, v_s = alpha_t / alpha_s, alpha_t**2 * S**2 + sigma_t**2, alpha_s**2 * S**2 + sigma_s**2
     mean = alpha_s * MU + ratio * v_s / v_t * (z_t - alpha_t * MU)
     kernel = sigma_t**2 - ratio**2 * sigma_s**2
@@ -83,7 +83,7 @@ def test_flow_is_the_map_of_one_gaussian_to_the_other():
     z_T = torch.linspace(-3, 3, 7, dtype=torch.float64).view(7, 1, 1, 1)
     errors = []
     for steps in (125, 250, 500, 1000):
-        *_, last = flow(reverse, z_T, reverse.levels(steps))
+        *_, last = walk(reverse, z_T, reverse.levels(steps))
         errors.append(float((last.x_hat - MU - S * z_T).abs().max()))
     assert errors[-1] < 0.01
     assert all(1.7 < coarse / fine < 2.3 for coarse, fine in pairwise(errors))  # a method of first order
@@ -111,9 +111,9 @@ def test_clipping_keeps_what_is_seen_in_the_range_of_pictures():
         6 * torch.randn(50, *SHAPE, generator=torch.Generator().manual_seed(0)),
         Reverse(GaussianModel(LinearGamma())).levels(10),
     )
-    for walk in (ancestral, flow):
-        cut = list(walk(reverse, z_T, gammas, Noise(0, range(50), SHAPE)))
-        free = list(walk(Reverse(reverse.model, clip=False), z_T, gammas, Noise(0, range(50), SHAPE)))
+    for noise in (lambda: Noise(0, range(50), SHAPE), lambda: None):
+        cut = list(walk(reverse, z_T, gammas, noise()))
+        free = list(walk(Reverse(reverse.model, clip=False), z_T, gammas, noise()))
         assert len(cut) == len(free) == 10
         assert [m.gamma for m in cut] == gammas.tolist()
         assert max(float(m.x_hat.abs().max()) for m in cut) == 1
@@ -139,7 +139,7 @@ def test_keep_gives_x_hat_over_time():
     assert kept.shape == (3, 3, *SHAPE)
     assert calls == [2] * 9 + [1] * 9
     noise = Noise(1, range(3), SHAPE)
-    moments = list(ancestral(reverse, noise.draw(), gammas, noise))
+    moments = list(walk(reverse, noise.draw(), gammas, noise))
     assert torch.allclose(kept, torch.stack([moments[k].x_hat for k in (0, 4, 8)], 1))
 
 
