@@ -37,7 +37,7 @@ class CodeTerms(Terms):
     def prior(self, x):
         return torch.zeros(len(x), device=x.device)
 
-    def term_and_x_hat(self, k, x, eps):
+    def term(self, k, x, eps):
         step, level = self.steps[k], self.plan.stops[k]
         _, x_hat, m = denoise(self.model, self.tables, level, step.alpha_t * x + step.sigma_t * eps)
         delta = self.basis.coordinates(step.delta(x, x_hat))
@@ -46,7 +46,7 @@ class CodeTerms(Terms):
     def drawn(self, u, x, eps):
         raise NotImplementedError("the steps of the code are few: compute them all")
 
-    def distortion_and_x_hat(self, x, eps):
+    def distortion(self, x, eps):
         last = self.steps[-1]
         mean, log_std = pixels(self.reverse, last, last.alpha_s * x + last.sigma_s * eps, self.grey)
         return distortion(self.context, x[:, : mean.shape[1]], mean, log_std), mean
@@ -79,7 +79,7 @@ class ContextTerms:
     def __getattr__(self, name: str):
         return getattr(self.terms, name)
 
-    def distortion(self, x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
+    def distortion(self, x: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         last = self.terms.steps[-1]
         mean, log_std = self.terms.reverse.pixels(last, last.alpha_s * x + last.sigma_s * eps)
-        return distortion(self.context, x, mean, log_std)
+        return distortion(self.context, x, mean, log_std), mean

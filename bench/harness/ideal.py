@@ -35,7 +35,7 @@ def progressive(terms: Terms, pictures: Sequence[np.ndarray], *, first=0, batch=
             for k in range(len(terms.steps) + 1):
                 eps = noise.draw(device)
                 last = k == len(terms.steps)
-                nats, x_hat = terms.distortion_and_x_hat(x, eps) if last else terms.term_and_x_hat(k, x, eps)
+                nats, x_hat = terms.distortion(x, eps) if last else terms.term(k, x, eps)
                 kl.append(nats)
                 shown = to_levels(x_hat).float() - pixels
                 errors.append(torch.stack([e.square().mean((1, 2, 3)) for e in (127.5 * (x_hat - x), shown)]))

@@ -42,12 +42,11 @@ class Terms:
         """L_T = KL(q(z_T | x) || N(0, I))."""
         return per_dim(prior_kl_nats(x, self.steps[0].gamma_t))
 
-    def term(self, k: int, x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
-        """KL(q(z_s | z_t, x) || p(z_s | z_t)) of step k = 0 ... T - 2, with z_t = alpha_t x + sigma_t eps."""
-        return self.term_and_x_hat(k, x, eps)[0]
+    def term(self, k: int, x: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """KL(q(z_s | z_t, x) || p(z_s | z_t)) of step k = 0 ... T - 2, with z_t = alpha_t x + sigma_t eps; and x_hat.
 
-    def term_and_x_hat(self, k: int, x: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """``term``, and the x_hat (B, C, H, W) that it comes from."""
+        x_hat, from which it comes, is (B, C, H, W).
+        """
         return self._kl_and_x_hat(self.steps[k], x, eps)
 
     def drawn(self, u: np.ndarray, x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
@@ -60,12 +59,8 @@ class Terms:
         kl, _ = self._kl_and_x_hat(Step.stack([self.steps[i] for i in k], x), x, eps)
         return kl / torch.from_numpy(share).to(kl)
 
-    def distortion(self, x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
-        """L_0 = -ln p(x | z_0)."""
-        return self.distortion_and_x_hat(x, eps)[0]
-
-    def distortion_and_x_hat(self, x: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """``distortion``, and the x_hat (B, C, H, W) at z_0, which is the mean of p(x | z_0)."""
+    def distortion(self, x: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """L_0 = -ln p(x | z_0), and the x_hat (B, C, H, W) at z_0, which is the mean of p(x | z_0)."""
         last = self.steps[-1]
         mean, log_std = self.reverse.pixels(last, last.alpha_s * x + last.sigma_s * eps)
         return per_dim(discretized_gaussian_nats(x, mean, log_std)), mean
@@ -90,10 +85,10 @@ class Limit(Terms):
         snr = (step.alpha_t / step.sigma_t) ** 2
         return (top - bottom) / 2 * per_dim(snr * (x - x_hat) ** 2)
 
-    def distortion_and_x_hat(self, x, eps):
+    def distortion(self, x, eps):
         if self.reverse.variance != "learned":
             raise ValueError("with a fixed variance the bound has no limit: p(x | z_0) has the variance of a step")
-        return super().distortion_and_x_hat(x, eps)
+        return super().distortion(x, eps)
 
 
 def per_dim(nats: torch.Tensor) -> torch.Tensor:
@@ -222,11 +217,11 @@ def bound(
             for k in range(work - 1):
                 eps = noise.draw(x.device)
                 if samples is None:
-                    kl.append(terms.term(k, x, eps))
+                    kl.append(terms.term(k, x, eps)[0])
                 else:
                     kl.append(terms.drawn(spread(known, k, samples, seed), x, eps))
                 progress(len(x))
-            distortion = terms.distortion(x, noise.draw(x.device))
+            distortion, _ = terms.distortion(x, noise.draw(x.device))
             progress(len(x))
             kl = torch.stack(kl, 1).double()
             middle = kl.sum(1) if samples is None else kl.mean(1)

@@ -74,8 +74,8 @@ def test_the_error_is_that_of_x_hat_before_and_after_it_is_rounded():
         reverse=SimpleNamespace(model=SimpleNamespace(device="cpu")),
         steps=[None, None],
         prior=nats,
-        term_and_x_hat=lambda k, x, eps: (nats(x), x + levels[k] / 127.5),
-        distortion_and_x_hat=lambda x, eps: (nats(x), x + levels[2] / 127.5),
+        term=lambda k, x, eps: (nats(x), x + levels[k] / 127.5),
+        distortion=lambda x, eps: (nats(x), x + levels[2] / 127.5),
     )
     found = progressive(terms, [np.full((8, 8, 3), 100, np.uint8)] * 2)
     assert found["bits_per_dim"] == pytest.approx([1, 2, 3])
