@@ -33,7 +33,7 @@ from codec.lossy import progressive
 from codec.lossy.plan import Plan
 from codec.lossy.progressive import Progress
 from codec.lossy.setting import Setting
-from codec.lossy.tables import CodingTables
+from codec.lossy.tables import tables_of
 from ddpm.groups import grouped
 from ddpm.models.load import load_model
 from ddpm.models.model import DDPM, strict_fp32
@@ -43,7 +43,7 @@ from . import decoder
 from .decoder import Decoded, View, check_options, decode_stored
 from .device import pick_device
 from .encoder import Encoded, Encoder, psnr
-from .errors import CodecError, DamagedFile, Uncalibrated, UnknownModel, naming
+from .errors import CodecError, DamagedFile, UnknownModel, naming
 from .target import Target
 
 __all__ = ["Codec", "Decoded", "Encoded", "Info", "Stage", "codec_for", "decode", "inspect", "pick_device", "psnr"]
@@ -89,10 +89,7 @@ class Codec:
     def __init__(self, model: str | DDPM = "photo", device: str = "auto"):
         strict_fp32()
         self.model = model if isinstance(model, DDPM) else load_model(model, pick_device(device))
-        tables = CodingTables.of_model(self.model)
-        if tables is None:
-            raise Uncalibrated(self.model)
-        self.tables, self.maker = tables, Maker.of(self.model)
+        self.tables, self.maker = tables_of(self.model), Maker.of(self.model)
 
     def plan(self, height: int, width: int, grey: bool) -> Plan:
         return self.tables.plan((height, width), grey)

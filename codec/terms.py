@@ -8,12 +8,11 @@ from itertools import pairwise
 import torch
 from tqdm import tqdm
 
-from codec.errors import Uncalibrated
 from codec.lossless.likelihood import distortion, pixels
 from codec.lossy.basis import Cosines
 from codec.lossy.denoise import denoise
 from codec.lossy.setting import Setting
-from codec.lossy.tables import CodingTables
+from codec.lossy.tables import CodingTables, tables_of
 from ddpm.diffusion.bound import Bound, Terms, bound
 from ddpm.diffusion.gaussian import Step, kl_nats
 from ddpm.diffusion.reverse import Reverse
@@ -57,9 +56,7 @@ def bounds_of_code(model: DDPM, batches: Sequence[Batch], *, seed: int = 0, quie
 
     Uncalibrated for a model without tables.
     """
-    tables = CodingTables.of_model(model)
-    if tables is None:
-        raise Uncalibrated(model)
+    tables = tables_of(model)
     settings = [Setting.of(model, tables, (batch.x.shape[2], batch.x.shape[3]), grey=batch.grey) for batch in batches]
     total = sum((setting.plan.steps + 1) * len(batch) for setting, batch in zip(settings, batches))
     with tqdm(total=total, disable=True if quiet else None, desc="bound") as bar:

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from constriction import stream  # pyright: ignore[reportAttributeAccessIssue]  # stubs lack it
 
-from codec.errors import CodecError, DamagedFile, Uncalibrated, as_mistakes
+from codec.errors import CodecError, DamagedFile, as_mistakes
 from codec.lossless.context import Sight
 from codec.lossless.entropy import HALF, Uniform, from_symbols, integers, to_symbols
 from codec.lossless.likelihood import pixel_nats
-from codec.lossy.tables import CodingTables
+from codec.lossy.tables import tables_of
 from ddpm.diffusion.likelihood import LN2
 from ddpm.diffusion.reverse import Reverse
 from ddpm.models.model import DDPM
@@ -33,6 +33,7 @@ from .latents import CodeLatents, Latents, ScheduleLatents
 from .patches import CODE, Kind
 
 TAIL = 1 << 20  # grid points beyond, sent plainly
+INSTEAD = "say --steps T, or "  # of measuring coding tables
 RESERVE = 4  # words; below it ANS may have made up what it popped
 
 
@@ -235,7 +236,7 @@ class BitsBack:
 def bitsback_for(model: DDPM, steps: int) -> Callable[[Kind], BitsBack]:
     """Of a kind of patch, along T = ``steps`` levels of the schedule or the steps of the lossy code."""
     if steps == CODE:
-        tables = tables_of(model)
+        tables = tables_of(model, INSTEAD)
         return lru_cache(maxsize=None)(lambda kind: BitsBack(CodeLatents(model, tables, kind[:2], kind[2] == 1)))
     if not 2 <= steps <= MAX_STEPS:
         raise CodecError(f"an archive has 2 to {MAX_STEPS} steps, not {steps}")
@@ -246,12 +247,4 @@ def bitsback_for(model: DDPM, steps: int) -> Callable[[Kind], BitsBack]:
 
 def gaussians_for(model: DDPM, steps: int) -> Gaussians:
     """The rounding that suits these latents."""
-    return Gaussians(len(tables_of(model).levels) if steps == CODE else steps)
-
-
-def tables_of(model: DDPM) -> CodingTables:
-    """Those of a model that has a code, else Uncalibrated."""
-    tables = CodingTables.of_model(model)
-    if tables is None:
-        raise Uncalibrated(model, "say --steps T, or ")
-    return tables
+    return Gaussians(len(tables_of(model, INSTEAD).levels) if steps == CODE else steps)

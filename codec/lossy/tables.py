@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from codec.errors import UnknownModel
+from codec.errors import Uncalibrated, UnknownModel
 from ddpm.models.model import DDPM
 
 from .plan import LONG, TILTS, Plan
@@ -168,6 +168,14 @@ class CodingTables:
             if tables.context is not None:
                 card[prefix + "context"] = tables.context.to_json()
         return card
+
+
+def tables_of(model: DDPM, instead: str = "") -> CodingTables:
+    """Those of a model that has a code; else Uncalibrated, which may say what would do ``instead``."""
+    tables = CodingTables.of_model(model)
+    if tables is None:
+        raise Uncalibrated(model, instead)
+    return tables
 
 
 def _floats(values: Sequence) -> tuple[float, ...]:
