@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-if TYPE_CHECKING:
-    from ddpm.training.distributed import Workers
+from ddpm.training.distributed import Workers
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+
+from ddpm.training.distributed import Workers, join, world_size
 
 from .errors import CodecError
-
-if TYPE_CHECKING:
-    from ddpm.training.distributed import Workers
 
 
 def check_device(device: str) -> None:
@@ -38,6 +36,4 @@ def pick_device(device: str) -> str:
 
 def workers_on(device: str) -> Workers:
     """This process's place among those that torchrun started; torch, and with it the device, waits if it is alone."""
-    from ddpm.training.distributed import join, world_size
-
     return join(pick_device(device) if world_size() > 1 else device)

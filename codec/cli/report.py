@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from codec.errors import CodecError
 from ddpm.images.pictures import Picture, load_picture
-
-if TYPE_CHECKING:
-    from ddpm.training.distributed import Workers
+from ddpm.training.distributed import Workers
 
 
 class Reporter:
