@@ -61,7 +61,7 @@ def moments(codec: Codec, picture: np.ndarray, data: bytes) -> list[Moment]:
 
     for p in predictions:
         keep(p.x_hat, float(kl_nats(chain.delta(p, x) ** 2, p.r).sum()) / LN2)
-    keep(chain.denoise()[1])
+    keep(chain.denoise()[0])
     return out
 
 

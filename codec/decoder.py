@@ -14,6 +14,7 @@ from codec.format.container import Header
 from codec.format.file import Opened, metadata_of, stored_picture
 from codec.images import alpha
 from codec.lossless import pixels as lossless
+from codec.lossless.exact import pixels_of
 from codec.lossy import progressive
 from codec.lossy.progressive import Progress
 from codec.lossy.reconstruct import RECONSTRUCTIONS, show, show_small, steps_for
@@ -105,7 +106,7 @@ def decode(setting: Setting, views: Sequence[View], recon: str, progress: Progre
     first, allotments = views[0], [view.file.allotment for view in views]
     chain = progressive.decode(setting, [view.bits for view in views], allotments, first.steps, progress)
     if first.exact:
-        pixels = lossless.Pixels(setting)
+        pixels = pixels_of(setting)
         coded = (view.data[slice(*view.file.parts["pixels"])] for view in views)
         arrays = [lossless.decode(pixels, z, part) for z, part in zip(chain.z, coded)]
     else:

@@ -17,6 +17,7 @@ from codec.format.file import NOBODY, Maker, pack
 from codec.images import alpha
 from codec.images.pictures import Picture
 from codec.lossless import pixels as lossless
+from codec.lossless.exact import pixels_of
 from codec.lossy.multipass import Job, Sender, Sent
 from codec.lossy.plan import MEAN
 from codec.lossy.progressive import Progress
@@ -180,7 +181,7 @@ class Encoder:
             if not self.store or 8 * len(found[j].data) > self.lossless_bits(sender, j, 0) / 2:  # else never shorter
                 jobs.append(Job(j))
         if jobs:
-            pixels = lossless.Pixels(self.setting)
+            pixels = pixels_of(self.setting)
             for job, sent in zip(jobs, sender.fed(jobs)):
                 j = job.picture
                 coded = self.file(those[j], sent, pixels)

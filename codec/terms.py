@@ -38,7 +38,7 @@ class CodeTerms(Terms):
 
     def term(self, k, x, eps):
         step, level = self.steps[k], self.plan.stops[k]
-        _, x_hat, m = denoise(self.model, self.tables, level, step.alpha_t * x + step.sigma_t * eps)
+        x_hat, m = denoise(self.model, self.tables, level, step.alpha_t * x + step.sigma_t * eps)
         delta = self.basis.coordinates(step.delta(x, x_hat))
         return kl_nats(delta**2, self.basis.extra_variance(level, step, m)).mean(1), x_hat
 

@@ -79,14 +79,14 @@ class CodeLatents:
 
     def prior(self, shape) -> Gaussian:
         z = torch.zeros(1, 3, *self.size)
-        _, mean, m = denoise(self.model, self.tables, 0, z.to(self.model.device))
+        mean, m = denoise(self.model, self.tables, 0, z.to(self.model.device))
         r = flat(self.basis.extra_variance(0, self.first, m))
         mean = self.first.x_coef * self._coordinates(mean)
         return np.tile(mean, shape[0]), np.tile(self.first.std_q * np.sqrt(1 + r), shape[0])
 
     def x_hat(self, i: int, c: np.ndarray, shape) -> Gaussian:
         level, step = self.plan.stops[i + 1], self.steps[i]
-        _, x_hat, m = denoise(self.model, self.tables, level, self._z(c, shape, step.sigma_t))
+        x_hat, m = denoise(self.model, self.tables, level, self._z(c, shape, step.sigma_t))
         return self._coordinates(x_hat), flat(self.basis.extra_variance(level, step, m))
 
     def pixels(self, c: np.ndarray, shape) -> tuple[np.ndarray, np.ndarray]:

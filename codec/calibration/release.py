@@ -20,6 +20,7 @@ from ddpm.models import pretrained, runs
 from ddpm.models.load import load_model, save_model
 from ddpm.models.model import DDPM, strict_fp32
 from ddpm.models.store import find_model, is_run, looks_like, weights_of
+from ddpm.networks.local import LocalNet
 
 from .tables import coding_tables, with_context
 
@@ -86,6 +87,7 @@ def release(
     images,
     crop,
     settings,
+    exact=False,
     test=None,
     note=None,
     skip_bad=False,
@@ -96,7 +98,8 @@ def release(
 
     A model beside the one it is made from shares its weights. The tables of a diffusers model go into its folder
     instead. settings: steps, surplus, memory, min_bits, thin (see ``coding_tables``); None: the model's own tables
-    stay, only what they have for lossless files is measured. The card names all pictures by lists' hashes. Returns the
+    stay, only what they have for lossless files is measured. exact: the tables stay, and the network is made exact, see
+    ``exact_tensors``. The card names all pictures by lists' hashes. Returns the
     tables, and the number of pictures that they were measured on.
     """
     beside = looks_like(Path(source))
@@ -117,8 +120,8 @@ def release(
     with as_mistakes():
         batches, used = sample_pictures(data, images=images, **how)
         pictures = sum(len(b) for b in batches)
-        tables = measure(source, model, batches, settings, quiet)
-        name = "context" if settings is None else "calibration"
+        tables, integers = measure(source, model, batches, settings, exact, quiet)
+        name = "exact" if exact else "context" if settings is None else "calibration"
         says = {"pictures": pictures, "crop": crop}
         card["calibration"] = says if settings is not None else {**card.get("calibration", {}), name: says}
         card["data"] = {**card.get("data", {}), name: used}
@@ -131,19 +134,26 @@ def release(
         if beside:
             pretrained.save_tables(source, card)
         else:
-            save_model(model, output, card)
+            save_model(model, output, card, integers)
     return tables, pictures
 
 
-def measure(source, model: DDPM, batches, settings: dict | None, quiet: bool) -> CodingTables:
-    """The tables of a model, by ``coding_tables`` with these settings; without any its own, with a new context."""
+def measure(source, model: DDPM, batches, settings: dict | None, exact: bool, quiet: bool):
+    """The tables of a model, by ``coding_tables`` with these settings; without any its own, with a new context or an
+    exact network: the tensors of that, or None."""
     if settings is not None:
         settings = dict(settings)
-        return coding_tables(model, batches, levels_of(model, settings.pop("steps")), **settings, quiet=quiet)
+        return coding_tables(model, batches, levels_of(model, settings.pop("steps")), **settings, quiet=quiet), None
     known = CodingTables.of_model(model)
     if known is None:
-        raise CodecError(f"{source} has no coding tables to which the context could be added")
-    return with_context(model, batches, known)
+        raise CodecError(f"{source} has no coding tables to which this could be added")
+    if not exact:
+        return with_context(model, batches, known), None
+    if not isinstance(model.net, LocalNet):
+        raise CodecError(f"{source}: only networks of kind local can be made exact so far")
+    from .exact import exact_tensors  # its compiler takes time to load
+
+    return known, exact_tensors(model, known, batches, quiet=quiet)
 
 
 def check_place(output: str) -> None:

@@ -64,7 +64,7 @@ def step_costs(model: DDPM, tables: CodingTables, batches, *, grey=False, scales
         tried = []
         for scale in (1,) if math.isinf(step.gamma_t) else scales[k] if isinstance(scales, list) else scales:
             scaled = replace(tables, scales=(scale,) * len(levels))
-            seen = [denoise(model, scaled, k, z)[1:] for z in noisy]
+            seen = [denoise(model, scaled, k, z) for z in noisy]
             tried.append((scale, *fit_bands(step, k, pictures, seen, bases)))
         best = min(kl.mean() for _, kl, *_ in tried)
         limit = best + PATIENCE * (best + sum(kl.mean() for _, kl, *_ in chosen))

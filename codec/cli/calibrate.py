@@ -62,6 +62,7 @@ AT_LEAST_1 = click.IntRange(1)
     help="Let noisy levels run 1/SCALE size; repeatable.",
 )
 @click.option("--context-only", is_flag=True, help="Keep MODEL's tables; measure only those of lossless pixels.")
+@click.option("--exact", is_flag=True, help="Keep MODEL's tables; make its network exact: integers, alike everywhere.")
 @click.option("--test", type=File(), help="Pictures to evaluate the bound on, for the model card.")
 @click.option("--note", help="What the card shall say besides, e.g. the licence of the pictures.")
 @options(skip_bad_option, device_option, click.option("--quiet", is_flag=True, help="No progress and no report."))
@@ -80,6 +81,7 @@ def calibrate(
     block,
     scales,
     context_only,
+    exact,
     test,
     note,
     skip_bad,
@@ -102,7 +104,8 @@ def calibrate(
         tile=tile,
         images=images,
         crop=crop,
-        settings=None if context_only else settings,
+        settings=None if context_only or exact else settings,
+        exact=exact,
         test=test,
         note=note,
         skip_bad=skip_bad,

@@ -4,7 +4,8 @@ The chain leaves every decoder with its own z_0, in float32, equal to the encode
 grid of half a grey level, on which all agree (rounding.py). From there one float64 evaluation of the network gives
 means and deviations that differ by 1e-9 at most between machines; they are rounded in their turn, and the pixels are
 range-coded with integer probabilities (entropy.py). A checksum of the pixels is the last word: where a machine
-is further off than all that allows for, nothing is shown.
+is further off than all that allows for, nothing is shown. With an exact network (exact.py) all machines have the same
+z_0, means and deviations, and there are no shifts.
 
     4 bytes   CRC-32 of the pixels
     1 byte    what is added to all deviations, eighths of an octave, plus 128
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Callable
 from copy import deepcopy
 from functools import lru_cache
 
@@ -36,6 +38,7 @@ from .rounding import BLOCK, choose_shifts, from_grid, shift_counts, to_grid
 Z_GRID, Z_TOLERANCE, Z_UNSAFE = 0.5, 2.0**-9, 887  # grey levels; see shift_counts
 MEAN_GRID, SCALE_GRID, TOLERANCE, UNSAFE = 1 / FRACTIONS, 1.0, 1e-6, 8
 CHROMA = (1 << 33) - 1  # stream of shared noise for the colours of a grey picture
+Agreed = tuple[np.ndarray, np.ndarray]  # grid points, and where they lie
 PREFIX = 5  # bytes before the range-coded words
 
 
@@ -43,7 +46,7 @@ class Pixels:
     """x given z_0 for pictures of one size. Encoder and decoder derive the same integers from their own z_0."""
 
     def __init__(self, setting: Setting):
-        self.model, self.size, self.grey = exact(setting.model), setting.size, setting.grey
+        self.model, self.size, self.grey = setting.model, setting.size, setting.grey
         gamma = setting.plan.gammas[-1]
         self.step = Step(gamma, gamma - 1)
         self.unit = HALF / self.step.alpha_t  # grey levels in a unit of z_0
@@ -71,7 +74,7 @@ class Pixels:
         z = self.picture(coded)[None].to(self.model.device).contiguous(memory_format=torch.channels_last)
         del coded
         gamma = torch.tensor([self.step.gamma_t], dtype=torch.float64, device=z.device)
-        eps_hat, log_m = self.model(z, gamma)
+        eps_hat, log_m = exact(self.model)(z, gamma)
         x_hat, log_m = self.step.x_hat(z, eps_hat, fused=True)[0], log_m[0]
         del z, eps_hat  # large pictures need the room
         if self.grey:
@@ -79,6 +82,14 @@ class Pixels:
         mean = x_hat.clamp_(-1, 1).add_(1).mul_(HALF)
         octaves = log_m.add_(self.step.gamma_t).div_(2).add_(math.log(HALF)).mul_(OCTAVE / LN2)
         return mean.cpu().numpy().ravel(), octaves.cpu().numpy().ravel()
+
+    def settled(self, z: torch.Tensor, agree: Callable[[np.ndarray, float, float, int], Agreed]) -> list[np.ndarray]:
+        """Means and scales on their grids, (n,) int each; ``agree`` writes or reads what makes both sides round alike.
+
+        agree(values, spacing, tolerance, unsafe): the points of values, and what those lie at.
+        """
+        beliefs = self.beliefs(agree(self.coded(z), Z_GRID, Z_TOLERANCE, Z_UNSAFE)[1])
+        return [agree(values, grid, TOLERANCE, UNSAFE)[0] for values, grid in zip(beliefs, (MEAN_GRID, SCALE_GRID))]
 
     def sight(self, means: np.ndarray, scales: np.ndarray) -> Sight:
         """The pixels under these beliefs, on the grids of entropy.py."""
@@ -122,17 +133,15 @@ def widened(scales: np.ndarray, bias: int) -> np.ndarray:
 
 def encode(pixels: Pixels, z: torch.Tensor, x: np.ndarray) -> bytes:
     """The lossless part for one picture: z (3, H, W) at the chain's end, x (H, W, 3) or (H, W) uint8."""
-    out, integers = Writer(), []
-    shifts = choose_shifts(pixels.coded(z), Z_GRID, Z_TOLERANCE)
-    out.counts(shifts, shift_counts(Z_UNSAFE))
-    beliefs = pixels.beliefs(from_grid(to_grid(pixels.coded(z), shifts, Z_GRID), shifts, Z_GRID))
-    for i, grid in enumerate((MEAN_GRID, SCALE_GRID)):
-        shifts = choose_shifts(beliefs[i], grid, TOLERANCE)
-        out.counts(shifts, shift_counts(UNSAFE))
-        integers.append(to_grid(beliefs[i], shifts, grid))
-    del beliefs
-    sight = pixels.sight(*integers)
-    del integers  # large pictures need the room
+    out = Writer()
+
+    def agree(values: np.ndarray, spacing: float, tolerance: float, unsafe: int) -> Agreed:
+        shifts = choose_shifts(values, spacing, tolerance)
+        out.counts(shifts, shift_counts(unsafe))
+        points = to_grid(values, shifts, spacing)
+        return points, from_grid(points, shifts, spacing)
+
+    sight = pixels.sight(*pixels.settled(z, agree))
     groups = [tuple(v[0] for v in group) for group in sight.predictions(planes(x))]
     bias = bias_of(groups)
     for values, means, scales in groups:
@@ -144,16 +153,14 @@ def decode(pixels: Pixels, z: torch.Tensor, data: bytes) -> np.ndarray:
     """The picture, uint8 (H, W, 3) or (H, W). DamagedFile if it is not the one that was encoded."""
     if len(data) < PREFIX:
         raise DamagedFile("the lossless part is damaged")
-    source, integers = Reader(data[PREFIX:]), []
-    blocks = -(-(z[0] if pixels.grey else z).numel() // BLOCK)
-    shifts = source.counts(blocks, shift_counts(Z_UNSAFE))
-    beliefs = pixels.beliefs(from_grid(to_grid(pixels.coded(z), shifts, Z_GRID), shifts, Z_GRID))
-    for i, grid in enumerate((MEAN_GRID, SCALE_GRID)):
-        shifts = source.counts(blocks, shift_counts(UNSAFE))
-        integers.append(to_grid(beliefs[i], shifts, grid))
-    del beliefs
-    sight = pixels.sight(*integers)
-    del integers
+    source = Reader(data[PREFIX:])
+
+    def agree(values: np.ndarray, spacing: float, _tolerance: float, unsafe: int) -> Agreed:
+        shifts = source.counts(-(-len(values) // BLOCK), shift_counts(unsafe))
+        points = to_grid(values, shifts, spacing)
+        return points, from_grid(points, shifts, spacing)
+
+    sight = pixels.sight(*pixels.settled(z, agree))
     for group in sight.groups:
         means, scales = (v[0] for v in sight.predict(group))
         sight.update(group, source.pixels(means, widened(scales, data[4] - 128)))

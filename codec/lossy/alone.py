@@ -27,17 +27,17 @@ class Alone:
     def __getattr__(self, name: str):
         return getattr(self.model, name)
 
-    def __call__(self, z: torch.Tensor, gamma: torch.Tensor, *bf16: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """z (B, C, H, W), gamma (B,) -> eps_hat, log m, as of ``DDPM.forward``."""
+    def maps(self, z: torch.Tensor, gamma: torch.Tensor, bf16=False) -> tuple[torch.Tensor, torch.Tensor]:
+        """z (B, C, H, W), gamma (B,) -> h_eps, h_m, as of ``DDPM.maps``."""
         if z.device.type != "cpu":
-            return self.model(z, gamma, *bf16)
+            return self.model.maps(z, gamma, bf16)
         ones = list(zip(z.split(1), gamma.split(1)))
         if z.shape[2] * z.shape[3] > SMALL:
-            answers = [self.model(*one, *bf16) for one in ones]
+            answers = [self.model.maps(*one, bf16) for one in ones]
         else:
-            answers = by_one_thread_each(lambda one: self.model(*one, *bf16), ones)
-        eps_hat, log_m = (a[0] if len(a) == 1 else torch.cat(a) for a in zip(*answers))
-        return eps_hat, log_m
+            answers = by_one_thread_each(lambda one: self.model.maps(*one, bf16), ones)
+        h_eps, h_m = (a[0] if len(a) == 1 else torch.cat(a) for a in zip(*answers))
+        return h_eps, h_m
 
 
 def by_one_thread_each(work: Callable, items: Sequence) -> list:

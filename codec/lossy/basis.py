@@ -8,6 +8,9 @@ same.) The variance in a coordinate is the network's m, averaged over the block,
 level and band of frequencies; m may be raised to a power, as some frequencies vary less from block to block than m
 does, and others more.
 
+The transform is exact: of whole numbers, the values in units of a grid, by whole numbers, the cosines; so that all
+machines have the same.
+
 A grey image is one with x in the direction (1, 1, 1)/sqrt(3) of colour space, the first of the basis. Only the
 coordinates along it are coded.
 """
@@ -26,12 +29,13 @@ from ddpm.diffusion.gaussian import Step
 
 from .tables import RINGS, CodingTables
 
+GRID, COSINE = 2.0**-19, 2.0**-20  # of coordinates on their way to pixels, of cosines: sums are exact in float64
 AT_ONCE = 1 << 18  # pixels; large pictures are transformed a few rows of blocks at a time, in memory that is near
 
 
 def gain(step: Step) -> float:
     """delta^2 per squared error of eps, and its limit for a z_t that knows nothing (m then is the variance of x)."""
-    return step.gain if math.isfinite(step.gain) else (step.alpha_s / step.sigma_s) ** 2
+    return step.gain if math.isfinite(step.gain) else step.alpha_s * step.alpha_s / (step.sigma_s * step.sigma_s)
 
 
 class Cosines:
@@ -47,51 +51,57 @@ class Cosines:
 
     def coordinates(self, values: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) -> (B, n), the coded coordinates: all of them, or those along grey."""
-        colours = cosines(3)[: len(self.band)].to(values, non_blocking=True)
+        colours = self._colours(values)
         out = values.new_empty(len(values), *self.band.shape)
         for rows in self.strips():
-            out[:, :, rows] = self._blocks(torch.einsum("ck,bkhw->bchw", colours, values[:, :, rows]), cosines)
+            part = whole(torch.einsum("ck,bkhw->bchw", colours, in_grid(values[:, :, rows])))
+            out[:, :, rows] = self._blocks(part, cosines).mul_(GRID)
         return out.flatten(1)
 
     def picture(self, coordinates: torch.Tensor) -> torch.Tensor:
         """(B, n) -> (B, 3, H, W), the adjoint of ``coordinates``."""
-        values = coordinates.view(-1, *self.band.shape)
-        colours = cosines(3)[: len(self.band)].to(values, non_blocking=True)
+        colours, values = self._colours(coordinates), coordinates.view(-1, *self.band.shape)
         out = values.new_empty(len(values), 3, *self.size)
         for rows in self.strips():
-            part = self._blocks(values[:, :, rows], lambda n: cosines(n).T)
-            out[:, :, rows] = torch.einsum("ck,bchw->bkhw", colours, part)
+            part = self._blocks(in_grid(values[:, :, rows]), lambda n: cosines(n).T)
+            out[:, :, rows] = whole(torch.einsum("ck,bchw->bkhw", colours, part)).mul_(GRID)
         return out
 
+    def _colours(self, like: torch.Tensor) -> torch.Tensor:
+        return cosines(3)[: len(self.band)].to(like.device, non_blocking=True)
+
     def extra_variance(self, level: int, step: Step, m: torch.Tensor) -> torch.Tensor:
-        """r = E delta^2 in the coded coordinates, (B, n), of a step from the given level of the tables."""
-        r = m.new_empty(len(m), *self.band.shape)
-        bands, powers = (torch.tensor(table[level]).view(-1, 1, 1) for table in (self.bands, self.powers))
-        linear = bool((powers == 1).all())
-        bands, powers = (table.to(m.device, non_blocking=True) for table in (bands, powers))
+        """r = E delta^2 in the coded coordinates, (B, n) float32, of a step from the given level of the tables; exact.
+
+        m: (B, 3, H, W) float64.
+        """
+        r = m.new_empty(len(m), *self.band.shape, dtype=torch.float32)
+        bands = torch.tensor(self.bands[level], dtype=torch.float64, device=m.device).view(-1, 1, 1) * gain(step)
+        powers = self.powers[level]
         for rows in self.strips():
             for columns in runs(self.size[1], self.block, self.size[1]):
                 h, w = (min(self.block, part.stop - part.start) for part in (rows, columns))
                 band = self.band[:, rows, columns][:, :h, :w].to(m.device, non_blocking=True)  # in every block here
-                local = self.local(m[:, :, rows, columns])[:, :, ::h, ::w]
-                raised = local if linear else local**powers
-                of_bands = (gain(step) * raised * bands).index_select(1, band.flatten().int())
+                local = self.local(m[:, :, rows, columns], h, w)
+                raised = torch.cat([to_the_power(local, power) for power in powers], 1)
+                of_bands = (raised * bands).float().index_select(1, band.flatten().int())
                 part = r[:, :, rows, columns].unflatten(3, (-1, w)).unflatten(2, (-1, h))
                 part.copy_(of_bands.unflatten(1, band.shape).permute(0, 1, 4, 2, 5, 3))
         return r.flatten(1)
 
-    def local(self, m: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) -> (B, 1, H, W): the mean over the block and the colours."""
-        return self._blocks(m.mean(1, keepdim=True), lambda n: torch.full((n, n), 1 / n))
+    def local(self, m: torch.Tensor, h: int, w: int) -> torch.Tensor:
+        """(B, 3, H, W) of whole blocks h x w -> (B, 1, H / h, W / w): the mean over the block and the colours."""
+        total = m.unflatten(3, (-1, w)).unflatten(2, (-1, h)).sum((1, 3, 5))
+        return total[:, None] / (m.shape[1] * h * w)
 
     def strips(self) -> Iterator[slice]:
         """Rows of the picture, of blocks of one height."""
         return runs(self.size[0], self.block, AT_ONCE // self.size[1])
 
     def _blocks(self, values: torch.Tensor, matrix) -> torch.Tensor:
-        """matrix(n) (n, n) applied along both sides of every block, n its length there."""
+        """matrix(n) (n, n) of cosines applied along both sides of every block, n its length there."""
         for _ in range(2):
-            values = along(values, self.block, matrix).transpose(2, 3)
+            values = whole(along(values, self.block, matrix)).transpose(2, 3)
         return values
 
 
@@ -117,8 +127,27 @@ def along(values: torch.Tensor, block: int, matrix) -> torch.Tensor:
 
 @lru_cache
 def cosines(n: int) -> torch.Tensor:
-    """(n, n): row k is the k-th orthonormal cosine (DCT-II). Of the three colours: grey, red - blue, green."""
-    return torch.from_numpy(np.asarray(dct(np.eye(n), axis=0, norm="ortho"), np.float32))
+    """(n, n) float64: row k is the k-th orthonormal cosine (DCT-II), in whole units of COSINE. Of the three colours:
+    grey, red - blue, green."""
+    return torch.from_numpy(np.rint(dct(np.eye(n), axis=0, norm="ortho") / COSINE))
+
+
+def in_grid(values: torch.Tensor) -> torch.Tensor:
+    """The nearest whole numbers of GRID, float64."""
+    return (values.double() / GRID).round_()
+
+
+def whole(values: torch.Tensor) -> torch.Tensor:
+    """Back from units of COSINE to whole numbers."""
+    return values.mul_(COSINE).round_()
+
+
+def to_the_power(values: torch.Tensor, power: float) -> torch.Tensor:
+    """values^power, power a multiple of 1/4, by square roots, which are rounded alike everywhere."""
+    whole, quarters = divmod(round(4 * power), 4)
+    root = values.sqrt()
+    factors = [values] * whole + [root] * (quarters >> 1) + [root.sqrt()] * (quarters & 1)
+    return math.prod(factors[1:], start=factors[0]) if factors else torch.ones_like(values)
 
 
 @lru_cache(maxsize=8)

@@ -74,8 +74,8 @@ class Chain:
     def step(self) -> Step:
         return Step(self.gamma, self.plan.gammas[self.k + 1])
 
-    def denoise(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """eps_hat, x_hat and m where the chain stands, (B, 3, H, W) each."""
+    def denoise(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """x_hat and m where the chain stands, (B, 3, H, W) each."""
         return denoise(self.network, self.setting.tables, self.level, self.z, self.setting.bf16)
 
     def mean(self, x_hat: torch.Tensor | None = None) -> torch.Tensor:
@@ -84,7 +84,7 @@ class Chain:
         Pictures and their mirror images are equally likely, but a network is not quite even: the mirrored z is
         evaluated as well, and the mean of the two is shown.
         """
-        x_hat = self.denoise()[1] if x_hat is None else x_hat
+        x_hat = self.denoise()[0] if x_hat is None else x_hat
         if math.isinf(self.gamma):
             return x_hat
         setting = self.setting
@@ -93,7 +93,7 @@ class Chain:
     def predict(self) -> Prediction:
         """p(z_s | z_t) for the step that comes next."""
         step = self.step()
-        x_hat, m = self.denoise()[1:]
+        x_hat, m = self.denoise()
         return Prediction(step, x_hat, self.basis.extra_variance(self.level, step, m))
 
     def delta(self, p: Prediction, x: torch.Tensor) -> torch.Tensor:
@@ -111,13 +111,19 @@ class Chain:
         free = p.step.z_coef * self.z + p.step.std_q * self._noise(CHROMA + self.k) if self.grey else None
         p.step.move_to_mean(self.z, p.x_hat)
         if free is not None:
-            self.z = self.z.mean(1, keepdim=True) + free - free.mean(1, keepdim=True)
+            self.z = mean_of_colours(self.z) + free - mean_of_colours(free)
         del p.x_hat
 
     def picture(self, x_hat: torch.Tensor) -> torch.Tensor:
         """x_hat (B, 3, H, W) as it is shown: grey images have equal channels."""
-        return x_hat.mean(1, keepdim=True).expand(-1, 3, -1, -1) if self.grey else x_hat
+        return mean_of_colours(x_hat).expand(-1, 3, -1, -1) if self.grey else x_hat
 
     def keep(self, members: Sequence[int]) -> None:
         """Go on with these images of the batch only."""
         self.z = self.z[list(members)]
+
+
+def mean_of_colours(values: torch.Tensor) -> torch.Tensor:
+    """(B, 3, H, W) -> (B, 1, H, W), added in order."""
+    red, green, blue = values.split(1, 1)
+    return (red + green + blue) / 3

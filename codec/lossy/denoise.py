@@ -8,29 +8,33 @@ the noise N(0, sigma^2 I) and multiplies the signal by s, so that, rescaled,
 which the same network has learned to denoise, for 1/s^2 of the work and with s times the view. Calibration says at
 which levels this costs no bits worth the time. The chain itself stays at full resolution.
 
-The network computes in float32 or, if a file says so, in bfloat16 (ddpm/networks/arithmetic.py), which some machines do
-several times faster.
+All that is done beside the network is exact (see docs/exact.md): each operation is rounded alike everywhere, sums are
+of numbers on a grid, exp is a table.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ddpm.diffusion.gaussian import Step, x_from
-from ddpm.diffusion.schedule import alpha_sigma
-from ddpm.models.model import DDPM, mirror
+from ddpm.diffusion.schedule import smaller, x_hat_coefficients
+from ddpm.models.model import DATA_STD, DDPM, LOG_M, mirror
 
-from .alone import Alone, by_one_thread_each
+from .alone import Alone
 from .tables import CodingTables
+
+GRID = 2.0**-16  # of z and x_hat where they are averaged or interpolated
+M_GRID, M_ENTRIES = 2.0**-24, 64  # of m; entries of its table in a unit of its logarithm
 
 
 def denoise(
     model: DDPM | Alone, tables: CodingTables, level: int, z: torch.Tensor, bf16=False
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """eps_hat, x_hat cut to the range of images, and m at z (B, 3, H, W), a point at ``level`` of the tables.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """x_hat, float32, cut to the range of images, and m, float64, of z (B, 3, H, W), a point at a level of the tables.
 
     At the first, where gamma is infinite, what pictures are like: m then is the limit of m exp(gamma), the variance of
     x.
@@ -38,61 +42,61 @@ def denoise(
     gamma, scale = tables.gammas[level], tables.scales[level]
     if math.isinf(gamma):
         mean = torch.tensor(tables.mean, device=z.device).view(1, 3, 1, 1).expand_as(z).contiguous()
-        return z, mean, torch.full_like(z, tables.variance)
-    eps_hat, x_hat, m = seen_at(model, scale, gamma, z, bf16=bf16)
+        return mean, torch.full_like(z, tables.variance, dtype=torch.float64)
+    x_hat, m = seen_at(model, scale, gamma, z, bf16=bf16)
     if scale > 1:
-        x_hat, m = (enlarge(v, scale, z.shape[2:]) for v in (x_hat, m / scale**2))
-        eps_hat = Step(gamma, gamma - 1).eps_hat(z, x_hat, fused=True)
-    x_hat = x_hat.contiguous()
-    return eps_hat, x_hat, m.contiguous()
+        x_hat, m = enlarge(on_grid(x_hat), scale, z.shape[2:]).float(), enlarge(m, scale, z.shape[2:])
+        m = m / scale**2
+    return x_hat.contiguous(), m.contiguous()
 
 
 def mirrored_x_hat(model: DDPM | Alone, tables: CodingTables, level: int, z: torch.Tensor, bf16=False) -> torch.Tensor:
     """x_hat of ``denoise`` as it is seen in a mirror, turned back; gamma is finite."""
     scale = tables.scales[level]
-    x_hat = seen_at(model, scale, tables.gammas[level], z, bf16=bf16, mirrored=True)[1]
-    return (enlarge(x_hat, scale, z.shape[2:]) if scale > 1 else x_hat).flip(3)
+    x_hat = seen_at(model, scale, tables.gammas[level], z, bf16=bf16, mirrored=True)[0]
+    return (enlarge(on_grid(x_hat), scale, z.shape[2:]).float() if scale > 1 else x_hat).flip(3)
 
 
 def seen_at(
     model: DDPM | Alone, scale: int, gamma: float, z: torch.Tensor, *, bf16=False, mirrored=False
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """eps_hat, x_hat and m of the picture ``scale`` times smaller that z (B, 3, H, W) at gamma shows.
-
-    Large pictures need the room, so no z but the network's own is kept meanwhile.
-    """
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """x_hat, float32, and m, float64, of the picture ``scale`` times smaller that z (B, 3, H, W) at gamma shows."""
     z, gamma = coarse(z.flip(3) if mirrored else z, gamma, scale)
-    height, width = z.shape[2:]
     gammas = torch.full((len(z),), gamma, device=z.device)
-    z = model.padded(z).contiguous(memory_format=torch.channels_last)
-    eps_hat, log_m = model(z, gammas, bf16) if bf16 else model(z, gammas)
-    alpha, sigma = map(float, alpha_sigma(gamma))
-    x_hat = x_from(z, eps_hat, alpha, sigma, fused=True).clamp_(-1, 1)
-    eps_hat, x_hat, m = (v[..., :height, :width] for v in (eps_hat, x_hat, log_m.exp_()))
-    return eps_hat, x_hat, m
+    h_eps, h_m = model.maps(z.contiguous(memory_format=torch.channels_last), gammas, bf16)
+    of_z, of_h, c_out2 = x_hat_coefficients(gamma, DATA_STD)
+    x_hat = (h_eps * of_h).add_(z * of_z).clamp_(-1, 1)
+    at = h_m.clamp(*LOG_M).sub_(LOG_M[0]).mul_(M_ENTRIES).round_().int()
+    m = m_table().to(z.device, non_blocking=True)[at] * c_out2
+    return x_hat, m
+
+
+@lru_cache
+def m_table() -> torch.Tensor:
+    """exp on the range of log m, on M_GRID, so that sums of some thousand entries are exact in float64."""
+    values = np.exp(LOG_M[0] + np.arange((LOG_M[1] - LOG_M[0]) * M_ENTRIES + 1) / M_ENTRIES)
+    return torch.from_numpy(np.rint(values / M_GRID) * M_GRID)
+
+
+def on_grid(values: torch.Tensor) -> torch.Tensor:
+    """The nearest multiples of GRID, float64: sums of these, even in binary fractions, are exact."""
+    return (values.double() / GRID).round_().mul_(GRID)
 
 
 def coarse(z: torch.Tensor, gamma: float, scale: int) -> tuple[torch.Tensor, float]:
     """z (B, 3, H, W) at gamma -> the picture ``scale`` times smaller at its own gamma; edges are mirrored."""
     if scale == 1:
         return z, gamma
-    alpha, sigma = alpha_sigma(gamma)
-    unit = scale / math.sqrt(scale**2 * float(alpha) ** 2 + float(sigma) ** 2)
+    below, unit = smaller(gamma, scale)
+    z = on_grid(z)
     for axis in sorted((2, 3), key=lambda axis: -z.shape[axis]):  # the longer first: mirroring may need much room
         n = z.shape[axis]
         z = z.index_select(axis, mirror(n, n + -n % scale, z.device)) if n % scale else z
         z = F.avg_pool2d(z, (scale, 1) if axis == 2 else (1, scale))
-    return z * unit, gamma - 2 * math.log(scale)
+    return z.mul_(unit).float(), below
 
 
 def enlarge(values: torch.Tensor, scale: int, size) -> torch.Tensor:
-    """The inverse of the averaging in ``coarse``, by linear interpolation, cut to ``size``."""
-
-    def interpolated(part):
-        return F.interpolate(part, scale_factor=scale, mode="bilinear", align_corners=False)
-
-    if values.device.type == "cpu":  # its last digits depend on the number of threads
-        full = torch.cat(by_one_thread_each(interpolated, values.split(1)))
-    else:
-        full = interpolated(values)
+    """The inverse of averaging in ``coarse``, by linear interpolation, cut to ``size``; values float64 on a grid."""
+    full = F.interpolate(values, scale_factor=scale, mode="bilinear", align_corners=False)
     return full[..., : size[0], : size[1]]

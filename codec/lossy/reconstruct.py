@@ -39,8 +39,8 @@ def steps_for(plan: Plan, scale: int) -> int:
 def show_small(chain: Chain, scale: int) -> np.ndarray:
     """The ``mean`` pictures ``scale`` times smaller, (B, ceil(H / scale), ceil(W / scale), 3) uint8."""
     if math.isinf(chain.gamma):
-        return shown(chain, chain.denoise()[1][..., ::scale, ::scale])
-    return shown(chain, seen_at(chain.setting.model, scale, chain.gamma, chain.z, bf16=chain.setting.bf16)[1])
+        return shown(chain, chain.denoise()[0][..., ::scale, ::scale])
+    return shown(chain, seen_at(chain.setting.model, scale, chain.gamma, chain.z, bf16=chain.setting.bf16)[0])
 
 
 def reconstruct(chain: Chain, recon: str) -> torch.Tensor:
@@ -56,12 +56,12 @@ def reconstruct(chain: Chain, recon: str) -> torch.Tensor:
         raise ValueError(f"unknown reconstruction {recon!r}")
     basis = Cosines(chain.setting.tables, chain.setting.size, grey=False)
     while chain.k < chain.plan.steps:
-        step, (eps_hat, x_hat, m) = chain.step(), chain.denoise()
+        step, (x_hat, m) = chain.step(), chain.denoise()
         if recon == "flow":
-            chain.z = step.flow(x_hat, eps_hat)
+            chain.z = step.flow(x_hat, step.eps_hat(chain.z, x_hat))
         else:
             noise = shared_noise(chain.setting.seed, 2 * CHROMA + chain.k, chain.z[0].numel()).to(chain.device)
             r = basis.extra_variance(chain.level, step, m)
             chain.z = step.mean(chain.z, x_hat) + basis.picture(step.std_q * (1 + r).sqrt() * noise)
         chain.k += 1
-    return chain.denoise()[1]
+    return chain.denoise()[0]

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from decimal import Decimal, localcontext
 from typing import Any
 
 import numpy as np
 import torch
 
-from .schedule import alpha_sigma
+from .schedule import DIGITS, alpha_sigma, rounded_alpha_sigma
 
 
 def x_from(z, eps, alpha, sigma, fused=False):
@@ -47,12 +48,18 @@ class Step:
         if not gamma_s < gamma_t:
             raise ValueError(f"gamma must fall along a step, not go from {gamma_t} to {gamma_s}")
         self.gamma_t, self.gamma_s = float(gamma_t), float(gamma_s)
-        (self.alpha_t, self.alpha_s), (self.sigma_t, self.sigma_s) = np.stack(alpha_sigma([gamma_t, gamma_s])).tolist()
-        self.c = -math.expm1(gamma_s - gamma_t)
-        self.z_coef = self.alpha_s * (1 - self.c) / self.alpha_t if self.alpha_t else 0.0  # of z_t in the mean of q
-        self.x_coef = self.alpha_s * self.c  # and of x
-        self.std_q = self.sigma_s * math.sqrt(self.c)
-        self.gain = math.expm1(gamma_t - gamma_s) if math.isfinite(gamma_t) else math.inf
+        with localcontext(prec=DIGITS):  # so that the floats are the same on every machine
+            alpha_s, sigma_s = rounded_alpha_sigma(self.gamma_s)
+            alpha_t, sigma_t, keeps = Decimal(0), Decimal(1), Decimal(0)  # keeps: 1 - c
+            if math.isfinite(self.gamma_t):
+                alpha_t, sigma_t = rounded_alpha_sigma(self.gamma_t)
+                keeps = (Decimal(self.gamma_s) - Decimal(self.gamma_t)).exp()
+            self.alpha_t, self.sigma_t, self.alpha_s, self.sigma_s = map(float, (alpha_t, sigma_t, alpha_s, sigma_s))
+            self.c = float(1 - keeps)
+            self.z_coef = float(alpha_s * keeps / alpha_t) if alpha_t else 0.0  # of z_t in the mean of q
+            self.x_coef = float(alpha_s * (1 - keeps))  # and of x
+            self.std_q = float(sigma_s * (1 - keeps).sqrt())
+            self.gain = float(1 / keeps - 1) if keeps else math.inf  # expm1(gamma_t - gamma_s)
 
     @classmethod
     def stack(cls, steps: Sequence[Step], like: torch.Tensor) -> Step:

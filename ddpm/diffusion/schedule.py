@@ -7,15 +7,43 @@ names the ends and the spacing in between; nothing else in the package depends o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal, localcontext
 from typing import ClassVar
 
 import numpy as np
+
+DIGITS = 40  # of constants that are rounded to floats in the end
 
 
 def alpha_sigma(gamma):
     """alpha = sqrt(sigmoid(-gamma)) and sigma = sqrt(sigmoid(gamma)), float64; alpha^2 + sigma^2 = 1."""
     gamma = np.asarray(gamma, np.float64)
     return np.exp(-0.5 * np.logaddexp(0.0, gamma)), np.exp(-0.5 * np.logaddexp(0.0, -gamma))
+
+
+def rounded_alpha_sigma(gamma: float) -> tuple[Decimal, Decimal]:
+    """alpha and sigma of one finite gamma to ``DIGITS``, the same on every machine, as exp of its libraries is not."""
+    with localcontext(prec=DIGITS):
+        odds = Decimal(gamma).exp()  # sigma^2 / alpha^2
+        return (1 / (1 + odds)).sqrt(), (odds / (1 + odds)).sqrt()
+
+
+def x_hat_coefficients(gamma: float, data_std: float) -> tuple[float, float, float]:
+    """x_hat = a z + b h, if eps_hat = c_skip z + c_out h as ``DDPM.forward`` has it: a, b, and c_out squared."""
+    with localcontext(prec=DIGITS):
+        alpha, sigma = rounded_alpha_sigma(gamma)
+        power = (alpha * Decimal(data_std)) ** 2 + sigma**2
+        of_z, of_h = alpha * Decimal(data_std) ** 2 / power, -sigma * Decimal(data_std) / power.sqrt()
+        return float(of_z), float(of_h), float((alpha * Decimal(data_std)) ** 2 / power)
+
+
+def smaller(gamma: float, scale: int) -> tuple[float, float]:
+    """The gamma of a picture ``scale`` times smaller, each pixel the mean of scale^2, and what brings the mean of z to
+    unit power: gamma - 2 ln scale, and scale / sqrt(scale^2 alpha^2 + sigma^2)."""
+    with localcontext(prec=DIGITS):
+        alpha, sigma = rounded_alpha_sigma(gamma)
+        unit = scale / ((scale * alpha) ** 2 + sigma**2).sqrt()
+        return float(Decimal(gamma) - 2 * Decimal(scale).ln()), float(unit)
 
 
 @dataclass(frozen=True)

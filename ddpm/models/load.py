@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
 from ddpm.errors import UnknownModel
@@ -14,7 +17,7 @@ from ddpm.files import replace
 
 from . import pretrained, runs
 from .model import DDPM
-from .store import find_model, looks_like, read_card, weights_of
+from .store import EXACT, find_model, integers_of, looks_like, read_card, weights_of
 
 
 def load_model(name: str, device: torch.device | str = "cpu") -> DDPM:
@@ -27,15 +30,20 @@ def load_model(name: str, device: torch.device | str = "cpu") -> DDPM:
         model = DDPM(card["config"])
         weights = load_file(file)
         model.load_state_dict({k: v.float() for k, v in weights.items()})
-    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as e:
+        if (integers := integers_of(path)) is not None:
+            from ddpm.exact.local import checked  # its compiler takes time to load
+
+            model.exact = checked(model.net.config, load_arrays(integers))
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as e:
         raise UnknownModel(f"{path}: not a model: {str(e).splitlines()[0]}") from None
     return model.identified(path.name, card, bytes.fromhex(card["fingerprint"])).placed(device).only_evaluated()
 
 
-def save_model(model: DDPM, path: str | Path, card: dict) -> None:
+def save_model(model: DDPM, path: str | Path, card: dict, integers: dict[str, np.ndarray] | None = None) -> None:
     """PATH.safetensors (fp16 weights) and PATH.json (``card`` with the config), each written whole or not at all.
 
-    A card that names the ``weights`` of a model beside it goes without any of its own.
+    A card that names the ``weights`` of a model beside it goes without any of its own. integers: of an exact network,
+    for PATH.exact.safetensors.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,6 +52,8 @@ def save_model(model: DDPM, path: str | Path, card: dict) -> None:
         ".safetensors": lambda p: save_file(weights, p),
         ".json": lambda p: p.write_text(json.dumps({"config": model.config, **card}, indent=1) + "\n"),
     }
+    if integers is not None:
+        writers = {EXACT + ".safetensors": lambda p: save_arrays(integers, p)} | writers
     if "weights" in card:
         del writers[".safetensors"]
     for suffix, write in writers.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import nn
@@ -11,8 +11,12 @@ from ddpm.diffusion.schedule import schedule_from_config
 from ddpm.networks.local import LocalConfig, LocalNet
 from ddpm.networks.unet import UNet, UNetConfig
 
+if TYPE_CHECKING:
+    from ddpm.exact.local import ExactLocalNet
+
 NETWORKS = {"unet": (UNetConfig, UNet), "local": (LocalConfig, LocalNet)}
 ROWS = 256  # of a large picture, looked at together
+LOG_M = -12, 6  # limits of h_m
 DATA_STD = 0.5  # of images on [-1, 1]; sets the preconditioning below, as in Karras et al. 2022
 
 
@@ -35,6 +39,7 @@ class DDPM(nn.Module):
 
     variance: str = "learned"  # of its reverse process, see reverse.py
     clip: bool = True
+    exact: ExactLocalNet | None = None  # the network in integers, of models that have it; ``forward`` does without
 
     def __init__(self, config: dict, net: nn.Module | None = None, stride: int = 1):
         """By default with the network of the configuration, new; ``net`` is another one, of that stride."""
@@ -72,7 +77,7 @@ class DDPM(nn.Module):
     @property
     def knows_bf16(self) -> bool:
         """Whether the network can be evaluated with ``bf16``, to nearly the same result on all machines."""
-        return isinstance(self.net, LocalNet)
+        return isinstance(self.net, LocalNet) and self.exact is None
 
     def forward(self, z: torch.Tensor, gamma: torch.Tensor, bf16=False) -> tuple[torch.Tensor, torch.Tensor]:
         """z (B, C, H, W), gamma (B,) -> eps_hat, log m, both like z. Any H, W >= 1. z has the dtype of the weights."""
@@ -85,12 +90,24 @@ class DDPM(nn.Module):
         c_skip = sigma2.sqrt() / power
         c_out2 = alpha2 * DATA_STD**2 / power
         if torch.is_grad_enabled():
-            return c_out2.sqrt() * h_eps + c_skip * z, h_m.clamp(-12, 6) + c_out2.log()
+            return c_out2.sqrt() * h_eps + c_skip * z, h_m.clamp(*LOG_M) + c_out2.log()
         # On large pictures every map counts.
         h_eps.mul_(c_out2.sqrt())
         for h_part, z_part in zip(h_eps.split(ROWS, 2), z.split(ROWS, 2)):
             h_part.add_(c_skip * z_part)
-        return h_eps, h_m.clamp_(-12, 6).add_(c_out2.log())
+        return h_eps, h_m.clamp_(*LOG_M).add_(c_out2.log())
+
+    def maps(self, z: torch.Tensor, gamma: torch.Tensor, bf16=False) -> tuple[torch.Tensor, torch.Tensor]:
+        """h_eps, h_m of the network, like z, of which eps_hat and log m are made; see ``forward``.
+
+        Those of the exact network, if there is one that knows the noise level and z is float32.
+        """
+        height, width = z.shape[2:]
+        if self.exact and z.dtype == torch.float32 and not torch.is_grad_enabled() and self.exact.knows(gamma):
+            h_eps, h_m = self.exact.at(self.padded(z), gamma)
+        else:
+            h_eps, h_m = self._net(self.padded(z), gamma, bf16)
+        return h_eps[:, :, :height, :width], h_m[:, :, :height, :width]
 
     def padded(self, z: torch.Tensor) -> torch.Tensor:
         """z (B, C, H, W) continued by its mirror image to multiples of the stride of the network."""
@@ -100,9 +117,13 @@ class DDPM(nn.Module):
         rows, columns = mirror(z.shape[2], height, z.device), mirror(z.shape[3], width, z.device)
         return z[:, :, rows[:, None], columns]
 
+    def unit_variance(self, gamma: torch.Tensor) -> torch.Tensor:
+        """(B,) -> (B, 1, 1, 1), what brings z to unit variance."""
+        g = gamma[:, None, None, None]
+        return (torch.sigmoid(-g) * DATA_STD**2 + torch.sigmoid(g)).rsqrt()
+
     def _net(self, z, gamma, bf16):
-        g = gamma.to(z.dtype)[:, None, None, None]
-        scale = (torch.sigmoid(-g) * DATA_STD**2 + torch.sigmoid(g)).rsqrt()
+        scale = self.unit_variance(gamma.to(z.dtype))
         return self.net(z, gamma, scale, bf16) if bf16 else self.net(z, gamma, scale)
 
 

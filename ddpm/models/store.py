@@ -11,6 +11,7 @@ from ddpm.errors import UnknownModel
 
 STEM = "diffusion_pytorch_model"  # of the weights of a diffusers model, see pretrained.py
 SETTINGS = "config.json"  # of a training run
+EXACT = ".exact"  # in the name of the file of a model's network in integers, see docs/exact.md
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
@@ -20,7 +21,8 @@ def shipped_models() -> dict[str, Path]:
     if os.environ.get("DDPM_CODEC_MODELS"):
         folders.append(Path(os.environ["DDPM_CODEC_MODELS"]).expanduser())
     files = (p for folder in folders for kind in ("*.safetensors", "*.json") for p in folder.glob(kind))
-    found = {p.stem: p.with_suffix("") for p in files if weights_of(p.with_suffix(""))}
+    paths = (p.with_suffix("") for p in files)
+    found = {p.name: p for p in paths if not p.name.endswith(EXACT) and weights_of(p)}
     return dict(sorted(found.items(), key=lambda item: line_and_number(item[0])))
 
 
@@ -38,6 +40,12 @@ def weights_of(path: Path) -> Path | None:
         return shared if shared.is_file() else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def integers_of(path: Path) -> Path | None:
+    """The file of a model's exact network; None without one."""
+    file = path.with_name(path.name + EXACT + ".safetensors")
+    return file if file.is_file() else None
 
 
 def line_and_number(name: str) -> tuple[str, int]:
@@ -73,7 +81,8 @@ def read_card(path: Path) -> dict:
     """The model card beside the weights, with ``fingerprint``: SHA-256 over all that decoding depends on."""
     try:
         card = json.loads(path.with_name(path.name + ".json").read_text())
-        weights = (weights_of(path) or path.with_name(path.name + ".safetensors")).read_bytes()
+        decides = integers_of(path) or weights_of(path) or path.with_name(path.name + ".safetensors")
+        weights = decides.read_bytes()
         essence = json.dumps([card["config"], card.get("coding")], sort_keys=True, separators=(",", ":"))
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise UnknownModel(f"{path}: not a model: {e}") from None

@@ -13,7 +13,7 @@ from torch import nn
 from ddpm.machine import has_fast_bf16
 
 
-class Exact:
+class Plain:
     """Convolutions in the precision of the maps."""
 
     def round(self, x: torch.Tensor) -> torch.Tensor:
@@ -22,6 +22,14 @@ class Exact:
     def dtype(self, x: torch.Tensor) -> torch.dtype:
         """That of ``round(x)``."""
         return x.dtype
+
+    def sums(self, x: torch.Tensor) -> torch.dtype:
+        """That of what ``conv`` gives of maps such as x."""
+        return x.dtype
+
+    def zero(self, layer) -> int:
+        """What stands for 0 in the maps that ``layer`` reads."""
+        return 0
 
     def put(self, room: torch.Tensor, x: torch.Tensor) -> None:
         """``round(x)`` into ``room``."""
@@ -35,7 +43,7 @@ class Exact:
         return F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=padding).permute(0, 2, 3, 1)
 
 
-class Rounded(Exact):
+class Rounded(Plain):
     """Operands and results in bfloat16; ``native``: as maps of that type, else as float32 ones of such values."""
 
     def __init__(self, device: torch.device, native: bool | None = None):

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .arithmetic import Exact, Rounded
+from .arithmetic import Plain, Rounded
 from .rows import Rolling, Whole
 from .unet import gamma_embedding, zero
 
-EXACT = Exact()
+PLAIN = Plain()
 WHOLE, STRIP = 1 << 19, 1 << 17  # pixels of a batch that is evaluated as a whole, at most; of a strip of a larger one
 WHOLE64, STRIP64 = 1 << 15, 1 << 14  # in float64, which convolutions copy nine times over
 
@@ -89,7 +89,7 @@ class Level(nn.Module):
             self.grow = nn.Linear(wide, 4 * c, bias=False)
         self.up = nn.ModuleList(Block(c, c_emb) for _ in range(config.up[i]))
 
-    def forward(self, x, emb, rows, coarse, *, arithmetic=EXACT, then=None):
+    def forward(self, x, emb, rows, coarse, *, arithmetic=PLAIN, then=None):
         """Coarser levels compute in the arithmetic ``coarse``; ``then`` is what becomes of this one's map."""
         for block in self.down:
             x = block(x, emb, rows, arithmetic)
@@ -131,7 +131,7 @@ class LocalNet(nn.Module):
     def forward(self, z, gamma, scale, bf16=False):
         emb = self.embed(gamma_embedding(gamma, self.config.embedding, z.dtype))
         height, row = z.shape[2], len(z) * z.shape[3]
-        coarse = Rounded(z.device) if bf16 else EXACT
+        coarse = Rounded(z.device) if bf16 else PLAIN
         whole, at_once = (WHOLE64, STRIP64) if z.dtype == torch.float64 else (WHOLE, STRIP)
         if torch.is_grad_enabled() or row * height <= whole:
             return self.maps(z, emb, scale, Whole(), coarse).chunk(2, 1)
@@ -146,6 +146,6 @@ class LocalNet(nn.Module):
 
     def maps(self, z, emb, scale, rows, coarse):
         """h_eps and h_m in one, (B, 2 C, H, W)."""
-        x = rows.conv3(self.first, self.features(z, scale), EXACT)
-        x = self.levels(x, emb, rows, coarse, then=lambda x: rows.conv3(self.last, x, EXACT))
+        x = rows.conv3(self.first, self.features(z, scale), PLAIN)
+        x = self.levels(x, emb, rows, coarse, then=lambda x: rows.conv3(self.last, x, PLAIN))
         return unfold(x.to(z.dtype), self.config.patch).permute(0, 3, 1, 2)

@@ -13,13 +13,13 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from .arithmetic import Exact
+from .arithmetic import Plain
 
 
 class Whole:
     """All rows at once. Maps are (B, H, W, C)."""
 
-    def conv3(self, layer: nn.Conv2d, x: torch.Tensor, arithmetic: Exact) -> torch.Tensor:
+    def conv3(self, layer: nn.Conv2d, x: torch.Tensor, arithmetic: Plain) -> torch.Tensor:
         """The convolution (3x3, padding 1) of x."""
         return arithmetic.conv(layer, x, 1)
 
@@ -27,8 +27,13 @@ class Whole:
         """x, in whole pairs of rows."""
         return x
 
-    def add(self, key, early: torch.Tensor, late: torch.Tensor) -> torch.Tensor:
-        """early + late, rows of which may lag behind; ``late`` may be used up."""
+    def add(self, key, early: torch.Tensor, late: torch.Tensor, plus=None) -> torch.Tensor:
+        """early + late, rows of which may lag behind; ``late`` may be used up.
+
+        plus(early, late, out, at): what adds instead; ``late`` are its rows from ``at`` on.
+        """
+        if plus:
+            return plus(early, late, torch.empty_like(early), 0)
         return early + late if torch.is_grad_enabled() or late.dtype != early.dtype else late.add_(early)
 
     def in_parts(self, x: torch.Tensor, work: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
@@ -54,12 +59,12 @@ class Rolling(Whole):
         before = 1 if kept is None else kept.shape[1]
         rows = before + x.shape[1] + self.last
         room = x.new_empty(len(x), rows, *x.shape[2:], dtype=arithmetic.dtype(x))
-        room[:, :before] = 0 if kept is None else kept
+        room[:, :before] = arithmetic.zero(layer) if kept is None else kept
         arithmetic.put(room[:, before : before + x.shape[1]], x)
-        room[:, rows - self.last :] = 0
+        room[:, rows - self.last :] = arithmetic.zero(layer)
         x, self.kept[layer] = room, room[:, -2:].clone()
         if x.shape[1] < 3:
-            return x.new_zeros(len(x), 0, x.shape[2], layer.out_channels)
+            return x.new_zeros(len(x), 0, x.shape[2], layer.out_channels, dtype=arithmetic.sums(x))
         most = self._rows(x)
         parts = [arithmetic.conv(layer, x[:, i : i + most + 2], (0, 1)) for i in range(0, x.shape[1] - 2, most)]
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
@@ -71,14 +76,15 @@ class Rolling(Whole):
         self.kept[key, "odd"] = x[:, whole:].clone()
         return x[:, :whole]
 
-    def add(self, key, early, late):
+    def add(self, key, early, late, plus=None):
+        plus = plus or (lambda early, late, out, at: torch.add(early, late, out=out))
         out, at = late if late.dtype == early.dtype else torch.empty_like(late, dtype=early.dtype), 0
         waiting = self.waiting.setdefault(key, deque())
         waiting.append(early)
         while waiting and at < late.shape[1]:
             part = waiting.popleft()
             n = min(part.shape[1], late.shape[1] - at)
-            torch.add(part[:, :n], late[:, at : at + n], out=out[:, at : at + n])
+            plus(part[:, :n], late[:, at : at + n], out[:, at : at + n], at)
             at += n
             if n < part.shape[1]:
                 waiting.appendleft(part[:, n:].clone())

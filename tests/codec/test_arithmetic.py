@@ -20,7 +20,7 @@ from codec.lossy import reconstruct
 from ddpm.diffusion.likelihood import to_levels
 from ddpm.models.load import load_model
 from ddpm.networks import local
-from ddpm.networks.arithmetic import Exact, Rounded
+from ddpm.networks.arithmetic import Plain, Rounded
 from tests.ddpm.test_local import cut
 from tests.project.test_golden import GOLDEN
 
@@ -152,7 +152,7 @@ def test_files_say_so_and_every_reader_shows_nearly_the_same(photo, what, rate, 
         shown, means = zip(*(read(data, READERS[name]) for name in readers))
         assert 0 < shown[0].steps <= inspect(file.data).header.steps
         assert all(s.complete == (data == file.data) for s in shown)
-        without = read(data, lambda device: Exact())[1]
+        without = read(data, lambda device: Plain())[1]
         price = max(rms(mean, without) for mean in means)
         for i, j in itertools.combinations(range(len(readers)), 2):
             apart = rms(means[i], means[j])
@@ -215,4 +215,4 @@ def test_strips_give_nearly_what_the_whole_gives(monkeypatch, native):
 
 def test_exact_leaves_maps_as_they_are():
     x = torch.randn(1, 4, 4, 3)
-    assert Exact().round(x) is x
+    assert Plain().round(x) is x

@@ -1,0 +1,175 @@
+"""What an exact network does between its convolutions, each a single pass over memory. ``reference.py`` defines it.
+
+Every operation on floats here is one that IEEE 754 rounds correctly (+, -, *, /, sqrt, rint), each by itself: no fused
+multiply-add, no reordering, which is why none of this may be compiled with ``fastmath``. Sums are of integers. Maps are
+(positions, C), of which a kernel works on those of ``part``, (first, last).
+
+Maps that a convolution reads are stored as the kind of convolution at hand wants them (convolution.py): uint8 of q +
+zero, or float32 of q; in two maps, if they are of 16 bits: q = 256 high + low, 0 <= low < 256, of which only the first
+has a zero. ``limits`` are the least q, the greatest, and zero. Sums of 16 bits come in two as well. The second of such
+pairs is None where 8 bits do.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numba import njit
+
+F32 = np.float32
+FEW = 1024  # positions that are not worth another thread
+compiled = njit(nogil=True, cache=True, error_model="numpy")
+
+
+def flat(x: torch.Tensor | None) -> np.ndarray | None:
+    """(..., C) -> (positions, C), the same memory."""
+    return None if x is None else x.view(-1, x.shape[-1]).numpy()
+
+
+def spread(kernel, x: np.ndarray, *args) -> None:
+    """kernel((first, last), x, *args) of all of x, shared among as many threads as torch has."""
+    threads = min(torch.get_num_threads(), max(1, x[..., 0].size // FEW))
+    if threads == 1:
+        kernel((0, len(x)), x, *args)
+        return
+    edges = [len(x) * i // threads for i in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda part: kernel(part, x, *args), pairwise(edges)))
+
+
+@compiled
+def _put(q, i, k, zero, high, low):
+    """q at a place of a map, or of two that have its halves."""
+    if low is None:
+        high[i, k] = q + zero
+    else:
+        high[i, k] = (np.int32(q) >> 8) + zero
+        low[i, k] = np.int32(q) & 255
+
+
+@compiled
+def _whole(high, low, i, k):
+    """A convolution's sum at a place, or that of two convolutions of halves."""
+    if low is None:
+        return high[i, k]
+    return F32(256) * high[i, k] + low[i, k]
+
+
+@compiled
+def norm(part, x, affine, limits, maps):
+    """q = rint(n gain + shift), n = (x - mean) / deviation over the channels; x int16.
+
+    affine: gain and shift, (C,) float32, and floor, float64, which is added to C^2 variance.
+    """
+    gain, shift, floor = affine
+    least, most, zero = limits
+    c = x.shape[1]
+    for i in range(part[0], part[1]):
+        total = np.int32(0)
+        squares = np.int64(0)
+        for k in range(c):
+            v = np.int32(x[i, k])
+            total += v
+            squares += np.int64(v) * np.int64(v)
+        spread = c * squares - np.int64(total) * np.int64(total)
+        rate = F32(1.0 / np.sqrt(np.float64(spread) + floor))
+        for k in range(c):
+            n = F32(np.int32(c) * np.int32(x[i, k]) - total) * rate
+            q = np.rint(n * gain[k] + shift[k])
+            _put(min(max(q, least), most), i, k, zero, maps[0], maps[1])
+
+
+@compiled
+def activate(part, high, low, affine, limits, maps):
+    """q = rint(table[rint(sum gain + shift)] scale); the table goes from -len/2 to len/2 - 1, and on as it ends.
+
+    affine: gain, shift, scale, (C,) float32, and the table.
+    """
+    gain, shift, scale, table = affine
+    least, most, zero = limits
+    half = len(table) // 2
+    bottom, top = F32(-half), F32(half - 1)
+    for i in range(part[0], part[1]):
+        for k in range(high.shape[1]):
+            at = min(max(np.rint(_whole(high, low, i, k) * gain[k] + shift[k]), bottom), top)
+            q = np.rint(table[np.int32(at) + half] * scale[k])
+            _put(min(max(q, least), most), i, k, zero, maps[0], maps[1])
+
+
+@compiled
+def add(part, x, sums, affine, out):
+    """out = x + rint(sum gain + shift), cut to int16."""
+    gain, shift = affine
+    bottom, top = F32(-32768), F32(32767)
+    for i in range(part[0], part[1]):
+        for k in range(x.shape[1]):
+            v = F32(x[i, k]) + np.rint(_whole(sums[0], sums[1], i, k) * gain[k] + shift[k])
+            out[i, k] = np.int16(min(max(v, bottom), top))
+
+
+@compiled
+def halves(part, x, zero, maps):
+    """x int16 in two maps."""
+    for i in range(part[0], part[1]):
+        for k in range(x.shape[1]):
+            _put(np.int32(x[i, k]), i, k, zero, maps[0], maps[1])
+
+
+@compiled
+def join(part, high, low, affine, out):
+    """rint(v), cut to int16, of v as of ``read_out``."""
+    gain, shift = affine
+    bottom, top, outputs = F32(-32768), F32(32767), low.shape[1]
+    for i in range(part[0], part[1]):
+        for k in range(outputs):
+            wide = F32(128) * high[i, k] + high[i, outputs + k]
+            v = np.rint((F32(256) * wide + F32(128) * low[i, k]) * gain[k] + shift[k])
+            out[i, k] = np.int16(min(max(v, bottom), top))
+
+
+@compiled
+def read_out(part, high, low, affine, out):
+    """(256 (128 high + high') + 128 low) gain + shift, float32.
+
+    From the sums that convolutions make of 16-bit numbers in halves with weights of 14 bits: high (positions, 2 O), of
+    the higher half with both parts of the weights; low (positions, O), of the lower half with the first.
+    """
+    gain, shift = affine
+    outputs = low.shape[1]
+    for i in range(part[0], part[1]):
+        for k in range(outputs):
+            wide = F32(128) * high[i, k] + high[i, outputs + k]
+            out[i, k] = (F32(256) * wide + F32(128) * low[i, k]) * gain[k] + shift[k]
+
+
+@compiled
+def features(part, high, low, z, inputs):
+    """z (3, H, W) float32 as the network sees it, of the rows of ``part`` of p x p pixels.
+
+    Of each pixel rint(z scale), the higher half in ``high`` (H / p, W / p, 15 p p), the lower half in ``low`` (H / p,
+    W / p, 3 p p); and in ``high`` also the waves at 2^5 pi z and 2^6 pi z, there and a quarter of a period on. inputs:
+    scale, one period of the wave, float32 of integers, and zero.
+    """
+    scale, wave, zero = inputs
+    channels, height, width = z.shape
+    p, period = height // high.shape[0], len(wave)
+    bottom, top, unit, half = F32(-32768), F32(32767), F32(65536), F32(1 << 29)
+    for i in range(part[0], part[1]):
+        for j in range(width // p):
+            for a in range(p):
+                for b in range(p):
+                    at = (a * p + b) * channels
+                    for k in range(channels):
+                        v = z[k, i * p + a, j * p + b]
+                        q = np.int32(min(max(np.rint(v * scale), bottom), top))
+                        high[i, j, 5 * at + k] = (q >> 8) + zero
+                        low[i, j, at + k] = q & 255
+                        phase = np.int32(min(max(np.rint(v * unit), -half), half))
+                        for n in range(2):
+                            turn = (phase << n) & (period - 1)
+                            high[i, j, 5 * at + (1 + 2 * n) * channels + k] = wave[turn] + zero
+                            turn = (turn + period // 4) & (period - 1)
+                            high[i, j, 5 * at + (2 + 2 * n) * channels + k] = wave[turn] + zero

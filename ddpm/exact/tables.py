@@ -1,0 +1,27 @@
+"""Tables of functions that machines compute to different last digits. Each entry is far from where rounding turns."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+ZERO_OF_HIGH = 128  # of the higher halves of int16, and of the waves
+Z_UNIT = 1 << 12  # of z at unit variance, in the 16 bits that the network reads
+WAVE = 127  # amplitude of the waves
+PERIOD = 1 << 12  # of the slower wave, in units of 2^-16
+SILU_UNIT = 128  # entries of the table in a unit
+SILU_RANGE = 16
+
+
+@lru_cache
+def wave_table() -> np.ndarray:
+    """(PERIOD,) float32 of integers: one period of a sine."""
+    return np.rint(WAVE * np.sin(2 * np.pi * np.arange(PERIOD) / PERIOD)).astype(np.float32)
+
+
+@lru_cache
+def silu_table() -> np.ndarray:
+    """(2 SILU_RANGE SILU_UNIT,) float32 of multiples of 2^-14: x / (1 + e^-x)."""
+    x = np.arange(-SILU_RANGE * SILU_UNIT, SILU_RANGE * SILU_UNIT) / SILU_UNIT
+    return (np.rint(x / (1 + np.exp(-x)) * 2**14) / 2**14).astype(np.float32)

@@ -1,0 +1,111 @@
+"""A model with an exact network: files and pictures are the same whatever computes."""
+
+import contextlib
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from codec import Codec, Target
+from codec.calibration.exact import exact_tensors
+from codec.calibration.tables import coding_tables
+from codec.lossless.exact import ExactPixels, pixels_of
+from codec.lossy.basis import COSINE, cosines
+from codec.lossy.tables import CodingTables
+from ddpm.exact.convolution import Float32, Int8, is_exact
+from ddpm.exact.local import ExactLocalNet
+from ddpm.machine import all_threads
+from ddpm.models.load import load_model, save_model
+from ddpm.models.model import DDPM
+from tests.conftest import smooth_picture
+
+NETWORK = {"kind": "local", "widths": [8, 16], "down": [1, 1], "up": [1, 1], "patch": 2}
+PICTURES = [smooth_picture(24, 20, 1), smooth_picture(33, 18, 2), smooth_picture(16, 40, 3, channels=1)]
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory):
+    """The path of a small model with an exact network."""
+    torch.manual_seed(0)
+    schedule = {"kind": "linear-gamma", "gamma_max": 5.5, "gamma_min": -9.2}
+    model = DDPM({"schedule": schedule, "network": NETWORK}).eval()
+    for p in model.parameters():
+        if not p.any():
+            torch.nn.init.normal_(p, std=0.05)
+    batch = torch.from_numpy(np.stack([smooth_picture(16, 16, s) for s in range(8)])).permute(0, 3, 1, 2)
+    levels = np.linspace(5.5, -9.2, 9)
+    how = {"surplus": 1.05, "memory": 8, "min_bits": 12, "scales": (1, 2), "quiet": True}
+    tables = coding_tables(model, [batch], levels, **how)
+    integers = exact_tensors(model, tables, [batch], quiet=True)
+    path = tmp_path_factory.mktemp("exact") / "small-1"
+    save_model(model, path, {"coding": tables.to_card()}, integers)
+    return str(path)
+
+
+@contextlib.contextmanager
+def computed(codec: Codec, kind, threads: int, onednn: bool):
+    """The codec's network by this kind of convolution, and so on."""
+    before, net = codec.model.exact, codec.model.exact
+    with all_threads(), torch.backends.mkldnn.flags(enabled=onednn):
+        torch.set_num_threads(threads)
+        codec.model.exact = ExactLocalNet(net.config, net.tensors, kind)
+        yield
+    codec.model.exact = before
+
+
+def settings():
+    kinds = [kind for kind in (Float32, Int8) if is_exact(kind)]
+    return [(kind, threads, onednn) for kind, threads in itertools.product(kinds, (1, 2)) for onednn in (True, False)]
+
+
+@pytest.mark.parametrize("target", [Target(bits_per_dim=0.6), Target(lossless=True)], ids=["lossy", "lossless"])
+def test_files_and_pictures_do_not_depend_on_what_computes(exact, target):
+    codec = Codec(exact)
+    files, pictures = [], []
+    for how in settings():
+        with computed(codec, *how):
+            files.append([coded.data for coded in codec.encode(PICTURES, target)])
+    for how in settings():
+        with computed(codec, *how):
+            pictures.append([[d.array for d in codec.decode(part)] for part in (files[0], [f[:-9] for f in files[0]])])
+    assert all(made == files[0] for made in files)
+    for decoded in pictures:
+        for part, first in zip(decoded, pictures[0]):
+            assert all(np.array_equal(a, b) for a, b in zip(part, first))
+    if target.lossless:
+        assert all(np.array_equal(a, b) for a, b in zip(pictures[0][0], PICTURES))
+
+
+def test_pictures_of_a_batch_are_what_they_are_alone(exact):
+    codec = Codec(exact)
+    together = codec.encode([PICTURES[0], smooth_picture(24, 20, 7)], Target(bits_per_dim=0.6))
+    assert codec.encode(PICTURES[0], Target(bits_per_dim=0.6)).data == together[0].data
+
+
+def test_the_exact_network_is_used_where_it_knows_the_level(exact):
+    codec = Codec(exact)
+    assert isinstance(pixels_of(codec.setting((24, 20))), ExactPixels)
+    codec.model.exact = None
+    assert not isinstance(pixels_of(codec.setting((24, 20))), ExactPixels)
+
+
+def test_it_says_nearly_what_the_float_network_says(exact):
+    model, tables = load_model(exact), CodingTables.of_model(load_model(exact))
+    z = torch.randn(2, 3, 24, 20, generator=torch.Generator().manual_seed(1))
+    gamma = torch.full((2,), tables.gammas[-1])
+    with torch.inference_mode():
+        exact_maps = model.maps(z, gamma)
+        model.exact = None
+        for h, expected in zip(exact_maps, model.maps(z, gamma)):
+            assert 0 < float((h - expected).square().mean()) < 0.02 * float(expected.square().mean())
+
+
+def test_no_cosine_is_near_a_tie():
+    """Entries are the same whatever the last digits of the machine's mathematics are."""
+    for n in (1, 2, 3, *range(4, 65)):
+        k, i = np.mgrid[:n, :n]
+        scale = np.where(k == 0, 1, np.sqrt(2)) / np.sqrt(n)
+        entries = scale * np.cos(np.pi * (2 * i + 1) * k / (2 * n)) / COSINE
+        assert np.abs(entries - np.floor(entries) - 0.5).min() > 1e-6
+        assert np.array_equal(np.rint(entries), cosines(n).numpy())
