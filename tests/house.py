@@ -44,6 +44,7 @@ ORDER = {
         ["ddpm/__init__"],
         ["ddpm/training"],
         ["ddpm/models"],
+        ["ddpm/exact"],
         ["ddpm/diffusion", "ddpm/images", "ddpm/networks"],
         ["ddpm/files", "ddpm/groups", "ddpm/machine"],
         ["ddpm/errors"],

@@ -15,6 +15,7 @@ from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.likelihood import to_unit
 from ddpm.exact.quantise import Quantiser
 from ddpm.models.model import DDPM
+from ddpm.networks.local import LocalNet
 
 
 @torch.inference_mode()
@@ -22,10 +23,11 @@ def exact_tensors(
     model: DDPM, tables: CodingTables, batches: Sequence[torch.Tensor], *, seed=0, quiet=False
 ) -> dict[str, np.ndarray]:
     """The tensors of a model's network at the noise levels where its code evaluates it; batches (B, 3, H, W) uint8."""
-    generator, quantiser = torch.Generator().manual_seed(seed), Quantiser(model.net)
+    assert isinstance(model.net, LocalNet)
     levels = [(gamma, scale) for gamma, scale in zip(tables.gammas, tables.scales) if math.isfinite(gamma)]
+    generator, quantiser = torch.Generator().manual_seed(seed), Quantiser(model.net)
     for gamma, scale in tqdm(levels, disable=True if quiet else None, desc="observe"):
-        step, seen = Step(gamma, gamma - 1), []
+        step, below, seen = Step(gamma, gamma - 1), gamma, []
         for batch in batches:
             x = to_unit(batch)
             z = step.alpha_t * x + step.sigma_t * torch.randn(x.shape, generator=generator)

@@ -120,7 +120,7 @@ def release(
     with as_mistakes():
         batches, used = sample_pictures(data, images=images, **how)
         pictures = sum(len(b) for b in batches)
-        tables, integers = measure(source, model, batches, settings, exact, quiet)
+        tables, integers = measure(source, model, batches, settings, exact=exact, quiet=quiet)
         name = "exact" if exact else "context" if settings is None else "calibration"
         says = {"pictures": pictures, "crop": crop}
         card["calibration"] = says if settings is not None else {**card.get("calibration", {}), name: says}
@@ -138,7 +138,7 @@ def release(
     return tables, pictures
 
 
-def measure(source, model: DDPM, batches, settings: dict | None, exact: bool, quiet: bool):
+def measure(source, model: DDPM, batches, settings: dict | None, *, exact: bool, quiet: bool):
     """The tables of a model, by ``coding_tables`` with these settings; without any its own, with a new context or an
     exact network: the tensors of that, or None."""
     if settings is not None:

@@ -33,9 +33,9 @@ class Alone:
             return self.model.maps(z, gamma, bf16)
         ones = list(zip(z.split(1), gamma.split(1)))
         if z.shape[2] * z.shape[3] > SMALL:
-            answers = [self.model.maps(*one, bf16) for one in ones]
+            answers = [self.model.maps(z, gamma, bf16) for z, gamma in ones]
         else:
-            answers = by_one_thread_each(lambda one: self.model.maps(*one, bf16), ones)
+            answers = by_one_thread_each(lambda one: self.model.maps(one[0], one[1], bf16), ones)
         h_eps, h_m = (a[0] if len(a) == 1 else torch.cat(a) for a in zip(*answers))
         return h_eps, h_m
 

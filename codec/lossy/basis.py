@@ -129,7 +129,7 @@ def along(values: torch.Tensor, block: int, matrix) -> torch.Tensor:
 def cosines(n: int) -> torch.Tensor:
     """(n, n) float64: row k is the k-th orthonormal cosine (DCT-II), in whole units of COSINE. Of the three colours:
     grey, red - blue, green."""
-    return torch.from_numpy(np.rint(dct(np.eye(n), axis=0, norm="ortho") / COSINE))
+    return torch.from_numpy(np.rint(np.asarray(dct(np.eye(n), axis=0, norm="ortho")) / COSINE))
 
 
 def in_grid(values: torch.Tensor) -> torch.Tensor:

@@ -67,7 +67,7 @@ Kind = type[Int8] | type[Float32]
 
 
 def probes() -> list[tuple[torch.Tensor, torch.Tensor, int]]:
-    """Inputs u, weights, zero points: sums at their limits, of one sign and of both, and any; many pictures, and one."""
+    """Inputs u, weights, zero points: sums at their limits, of one sign and of both, and any; of many pictures too."""
     generator = torch.Generator().manual_seed(0)
     found = []
     for inputs, pictures in ((12, 2 * TOGETHER), (64, 1), (256, 1)):

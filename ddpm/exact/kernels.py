@@ -24,18 +24,24 @@ FEW = 1024  # positions that are not worth another thread
 compiled = njit(nogil=True, cache=True, error_model="numpy")
 
 
-def flat(x: torch.Tensor | None) -> np.ndarray | None:
+def flat(x: torch.Tensor) -> np.ndarray:
     """(..., C) -> (positions, C), the same memory."""
-    return None if x is None else x.view(-1, x.shape[-1]).numpy()
+    return x.view(-1, x.shape[-1]).numpy()
 
 
-def spread(kernel, x: np.ndarray, *args) -> None:
-    """kernel((first, last), x, *args) of all of x, shared among as many threads as torch has."""
-    threads = min(torch.get_num_threads(), max(1, x[..., 0].size // FEW))
+def flat_pair(high: torch.Tensor, low: torch.Tensor | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Both, of which the second may be None."""
+    return flat(high), None if low is None else flat(low)
+
+
+def spread(kernel, x, *args) -> None:
+    """kernel((first, last), x, *args) of all of x, a map or a pair, shared among as many threads as torch has."""
+    one = x[0] if isinstance(x, tuple) else x
+    threads = min(torch.get_num_threads(), max(1, one[..., 0].size // FEW))
     if threads == 1:
-        kernel((0, len(x)), x, *args)
+        kernel((0, len(one)), x, *args)
         return
-    edges = [len(x) * i // threads for i in range(threads + 1)]
+    edges = [len(one) * i // threads for i in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda part: kernel(part, x, *args), pairwise(edges)))
 
@@ -83,7 +89,7 @@ def norm(part, x, affine, limits, maps):
 
 
 @compiled
-def activate(part, high, low, affine, limits, maps):
+def activate(part, sums, affine, limits, maps):
     """q = rint(table[rint(sum gain + shift)] scale); the table goes from -len/2 to len/2 - 1, and on as it ends.
 
     affine: gain, shift, scale, (C,) float32, and the table.
@@ -93,8 +99,8 @@ def activate(part, high, low, affine, limits, maps):
     half = len(table) // 2
     bottom, top = F32(-half), F32(half - 1)
     for i in range(part[0], part[1]):
-        for k in range(high.shape[1]):
-            at = min(max(np.rint(_whole(high, low, i, k) * gain[k] + shift[k]), bottom), top)
+        for k in range(sums[0].shape[1]):
+            at = min(max(np.rint(_whole(sums[0], sums[1], i, k) * gain[k] + shift[k]), bottom), top)
             q = np.rint(table[np.int32(at) + half] * scale[k])
             _put(min(max(q, least), most), i, k, zero, maps[0], maps[1])
 

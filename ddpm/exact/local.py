@@ -17,7 +17,7 @@ from ddpm.networks.rows import Rolling, Whole
 
 from . import kernels
 from .convolution import Float32, Kind, fastest
-from .kernels import F32, flat, spread
+from .kernels import F32, flat, flat_pair, spread
 from .tables import ZERO_OF_HIGH, silu_table, wave_table
 
 Tensors = dict[str, np.ndarray]
@@ -106,7 +106,8 @@ class Reader:
 
     def sums(self, high: torch.Tensor, low: torch.Tensor | None, rows: Whole):
         """Of what was read, those of the lower half apart."""
-        return rows.conv3(self.high, high, INTEGERS), rows.conv3(self.low, low, INTEGERS) if self.low else None
+        of_low = None if low is None else rows.conv3(self.low, low, INTEGERS)
+        return rows.conv3(self.high, high, INTEGERS), of_low
 
 
 class Block:
@@ -124,11 +125,11 @@ class Block:
         conv1, conv2 = self.conv1, self.conv2
         h = conv1.rooms(x)
         affine = self.gain[level], self.shift[level], self.floor
-        spread(kernels.norm, flat(x.contiguous()), affine, conv1.limits, tuple(map(flat, h)))
+        spread(kernels.norm, flat(x.contiguous()), affine, conv1.limits, flat_pair(*h))
         sums = conv1.sums(*h, rows)
         h = conv2.rooms(sums[0])
         affine = conv1.gain[level], conv1.shift, self.scale[level], silu_table()
-        spread(kernels.activate, *map(flat, sums), affine, conv2.limits, tuple(map(flat, h)))
+        spread(kernels.activate, flat_pair(*sums), affine, conv2.limits, flat_pair(*h))
         high, low = conv2.sums(*h, rows)
         return rows.add(self, x, high, adding((conv2.gain[level], conv2.shift), low))
 
@@ -138,9 +139,8 @@ def adding(affine: tuple[np.ndarray, np.ndarray], low: torch.Tensor | None = Non
 
     def plus(early: torch.Tensor, late: torch.Tensor, out: torch.Tensor, at: int) -> torch.Tensor:
         lows = [None] * len(late) if low is None else low[:, at : at + late.shape[1]]
-        for one in zip(early, late, lows, out):
-            early_, late_, low_, out_ = map(flat, one)
-            spread(kernels.add, early_, (late_, low_), affine, out_)
+        for one_early, one_late, one_low, one_out in zip(early, late, lows, out):
+            spread(kernels.add, flat(one_early), flat_pair(one_late, one_low), affine, flat(one_out))
         return out
 
     return plus
@@ -217,13 +217,13 @@ class ExactLocalNet:
     def __call__(self, z: torch.Tensor, level: int) -> tuple[torch.Tensor, torch.Tensor]:
         height, row = z.shape[2], len(z) * z.shape[3]
         if row * height <= WHOLE:
-            return self.maps(z, level, Whole()).chunk(2, 1)
+            return in_two(self.maps(z, level, Whole()))
         strip = max(1, STRIP // (row * self.config.stride)) * self.config.stride
         rows, parts = Rolling(STRIP // self.config.patch**2), []
         for top in range(0, height, strip):
             rows.last = top + strip >= height
             parts.append(self.maps(z[:, :, top : top + strip], level, rows))
-        return torch.cat(parts, 2).chunk(2, 1)
+        return in_two(torch.cat(parts, 2))
 
     def maps(self, z: torch.Tensor, level: int, rows: Whole) -> torch.Tensor:
         """h_eps and h_m in one, (B, 2 C, H, W)."""
@@ -252,6 +252,12 @@ class ExactLocalNet:
         out = torch.empty(low.shape)
         spread(kernels.read_out, flat(high), flat(low), self.last.affine, flat(out))
         return out
+
+
+def in_two(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, 2 C, H, W) -> h_eps and h_m."""
+    h_eps, h_m = maps.chunk(2, 1)
+    return h_eps, h_m
 
 
 @torch.inference_mode()

@@ -127,6 +127,11 @@ def fit_weight(weight: torch.Tensor, moments: torch.Tensor, second: torch.Tensor
     return q, unit
 
 
+def bias_of(conv: torch.nn.Conv2d) -> torch.Tensor:
+    assert conv.bias is not None
+    return conv.bias
+
+
 def finest(net: LocalNet) -> list[str]:
     """The convolutions of blocks of the finest size: 8 bits of what they read cost most."""
     names = (name for name, module in net.named_modules() if isinstance(module, Block))
@@ -169,9 +174,9 @@ class Quantiser:
         weight = net.first.weight * inputs.repeat(net.config.patch**2)[:, None, None]
         self.out["gammas"] = torch.tensor(self.gammas, dtype=torch.float64)
         self.out["first.scale"] = torch.tensor(self.scales) * Z_UNIT
-        self.wide("first", weight, net.first.bias, 1 / Z_UNIT, units[0])
+        self.wide("first", weight, bias_of(net.first), 1 / Z_UNIT, units[0])
         self.level(net.levels, "levels", units)
-        self.wide("last", net.last.weight, net.last.bias, units[0], 1.0)
+        self.wide("last", net.last.weight, bias_of(net.last), units[0], 1.0)
         made = {name: np.ascontiguousarray(value.numpy()) for name, value in self.out.items()}
         made["check"] = np.array([ExactLocalNet(net.config, made, Float32).checksum()], np.uint32)
         return made
@@ -202,7 +207,7 @@ class Quantiser:
             read = self.map(key, conv, (ZERO_OF_HIGH,) if i == 1 else ZEROS)
             q, weights = self.weight(key, conv, read)
             self.out |= {key + ".weight": q, key + ".zero": torch.tensor([read.zero], dtype=torch.int32)}
-            self.out |= {key + ".unit": weights * to, key + ".shift": conv.bias * to, key + ".scales": read.scales}
+            self.out |= {key + ".unit": weights * to, key + ".shift": bias_of(conv) * to, key + ".scales": read.scales}
             maps.append(read)
         scale, shift = block.emb(torch.stack(self.embedded)).chunk(2, -1)  # (levels, C)
         floor = block.conv1.in_channels**2 * EPSILON / unit**2

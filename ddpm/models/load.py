@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from ddpm.errors import UnknownModel
 from ddpm.files import replace
+from ddpm.networks.local import LocalNet
 
 from . import pretrained, runs
 from .model import DDPM
@@ -33,8 +34,9 @@ def load_model(name: str, device: torch.device | str = "cpu") -> DDPM:
         if (integers := integers_of(path)) is not None:
             from ddpm.exact.local import checked  # its compiler takes time to load
 
+            assert isinstance(model.net, LocalNet), "only networks of kind local are exact"
             model.exact = checked(model.net.config, load_arrays(integers))
-    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as e:
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AssertionError, ArithmeticError) as e:
         raise UnknownModel(f"{path}: not a model: {str(e).splitlines()[0]}") from None
     return model.identified(path.name, card, bytes.fromhex(card["fingerprint"])).placed(device).only_evaluated()
 

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import nn
-
-from .arithmetic import Plain
 
 
 class Whole:
     """All rows at once. Maps are (B, H, W, C)."""
 
-    def conv3(self, layer: nn.Conv2d, x: torch.Tensor, arithmetic: Plain) -> torch.Tensor:
-        """The convolution (3x3, padding 1) of x."""
+    def conv3(self, layer: Any, x: torch.Tensor, arithmetic: Any) -> torch.Tensor:
+        """The convolution (3x3, padding 1) of x, by a layer that the arithmetic knows."""
         return arithmetic.conv(layer, x, 1)
 
     def pairs(self, key, x: torch.Tensor) -> torch.Tensor:
