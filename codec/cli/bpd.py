@@ -105,9 +105,9 @@ def bpd(
         parts = measured(reverse, own, steps, samples=None if terms else samples, seed=seed, quiet=quiet)
         found, figures = bound_figures([b for part in workers.gather(parts) for b in part], terms)
         diagrams = [of_terms(found)] if terms else []
-        figures |= {"model": reverse.model.name, "variance": reverse.variance, "clip": reverse.clip, "bf16": bf16}
-        figures |= {"seed": seed, "seconds": round(time.monotonic() - start, 1)}
-        figures |= {"diagrams": [d.to_json() for d in diagrams]}
+        figures |= {"variance": reverse.variance, "clip": reverse.clip, "bf16": bf16}
+        figures["diagrams"] = [d.to_json() for d in diagrams]
+    figures |= {"model": reverse.model.name, "seed": seed, "seconds": round(time.monotonic() - start, 1)}
     if workers.rank:
         return
     report(figures, as_json)
@@ -160,7 +160,7 @@ def flow_figures(model: DDPM, batches: Sequence[Batch], workers: Workers, asked:
     """The likelihood of the probability-flow ODE of the pictures of all processes. asked: of ``ode_likelihood``."""
     from ddpm.diffusion.ode import OdeLikelihood, ode_likelihood
 
-    start, numbers = time.monotonic(), [b.numbers for b in batches]
+    numbers = [b.numbers for b in batches]
     parts = [ode_likelihood(model, [b.x for b in batches], indices=numbers, **asked)] if batches else []
     found = OdeLikelihood.merge([one for part in workers.gather(parts) for one in part])
     return {
@@ -171,9 +171,6 @@ def flow_figures(model: DDPM, batches: Sequence[Batch], workers: Workers, asked:
         "dequantize": found.samples,
         "tolerance": found.tolerance[0],
         "evaluations": found.evaluations,
-        "model": model.name,
-        "seed": asked["seed"],
-        "seconds": round(time.monotonic() - start, 1),
     }
 
 
