@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from codec.device import pick_device, workers_on
-from codec.diagrams import draw, kind_of, of_terms
+from codec.diagrams import Diagram, draw, kind_of, of_terms
 from codec.errors import CodecError, as_mistakes
 
-from .files import check_outputs, check_sources, read_model, write_output
+from .files import check_outputs, check_sources, read_reverse, write_output
 from .options import common, device_option, force_option, model_option, options, skip_bad_option
 from .report import counted
 from .types import File, Steps
@@ -86,7 +86,6 @@ def bpd(
     if ode and (terms or steps or variance or bf16):
         raise CodecError("--ode knows no steps, terms or variances, and no bf16")
     check_sources(data)
-    from ddpm.diffusion.reverse import Reverse
     from ddpm.images.batches import batches, some
     from ddpm.images.data import load_images
     from ddpm.models.model import strict_fp32
@@ -94,25 +93,21 @@ def bpd(
     workers = workers_on(pick_device(device))
     quiet, start = quiet or workers.rank > 0, time.monotonic()
     strict_fp32()
-    with as_mistakes():
-        reverse = Reverse(read_model(name, workers.device), variance, clip, bf16)
+    reverse = read_reverse(name, workers.device, variance, clip, bf16)
     pictures = some(load_images(data, tile, skip_bad=skip_bad), images, seed)
     own = batches(pictures, BATCH_PIXELS, workers.share(range(len(pictures))), by_grey=steps == "codec")
     if ode:
         asked = {"samples": dequantize, "trace": trace, "rtol": tolerance, "atol": tolerance, "seed": seed}
-        figures, diagrams = flow_figures(reverse.model, own, workers, {**asked, "quiet": quiet}), []
+        figures = flow_figures(reverse.model, own, workers, {**asked, "quiet": quiet})
     else:
         parts = measured(reverse, own, steps, samples=None if terms else samples, seed=seed, quiet=quiet)
-        found, figures = bound_figures([b for part in workers.gather(parts) for b in part], terms)
-        diagrams = [of_terms(found)] if terms else []
-        figures |= {"model": reverse.model.name, "variance": reverse.variance, "clip": reverse.clip, "bf16": bf16}
-        figures |= {"seed": seed, "seconds": round(time.monotonic() - start, 1)}
-        figures |= {"diagrams": [d.to_json() for d in diagrams]}
+        figures = bound_figures(reverse, [b for part in workers.gather(parts) for b in part], terms)
+    figures |= {"model": reverse.model.name, "seed": seed, "seconds": round(time.monotonic() - start, 1)}
     if workers.rank:
         return
     report(figures, as_json)
     if kind:
-        write_output(plot, draw(diagrams, kind))
+        write_output(plot, draw([Diagram.from_json(d) for d in figures["diagrams"]], kind))
         if not quiet:
             print(plot, file=sys.stderr if as_json else sys.stdout)
 
@@ -143,8 +138,8 @@ def measured(
         return [bound(terms, [b.x for b in batches], **how)] if batches else []
 
 
-def bound_figures(parts: Sequence[Bound], terms: bool) -> tuple[Bound, dict]:
-    """The bound of all pictures, and what is told of it."""
+def bound_figures(reverse: Reverse, parts: Sequence[Bound], terms: bool) -> dict:
+    """What is told of the bound of all pictures, with a diagram of the terms."""
     from ddpm.diffusion.bound import Bound
 
     counts, found = sorted({b.steps for b in parts}, key=lambda n: n or 0), Bound.merge(parts)
@@ -153,14 +148,15 @@ def bound_figures(parts: Sequence[Bound], terms: bool) -> tuple[Bound, dict]:
     figures = found.to_json()
     if len(counts) > 1:  # steps of the code: as many as a size has
         figures["steps"] = [counts[0], counts[-1]]
-    return found, figures
+    figures |= {"variance": reverse.variance, "clip": reverse.clip, "bf16": reverse.autocast}
+    return figures | {"diagrams": [of_terms(found).to_json()] if terms else []}
 
 
 def flow_figures(model: DDPM, batches: Sequence[Batch], workers: Workers, asked: dict) -> dict:
     """The likelihood of the probability-flow ODE of the pictures of all processes. asked: of ``ode_likelihood``."""
     from ddpm.diffusion.ode import OdeLikelihood, ode_likelihood
 
-    start, numbers = time.monotonic(), [b.numbers for b in batches]
+    numbers = [b.numbers for b in batches]
     parts = [ode_likelihood(model, [b.x for b in batches], indices=numbers, **asked)] if batches else []
     found = OdeLikelihood.merge([one for part in workers.gather(parts) for one in part])
     return {
@@ -171,9 +167,6 @@ def flow_figures(model: DDPM, batches: Sequence[Batch], workers: Workers, asked:
         "dequantize": found.samples,
         "tolerance": found.tolerance[0],
         "evaluations": found.evaluations,
-        "model": model.name,
-        "seed": asked["seed"],
-        "seconds": round(time.monotonic() - start, 1),
     }
 
 

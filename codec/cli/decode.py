@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -73,9 +73,14 @@ def decode(files, output, rate, max_size, recon, model, device, max_pixels, forc
     report = Reporter(quiet, as_json, "-" in outputs.values())
     if as_json and "-" in outputs.values():
         raise CodecError("--json and a picture cannot both go to standard output")
-    decoding = Decoding(rate, {"recon": recon, "max_size": max_size, "max_pixels": max_pixels}, outputs, report)
+    work = partial(decoded, report, rate, {"recon": recon, "max_size": max_size, "max_pixels": max_pixels})
     for batch in gathered(read(outputs, report, model, device, max_pixels), Input.kind, Input.pixels):
-        decoding.of(batch)
+        give_memory_back(batch[0].pixels())
+        for file, picture in outcomes(batch, work):
+            if isinstance(picture, Exception):
+                report.error(f"{file.name}: {in_one_line(picture)}")
+            else:
+                write(file, picture, outputs[file.name], report)
     report.close(outputs.values())
 
 
@@ -102,58 +107,39 @@ def opened(name: str, model: str | None, device: str, max_pixels: int) -> Input:
     return Input(name, data, codec, codec.open(data, max_pixels).info)
 
 
-@dataclass
-class Decoding:
-    """What is asked of all files, and where their pictures go. how: options of ``Codec.decode``."""
+def decoded(report: Reporter, rate: Target | None, how: dict, batch: Sequence[Input]) -> list[Decoded]:
+    """Files of one kind, under a bar, which counts the steps of the longest. how: options of ``Codec.decode``."""
+    names, contents, codecs, infos = zip(*batch)
+    used = None if rate is None else bits_per_dim(rate, 1 if infos[0].header.grey else 3)
+    with report.bar(max(i.steps for i in infos), names[0] if len(names) == 1 else counted(len(names), "file")) as bar:
+        return codecs[0].decode(contents, rate=used, progress=bar.update, **how)
 
-    rate: Target | None
-    how: dict
-    outputs: dict[str, str]
-    report: Reporter
 
-    def of(self, batch: Sequence[Input]) -> None:
-        """Decode files of one kind, write their pictures and say so."""
-        give_memory_back(batch[0].pixels())
-        for file, picture in outcomes(batch, self.decoded):
-            if isinstance(picture, Exception):
-                self.report.error(f"{file.name}: {in_one_line(picture)}")
-            else:
-                self.write(file.name, file.info, picture)
-
-    def decoded(self, batch: Sequence[Input]) -> list[Decoded]:
-        """Under a bar, which counts the steps of the longest."""
-        names, contents, codecs, infos = zip(*batch)
-        channels = 1 if infos[0].header.grey else 3
-        rate = None if self.rate is None else bits_per_dim(self.rate, channels)
-        words = names[0] if len(names) == 1 else counted(len(names), "file")
-        with self.report.bar(max(i.steps for i in infos), words) as bar:
-            return codecs[0].decode(contents, rate=rate, progress=bar.update, **self.how)
-
-    def write(self, name: str, info: Info, picture: Decoded) -> None:
-        """Write a picture, and say what it is of: of a cut file, that nothing vouches for it."""
-        output, report = self.outputs[name], self.report
-        if not info.complete:
-            of = f" of {info.whole_bytes}" if info.whole_bytes else ""
-            report.warn(f"{name}: cut after {info.file_bytes}{of} bytes; shown unverified")
-        beside = {"icc": picture.icc, "exif": picture.exif, "xmp": picture.xmp}
-        try:
-            write_output(output, picture_bytes(picture.array, output, **beside))
-        except CodecError as e:
-            report.error(str(e))
-            return
-        if info.complete and info.header.exact and not format_of(output).exact:
-            report.warn(f"{output}: the file is lossless, JPEG is not: these are not the very pixels")
-        height, width = picture.array.shape[:2]
-        how = "stored" if info.header.stored else f"{counted(picture.steps, 'step')} of {info.model}"
-        report.row(
-            f"{output}: {width}x{height}, {how}",
-            file=output,
-            width=width,
-            height=height,
-            model=info.model,
-            steps=picture.steps,
-            complete=info.complete,
-        )
+def write(file: Input, picture: Decoded, output: str, report: Reporter) -> None:
+    """Write a picture, and say what it is of: of a cut file, that nothing vouches for it."""
+    info = file.info
+    if not info.complete:
+        of = f" of {info.whole_bytes}" if info.whole_bytes else ""
+        report.warn(f"{file.name}: cut after {info.file_bytes}{of} bytes; shown unverified")
+    beside = {"icc": picture.icc, "exif": picture.exif, "xmp": picture.xmp}
+    try:
+        write_output(output, picture_bytes(picture.array, output, **beside))
+    except CodecError as e:
+        report.error(str(e))
+        return
+    if info.complete and info.header.exact and not format_of(output).exact:
+        report.warn(f"{output}: the file is lossless, JPEG is not: these are not the very pixels")
+    height, width = picture.array.shape[:2]
+    how = "stored" if info.header.stored else f"{counted(picture.steps, 'step')} of {info.model}"
+    report.row(
+        f"{output}: {width}x{height}, {how}",
+        file=output,
+        width=width,
+        height=height,
+        model=info.model,
+        steps=picture.steps,
+        complete=info.complete,
+    )
 
 
 def bits_per_dim(rate: Target, channels: int) -> float:

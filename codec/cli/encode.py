@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -118,10 +117,15 @@ def encode(
     rules = {"alpha": "drop" if drop_alpha else "keep" if lossless else "refuse", "metadata": keep_metadata, **ADVICE}
     rules |= {"colours": "stored" if lossless else "srgb", "max_pixels": max_pixels}
     how = {"seed": seed, "channel": channel, "fp32": fp32, "max_pixels": max_pixels}
-    job = EncodeJob(target, model, workers.device, how, lossless, outputs, report)
     most = BATCH_PIXELS if psnr is None else 0  # what a picture needs to reach a PSNR is its own
-    for batch in shared(gathered(read(outputs, report, rules), Named.shape, Named.pixels, most), workers):
-        job.of(batch)
+    batches = shared(gathered(read(outputs, report, rules), Named.shape, Named.pixels, most), workers)
+    for (name, picture), file in files_of(batches, model, workers.device, target=target, how=how, report=report):
+        words = f"{near(picture, file, lossless)}, {file.seconds:.1f} s"
+        if ideal:
+            over = f"{file.ideal_bits / file.dims:.4f} bits/dim over an ideal channel"
+            report.row(f"{name}: {over}, {words}", file=name, **figures(file))
+        else:
+            write(outputs[name], file, words, report)
     report.close(outputs if ideal else outputs.values())
 
 
@@ -149,81 +153,65 @@ def read(names: Iterable[str], report: Reporter, rules: dict) -> Iterator[Named]
             yield Named(name, picture)
 
 
-@dataclass
-class EncodeJob:
-    """What is asked of all pictures, and where their files go.
+def files_of(
+    batches: Iterable[Sequence[Named]], model: str | None, device: str, *, target: Target, how: dict, report: Reporter
+) -> Iterator[tuple[Named, Encoded]]:
+    """Pictures, those of a batch of one shape, and their files; of those that make none the report says why not.
 
-    how: options of ``Codec.encode``. lossless: whether that was asked for, not only come to. outputs: of each name.
+    how: options of ``Codec.encode``.
     """
-
-    target: Target
-    model: str | None
-    device: str
-    how: dict
-    lossless: bool
-    outputs: dict[str, str]
-    report: Reporter
-    codecs: dict[str, Codec] = field(default_factory=dict)
-
-    def of(self, batch: Sequence[Named]) -> None:
-        """Encode pictures of one shape, write their files and say so."""
+    codec_of = cache(partial(codec_on, device))
+    for batch in batches:
         height, width = batch[0].shape()[:2]
         give_memory_back(height * width)
-        codec = self.codec(self.model or usual_model(height, width))  # what is wrong with a model is wrong with all
-        for (name, picture), file in outcomes(batch, partial(self.encoded, codec)):
+        codec = codec_of(model or usual_model(height, width))  # what is wrong with a model is wrong with all
+        for named, file in outcomes(batch, partial(encoded, codec, target, how, report)):
             if isinstance(file, Exception):
-                self.report.error(f"{name}: {in_one_line(file)}")
-            elif self.how["channel"] == "ideal":
-                self.say_ideal(name, picture, file)
+                report.error(f"{named.name}: {in_one_line(file)}")
             else:
-                self.write(name, picture, file)
+                yield named, file
 
-    def codec(self, name: str) -> Codec:
-        from codec.api import Codec
 
-        if name not in self.codecs:
-            self.codecs[name] = Codec(name, self.device)
-        return self.codecs[name]
+def codec_on(device: str, name: str) -> Codec:
+    from codec.api import Codec
 
-    def encoded(self, codec: Codec, batch: Sequence[Named]) -> list[Encoded]:
-        """Under a bar, which counts the steps of the chain."""
-        names, pictures = zip(*batch)
-        height, width = batch[0].shape()[:2]
-        with self.report.bar(0, names[0] if len(names) == 1 else counted(len(names), "picture")) as bar:
-            if self.target.psnr is None:  # then a picture goes through the chain several times
-                bar.total = codec.plan(height, width, split(pictures[0].array)[0].ndim == 2).steps
-            return codec.encode(pictures, self.target, progress=bar.update, **self.how)
+    return Codec(name, device)
 
-    def write(self, name: str, picture: Picture, file: Encoded) -> None:
-        output, size = self.outputs[name], len(file.data)
-        try:
-            write_output(output, file.data)
-        except CodecError as e:
-            self.report.error(str(e))
-            return
-        bits_per_pixel = 8 * size / file.pixels
-        self.report.row(
-            f"{output}: {size} bytes, {file.bits_per_dim:.4f} bits/dim, {bits_per_pixel:.4f} bits/pixel, "
-            f"{self.shown(picture, file)}, {file.seconds:.1f} s",
-            file=output,
-            bytes=size,
-            bits_per_dim=file.bits_per_dim,
-            bits_per_pixel=bits_per_pixel,
-            mode=file.mode,
-            **figures(file),
-        )
 
-    def say_ideal(self, name: str, picture: Picture, file: Encoded) -> None:
-        told = figures(file)
-        words = f"{told['ideal_bits_per_dim']:.4f} bits/dim over an ideal channel, {self.shown(picture, file)}"
-        self.report.row(f"{name}: {words}, {file.seconds:.1f} s", file=name, **told)
+def encoded(codec: Codec, target: Target, how: dict, report: Reporter, batch: Sequence[Named]) -> list[Encoded]:
+    """Under a bar, which counts the steps of the chain."""
+    names, pictures = zip(*batch)
+    height, width = batch[0].shape()[:2]
+    with report.bar(0, names[0] if len(names) == 1 else counted(len(names), "picture")) as bar:
+        if target.psnr is None:  # then a picture goes through the chain several times
+            bar.total = codec.plan(height, width, split(pictures[0].array)[0].ndim == 2).steps
+        return codec.encode(pictures, target, progress=bar.update, **how)
 
-    def shown(self, picture: Picture, file: Encoded) -> str:
-        """How near the file is to the picture, and its mode if that is not what was asked for."""
-        near = f"PSNR {file.psnr:.2f} dB" if np.isfinite(file.psnr) else "exact"
-        near += " after conversion to sRGB" if picture.converted and near == "exact" else ""
-        told = file.mode == "stored" or (file.mode.startswith("lossless") and not self.lossless)
-        return f"{near}, {file.mode}" if told else near
+
+def write(output: str, file: Encoded, words: str, report: Reporter) -> None:
+    size, bits_per_pixel = len(file.data), 8 * len(file.data) / file.pixels
+    try:
+        write_output(output, file.data)
+    except CodecError as e:
+        report.error(str(e))
+        return
+    report.row(
+        f"{output}: {size} bytes, {file.bits_per_dim:.4f} bits/dim, {bits_per_pixel:.4f} bits/pixel, {words}",
+        file=output,
+        bytes=size,
+        bits_per_dim=file.bits_per_dim,
+        bits_per_pixel=bits_per_pixel,
+        mode=file.mode,
+        **figures(file),
+    )
+
+
+def near(picture: Picture, file: Encoded, lossless: bool) -> str:
+    """How near the file is to the picture, and its mode if that is not what was asked for."""
+    words = f"PSNR {file.psnr:.2f} dB" if np.isfinite(file.psnr) else "exact"
+    words += " after conversion to sRGB" if picture.converted and words == "exact" else ""
+    told = file.mode == "stored" or (file.mode.startswith("lossless") and not lossless)
+    return f"{words}, {file.mode}" if told else words
 
 
 def figures(file: Encoded) -> dict:

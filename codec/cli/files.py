@@ -18,6 +18,7 @@ from ddpm.images.pictures import picture_files
 from .streams import read_data, write_data
 
 if TYPE_CHECKING:
+    from ddpm.diffusion.reverse import Reverse
     from ddpm.models.model import DDPM
 
 SUFFIX = ".ddpm"
@@ -36,6 +37,14 @@ def read_model(name: str, device: str) -> DDPM:
 
     with as_mistakes():
         return load_model(name, device)
+
+
+def read_reverse(name: str, device: str, variance: str | None, clip: bool | None = None, bf16: bool = False) -> Reverse:
+    """The reverse process of a model, by default as it was trained for."""
+    from ddpm.diffusion.reverse import Reverse
+
+    with as_mistakes():
+        return Reverse(read_model(name, device), variance, clip, bf16)
 
 
 def write_output(name: str, data: bytes) -> None:

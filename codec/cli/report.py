@@ -18,7 +18,7 @@ class Reporter:
 
     def __init__(self, quiet: bool, as_json: bool, to_stdout: bool, workers: Workers | None = None):
         self.quiet, self.as_json, self.out = quiet, as_json, sys.stderr if to_stdout else sys.stdout
-        self.rows, self.failed, self.workers = [], False, workers
+        self.rows, self.failed, self.workers = [], False, workers or Workers("cpu")
 
     def row(self, words: str, **fields) -> None:
         self.rows.append(fields)
@@ -34,7 +34,7 @@ class Reporter:
 
     def read(self, source, name: str, **rules) -> Picture | None:
         """A picture; None for one that cannot be read, after saying so. Of many processes, which all read, one says."""
-        first = self.workers is None or self.workers.rank == 0
+        first = self.workers.rank == 0
         try:
             picture = load_picture(source, name=name, **rules)
         except CodecError as e:
@@ -51,13 +51,11 @@ class Reporter:
 
     def close(self, order=()) -> None:
         """Say what there is to say in the end, files in this order; of many processes the first speaks for all."""
-        rows, failed, first = self.rows, self.failed, True
-        if self.workers is not None:
-            rows = [row for part in self.workers.gather(rows) for row in part]
-            failed, first = any(self.workers.gather(failed)), self.workers.rank == 0
+        rows = [row for part in self.workers.gather(self.rows) for row in part]
+        failed = any(self.workers.gather(self.failed))
         place = {name: i for i, name in enumerate(order)}
         rows = sorted(rows, key=lambda row: place.get(row["file"], len(place)))
-        if self.as_json and first:
+        if self.as_json and self.workers.rank == 0:
             print(json.dumps(rows, indent=1), file=self.out)
         if failed:
             sys.exit(2)

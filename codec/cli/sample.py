@@ -17,7 +17,7 @@ from codec.images.pictures import MAX_PIXELS, read_picture
 from ddpm.diffusion.figures import NUMBERS, Figure
 from ddpm.images.sheets import tiled
 
-from .files import name_outputs, read_model, write_output
+from .files import name_outputs, read_reverse, write_output
 from .options import common, device_option, force_option, model_option, options
 from .report import Reporter
 from .types import File, Size
@@ -71,12 +71,10 @@ def sample(
     names = tuple(name_of(plan, i) for i in range(plan.pictures)) if apart else (figure,)
     outputs = list(name_outputs(names, output, ".png", force=force, sources=images).values())
 
-    from ddpm.diffusion.reverse import Reverse
-
     pair = read_pair(images) if figure == "interpolate" else None
     start, report = time.monotonic(), Reporter(quiet, as_json, output == "-")
+    reverse = read_reverse(name, pick_device(device), variance)
     with as_mistakes():
-        reverse = Reverse(read_model(name, pick_device(device)), variance)
         gammas = reverse.levels(steps)
     native = reverse.model.config.get("native") or 64
     width, height = size or ((native, native) if pair is None else (pair.shape[3], pair.shape[2]))
