@@ -11,6 +11,8 @@ from ddpm.diffusion.schedule import Schedule, schedule_from_config
 from ddpm.networks.local import LocalConfig, LocalNet
 from ddpm.networks.unet import UNet, UNetConfig
 
+from .store import knows_bf16
+
 NETWORKS = {"unet": (UNetConfig, UNet), "local": (LocalConfig, LocalNet)}
 ROWS = 256  # of a large picture, looked at together
 DATA_STD = 0.5  # of images on [-1, 1]; sets the preconditioning below, as in Karras et al. 2022
@@ -78,7 +80,7 @@ class DDPM(nn.Module):
     @property
     def knows_bf16(self) -> bool:
         """Whether the network can be evaluated with ``bf16``, to nearly the same result on all machines."""
-        return isinstance(self.net, LocalNet)
+        return knows_bf16(self.config)
 
     def forward(self, z: torch.Tensor, gamma: torch.Tensor, bf16=False) -> tuple[torch.Tensor, torch.Tensor]:
         """z (B, C, H, W), gamma (B,) -> eps_hat, log m, both like z. Any H, W >= 1. z has the dtype of the weights."""

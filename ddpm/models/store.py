@@ -81,6 +81,11 @@ def read_card(path: Path) -> dict:
     return card
 
 
+def knows_bf16(config: dict) -> bool:
+    """Whether a model's network can be evaluated in bfloat16, see networks/local.py."""
+    return config.get("network", {}).get("kind") == "local"
+
+
 def looks_like(folder: Path) -> bool:
     """Whether a folder is meant as such a model, whole or not."""
     marks = ("model_index.json", "scheduler_config.json", "scheduler/scheduler_config.json", "unet/config.json")
