@@ -145,7 +145,7 @@ class Codec:
             setting = self.setting((height, width), grey, seed)
             how = {"channel": CHANNELS[channel], "fast": not fp32, "store": store, "progress": progress}
             encoder = Encoder(setting, [pictures[i] for i in members], **how)
-            found |= zip(members, encoder.encode(target.resolved(setting.plan.gammas)))
+            found |= zip(members, encoder.encode(target))
         seconds = (time.monotonic() - start) / len(pictures)
         files = [replace(found[i], seconds=seconds) for i in range(len(pictures))]
         return files[0] if is_one(images) else files
