@@ -24,8 +24,9 @@ import numpy as np
 
 from codec.channel.simulation import CHANNELS
 from codec.format import stored
-from codec.format.container import Header, model_bytes
-from codec.format.file import Info, Maker, Opened, check_pixels, open_stored, stored_picture, unpack
+from codec.format.container import Header
+from codec.format.file import Info, Opened, open_stored, stored_picture
+from codec.format.models import Opener, model_of, open_file
 from codec.images.alpha import split
 from codec.images.inputs import as_pictures, is_one
 from codec.images.pictures import MAX_PIXELS
@@ -33,17 +34,15 @@ from codec.lossy import progressive
 from codec.lossy.plan import Plan
 from codec.lossy.progressive import Progress
 from codec.lossy.setting import Setting
-from codec.lossy.tables import tables_of
 from ddpm.groups import grouped
 from ddpm.models.load import load_model
 from ddpm.models.model import DDPM, strict_fp32
-from ddpm.models.store import read_card, shipped_models
 
 from . import decoder
 from .decoder import Decoded, View, check_options, decode_stored
 from .device import pick_device
 from .encoder import Encoded, Encoder, psnr
-from .errors import CodecError, DamagedFile, UnknownModel, naming
+from .errors import CodecError, naming
 from .target import Target
 
 __all__ = ["Codec", "Decoded", "Encoded", "Info", "Stage", "codec_for", "decode", "inspect", "pick_device", "psnr"]
@@ -89,10 +88,11 @@ class Codec:
     def __init__(self, model: str | DDPM = "photo", device: str = "auto"):
         strict_fp32()
         self.model = model if isinstance(model, DDPM) else load_model(model, pick_device(device))
-        self.tables, self.maker = tables_of(self.model), Maker.of(self.model)
+        self.opener = Opener.of(self.model)
+        self.tables, self.maker = self.opener.tables, self.opener.maker
 
     def plan(self, height: int, width: int, grey: bool) -> Plan:
-        return self.tables.plan((height, width), grey)
+        return self.opener.plan(height, width, grey)
 
     def setting(self, size: tuple[int, int], grey=False, seed=0, bf16=False) -> Setting:
         """Of pictures of one size (height, width)."""
@@ -143,26 +143,14 @@ class Codec:
             setting = self.setting(size, grey, seed)
             how = {"channel": CHANNELS[channel], "fast": not fp32, "store": store, "progress": progress}
             encoder = Encoder(setting, [pictures[i] for i in members], **how)
-            found |= zip(members, encoder.encode(target.resolved(setting.plan.gammas)))
+            found |= zip(members, encoder.encode(target))
         seconds = (time.monotonic() - start) / len(pictures)
         files = [replace(found[i], seconds=seconds) for i in range(len(pictures))]
         return files[0] if is_one(images) else files
 
     def open(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Opened:
         """Check a file of this model, or one that needs none, whole or cut."""
-        maker = self.maker
-        header, at = Header.unpack(data, lambda model: maker.native if maker.fingerprint.startswith(model) else None)
-        if not maker.fingerprint.startswith(header.model):
-            raise UnknownModel(f"the file was not made with model {maker.name}")
-        if header.stored:
-            return open_stored(data, max_pixels)
-        check_pixels(header, max_pixels)
-        if header.bf16 and not self.model.knows_bf16:
-            raise DamagedFile("the header promises an arithmetic that its model does not know")
-        plan = self.plan(header.height, header.width, header.grey)
-        if header.steps > plan.steps:
-            raise DamagedFile("the header promises more steps than its model has")
-        return unpack(data, header, at, plan, maker)
+        return self.opener.open(data, max_pixels)
 
     @overload
     def decode(self, files: File, **options: Unpack[DecodeOptions]) -> Decoded: ...
@@ -219,11 +207,6 @@ def _codec(name: str, device: str) -> Codec:
     return Codec(name, device)
 
 
-@lru_cache(maxsize=1)
-def _fingerprints() -> dict[str, bytes]:
-    return {name: bytes.fromhex(read_card(path)["fingerprint"]) for name, path in shipped_models().items()}
-
-
 class Storage:
     """Reads files of stored pictures, for which there is no need of a model."""
 
@@ -255,34 +238,9 @@ def as_files(given) -> list[bytes]:
 
 
 def codec_for(data: bytes, model: str | None = None, device: str = "auto") -> Codec | Storage:
-    """Who reads a file: of the known models the one that it was made with; ``model`` overrides the search.
-
-    A file names its model by the first byte of a fingerprint, or two. Where several models share them, the checksum of
-    the whole file decides; a cut one could be of any of them, and is refused.
-    """
-    named = model_bytes(data)
-    if named == b"":
-        return Storage()
-    if model is not None:
-        return _codec(model, pick_device(device))
-    names = [] if named is None else [name for name, of_model in _fingerprints().items() if of_model.startswith(named)]
-    if not names:
-        Header.unpack(data)
-        assert named is not None  # else there is no header
-        raise UnknownModel(f"no known model has the fingerprint {named.hex()} that the file names; give --model")
-    if len(names) > 1:
-        names = [name for name in names if _is_of(data, _codec(name, "cpu"))] or names
-    if len(names) > 1:
-        raise UnknownModel(f"cut or damaged, it may be of any of the models {', '.join(names)}; give --model")
-    return _codec(names[0], pick_device(device))
-
-
-def _is_of(data: bytes, codec: Codec) -> bool:
-    """Whether data are a whole file of this model."""
-    try:
-        return codec.open(data, max_pixels=1 << 32).info.complete
-    except CodecError:
-        return False
+    """Who reads a file: of the known models the one that it was made with; ``model`` overrides the search."""
+    name = model_of(data, model)
+    return Storage() if name is None else _codec(name, pick_device(device))
 
 
 def decode(data: File, *, model: str | None = None, device: str = "auto", **options: Unpack[DecodeOptions]) -> Decoded:
@@ -297,4 +255,4 @@ def decode(data: File, *, model: str | None = None, device: str = "auto", **opti
 def inspect(data: File, *, model: str | None = None) -> Info:
     """What a file (bytes or a path) says of itself; the same checks as decoding, without the network."""
     [data] = as_files(data)
-    return codec_for(data, model, "cpu").open(data, max_pixels=1 << 32).info
+    return open_file(data, model).info

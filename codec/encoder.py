@@ -98,13 +98,14 @@ class Encoder:
 
     def encode(self, target: Target) -> list[Encoded]:
         """A file of each picture, or with an ideal channel none, but what it would cost."""
-        every = range(len(self.pictures))
+        every, by_quality = range(len(self.pictures)), target.quality is not None
+        target = target.resolved(self.plan.gammas)
         if not self.channel.writes:
             return [self.walked(s) for s in self.sender(every).fed([self.job(i, i, target) for i in every])]
         fits = [target.lossless or self.fits(i, target) for i in every]
         exact, others = ([i for i in every if fits[i] == wanted] for wanted in (True, False))
         found = dict(zip(exact, self.exact(exact) if exact else [])) | dict(zip(others, self.lossy(others, target)))
-        return [found[i] for i in every]
+        return [self.no_larger(i, found[i]) if by_quality else found[i] for i in every]
 
     def fits(self, i: int, target: Target) -> bool:
         """Whether the picture itself goes into the bytes that are asked for."""
@@ -151,10 +152,13 @@ class Encoder:
 
         sent = sender.smallest(j, mse, limit)
         found = exact + ([] if sent is None else [self.file(i, sent)])
-        smallest = min(found, key=lambda file: len(file.data))
-        if self.store and stored.about(self.array(i)) < 2 * len(smallest.data):
-            smallest = min(smallest, self.kept(i), key=lambda file: len(file.data))
-        return smallest
+        return self.no_larger(i, min(found, key=lambda file: len(file.data)))
+
+    def no_larger(self, i: int, file: Encoded) -> Encoded:
+        """The file, or the one that has the picture as it is, if that is smaller."""
+        if not self.store or stored.about(self.array(i)) >= 2 * len(file.data):
+            return file
+        return min(file, self.kept(i), key=lambda file: len(file.data))
 
     def lossless_bits(self, sender: Sender, j: int, pixels: float) -> float:
         """Bits of the lossless payload, if the pixels take so many bits/dim beside the chain."""

@@ -21,7 +21,8 @@ class Target:
 
     Or lossless: all steps, and the very pixels. Or quality, 0 to 100: the steps to a level of noise, gamma from
     COARSEST to FINEST, which is the same for pictures of any size and about the same with any model. An equal level
-    gives a set of pictures the best trade-off over the set.
+    gives a set of pictures the best trade-off over the set. Where the exact picture can be stored in less than any of
+    these costs, it is; steps are taken whatever they cost.
     """
 
     bits_per_dim: float | None = None

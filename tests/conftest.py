@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from codec import api
 from codec.calibration.tables import coding_tables
+from codec.format.models import known_cards
 from ddpm.models.load import load_model, save_model
 from ddpm.models.model import DDPM
 from ddpm.training.presets import PRESETS
@@ -49,7 +49,7 @@ def models(tmp_path_factory):
     coding = coding_tables(model, [batch], levels, surplus=1.05, memory=8, min_bits=12, quiet=True)
     save_model(model, folder / "tiny-1", {"coding": coding.to_card()})
     os.environ["DDPM_CODEC_MODELS"] = str(folder)
-    api._fingerprints.cache_clear()
+    known_cards.cache_clear()
     return folder
 
 

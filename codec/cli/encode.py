@@ -56,7 +56,9 @@ class Named(NamedTuple):
 @click.option("--bytes", "n_bytes", type=Bytes(), help="Size of the file: 9000, 9kB or 9KiB; it is never larger.")
 @click.option("--psnr", type=float, help="The smallest file that reaches so many dB.")
 @click.option("--lossless", is_flag=True, help="The very pixels; a prefix still decodes to a coarser picture.")
-@click.option("--steps", type=click.IntRange(1), help="So many steps of the chain.")
+@click.option(
+    "--steps", type=click.IntRange(1), help="So many steps of the chain, even if the exact picture is smaller."
+)
 @click.option(
     "--model", type=Model(), help="Name, line (its newest), or path; by default photo, up to 32x32 pixels cifar10."
 )

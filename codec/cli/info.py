@@ -12,7 +12,7 @@ from codec.archive.header import MAGIC as ARCHIVE
 from codec.archive.header import is_closed, unpack
 from codec.choices import SMALL, usual_model
 from codec.errors import CodecError, DamagedFile, UnknownModel
-from codec.format.container import Header
+from codec.format.models import open_file
 
 from .archive import figures
 from .files import read_input
@@ -59,10 +59,7 @@ def about_file(name: str, data: bytes, model: str | None) -> dict:
         if c.complete and not is_closed(data):
             raise DamagedFile("the words are damaged (checksum)")
         return {"file": name, "mode": "archive, lossless", **figures(c)}
-    Header.unpack(data, lambda byte: 1)  # what is no file of ours need not wait for torch
-    from codec.api import inspect
-
-    i = inspect(data, model=model)
+    i = open_file(data, model).info
     h = i.header
     return {
         "file": name,

@@ -8,15 +8,15 @@ from __future__ import annotations
 import math
 import zlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from codec.errors import CodecError, DamagedFile
 from codec.images.alpha import split
-from codec.lossless import pixels as lossless
+from codec.lossless import part as pixels
 from codec.lossy.plan import FREE, MEAN, Allotment, Plan
 from ddpm.files import inflated
-from ddpm.models.model import DDPM
 
 from . import stored
 from .container import (
@@ -29,6 +29,9 @@ from .container import (
     unpack_corrections,
     unpack_part,
 )
+
+if TYPE_CHECKING:
+    from ddpm.models.model import DDPM
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def unpack(data: bytes, header: Header, at: int, plan: Plan, maker: Maker) -> Op
 def place_part(data: bytes, head: bytes, begin: int, name: str, size: tuple[int, int]) -> tuple[int, int]:
     """Where a part lies that is announced at ``begin``: its first byte, and end. size: height, width of the picture."""
     length, begin = unpack_part(data, head, begin)
-    most = {"pixels": lossless.longest(size), "alpha": stored.longest(size), "picture": stored.longest(size)}
+    most = {"pixels": pixels.longest(size), "alpha": stored.longest(size), "picture": stored.longest(size)}
     if length > most.get(name, METADATA):
         raise DamagedFile("a part of the file is longer than any could be")
     return begin, begin + length

@@ -33,13 +33,13 @@ from ddpm.models.model import DDPM
 from .context import Sight
 from .entropy import CHUNK, FRACTIONS, HALF, HIGHEST, LOWEST, OCTAVE, Reader, Writer
 from .likelihood import mean_of_colours
+from .part import PREFIX
 from .rounding import BLOCK, choose_shifts, from_grid, shift_counts, to_grid
 
 Z_GRID, Z_TOLERANCE, Z_UNSAFE = 0.5, 2.0**-9, 887  # grey levels; see shift_counts
 MEAN_GRID, SCALE_GRID, TOLERANCE, UNSAFE = 1 / FRACTIONS, 1.0, 1e-6, 8
 CHROMA = (1 << 33) - 1  # stream of shared noise for the colours of a grey picture
 Agreed = tuple[np.ndarray, np.ndarray]  # grid points, and where they lie
-PREFIX = 5  # bytes before the range-coded words
 
 
 class Pixels:
@@ -96,11 +96,6 @@ class Pixels:
         means = np.clip(means, 0, 255 * FRACTIONS)
         scales = scales if self.context is None else np.clip(scales, LOWEST, HIGHEST)
         return Sight(self.context, means, scales, (1, 1 if self.grey else 3, *self.size))
-
-
-def longest(size: tuple[int, int]) -> int:
-    """Bytes that the part of no picture of this size has."""
-    return PREFIX + 24 * size[0] * size[1] + 4096
 
 
 @lru_cache(maxsize=1)

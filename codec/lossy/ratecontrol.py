@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from functools import lru_cache
 
 import numpy as np
 
@@ -19,18 +20,27 @@ def choose(plan: Plan, cost: np.ndarray, budget: float, steps: int | None = None
     logarithms and weighted by the cost, from the picture's leaning away from the model's reference; the choice weighs
     that against bits left unused. Where there is no budget, all steps (or ``steps``) are taken.
     """
-    profiles = [Profile(f, t) for f in range(FACTORS) for t in range(TILTS)]
     misfit = misfits(plan, cost)
     if math.isinf(budget):
         last = min(steps or plan.steps, plan.steps)
-        return profiles[int(misfit[:, last - 1].argmin())], last
-    misfit = np.concatenate([misfit[:, :1], misfit], 1)
-    totals = np.array([plan.totals(p) for p in profiles])  # (profiles, steps + 1)
+        return profile_at(misfit[:, last - 1].argmin()), last
+    misfit, totals = np.concatenate([misfit[:, :1], misfit], 1), totals_of_all(plan)
     unused = 1 - totals / max(budget, 1)
     loss = unused + 0.5 * misfit + 10 * (unused > 0.03)
     loss[totals > budget] = np.inf
     best, last = np.unravel_index(loss.argmin(), loss.shape)
-    return profiles[int(best)], int(last)
+    return profile_at(best), int(last)
+
+
+def profile_at(index: np.integer) -> Profile:
+    """The profiles in their order: by factor, then by tilt."""
+    return Profile(*divmod(int(index), TILTS))
+
+
+@lru_cache(maxsize=4)
+def totals_of_all(plan: Plan) -> np.ndarray:
+    """(profiles, steps + 1): bits of the first 0, 1, ... steps; the many budgets of a search ask for the same."""
+    return np.array([plan.totals(profile_at(i)) for i in np.arange(FACTORS * TILTS)])
 
 
 def gaps(plan: Plan, cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -157,7 +167,7 @@ def spending_for(
         profile, steps = choose(plan, cost, budget, steps)
     else:
         steps = int(np.abs(np.log(max(budget, 1) / (surplus * np.maximum(cost[1:], 1e-6)))).argmin()) + 1
-        profile = Profile(*divmod(int(misfits(plan, cost)[:, steps - 1].argmin()), TILTS))
+        profile = profile_at(misfits(plan, cost)[:, steps - 1].argmin())
     if free or better_free(plan, profile, steps, cost):
         profile = FREE
     most = min(steps + Controlled.SLACK, plan.steps)

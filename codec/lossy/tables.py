@@ -6,13 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from codec.errors import Uncalibrated, UnknownModel
-from ddpm.models.model import DDPM
 
 from .plan import LONG, TILTS, Plan
+
+if TYPE_CHECKING:
+    from ddpm.models.model import DDPM
 
 RINGS = 11  # bands of a colour: radial frequency, rounded, in half periods per 8 pixels
 COLOURS = 3
@@ -105,11 +108,15 @@ class CodingTables:
     @classmethod
     def of_model(cls, model: DDPM) -> CodingTables | None:
         """Those of the model's card; None if it has none. UnknownModel for tables that cannot be."""
-        card = model.coding
+        return cls.of_coding(model.coding, model.name)
+
+    @classmethod
+    def of_coding(cls, coding: dict | None, name: str) -> CodingTables | None:
+        """The same of that entry of a card."""
         try:
-            return cls.from_card(card) if card else None
+            return cls.from_card(coding) if coding else None
         except (KeyError, TypeError, ValueError, OverflowError) as e:
-            raise UnknownModel(f"model {model.name}: its coding tables cannot be used: {e!r}") from None
+            raise UnknownModel(f"model {name}: its coding tables cannot be used: {e!r}") from None
 
     @staticmethod
     def context_of(model: DDPM, grey: bool) -> Context | None:

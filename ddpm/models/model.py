@@ -11,6 +11,8 @@ from ddpm.diffusion.schedule import schedule_from_config
 from ddpm.networks.local import LocalConfig, LocalNet
 from ddpm.networks.unet import UNet, UNetConfig
 
+from .store import knows_bf16
+
 if TYPE_CHECKING:
     from ddpm.exact.local import ExactLocalNet
 
@@ -77,7 +79,7 @@ class DDPM(nn.Module):
     @property
     def knows_bf16(self) -> bool:
         """Whether the network can be evaluated with ``bf16``, to nearly the same result on all machines."""
-        return isinstance(self.net, LocalNet) and self.exact is None
+        return knows_bf16(self.config) and self.exact is None
 
     def forward(self, z: torch.Tensor, gamma: torch.Tensor, bf16=False) -> tuple[torch.Tensor, torch.Tensor]:
         """z (B, C, H, W), gamma (B,) -> eps_hat, log m, both like z. Any H, W >= 1. z has the dtype of the weights."""

@@ -78,7 +78,8 @@ def find_model(name: str) -> Path:
 
 
 def read_card(path: Path) -> dict:
-    """The model card beside the weights, with ``fingerprint``: SHA-256 over all that decoding depends on."""
+    """The model card beside the weights, with ``fingerprint``, SHA-256 over all that decoding depends on, and ``exact``,
+    whether there is an exact network."""
     try:
         card = json.loads(path.with_name(path.name + ".json").read_text())
         decides = integers_of(path) or weights_of(path) or path.with_name(path.name + ".safetensors")
@@ -87,7 +88,13 @@ def read_card(path: Path) -> dict:
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise UnknownModel(f"{path}: not a model: {e}") from None
     card["fingerprint"] = hashlib.sha256(hashlib.sha256(essence.encode()).digest() + weights).hexdigest()
+    card["exact"] = integers_of(path) is not None
     return card
+
+
+def knows_bf16(config: dict) -> bool:
+    """Whether a model's network can be evaluated in bfloat16, see networks/local.py."""
+    return config.get("network", {}).get("kind") == "local"
 
 
 def looks_like(folder: Path) -> bool:

@@ -3,17 +3,33 @@
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from codec.archive.header import ArchiveHeader, pack
+from codec.archive import header as archives
 from codec.archive.patches import CODE
 from codec.format.container import Header
+from codec.format.file import NOBODY, pack
 from codec.lossy.plan import MEAN
 
+GOLDEN = Path(__file__).parents[1] / "project" / "golden"
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from codec.cli import main; main()"
+
+
+def files_of_models():
+    """Whole, cut and damaged; and one that needs no model."""
+    small, photo = ((GOLDEN / f"{name}.ddpm").read_bytes() for name in ("cifar10-5", "photo-6"))
+    colour = Header(b"", 8, 8, MEAN, 0, mode="stored", colour=b"abc")
+    return {
+        "cifar10.ddpm": small,
+        "damaged.ddpm": small[:-9] + bytes([small[-9] ^ 1]) + small[-8:],
+        "photo.ddpm": photo,
+        "cut.ddpm": photo[:90],
+        "stored.ddpm": pack(colour, b"", b"", {"picture": b""}, NOBODY),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +40,12 @@ def folder(tmp_path_factory):
     (folder / "bad.png").write_bytes(b"not a picture")
     (folder / "old.ddpm").write_bytes(Header(b"\1", 8, 8, MEAN, 3).pack() + b"ab")
     (folder / "alien").write_bytes(b"not a file of ours")
+    for name, data in files_of_models().items():
+        (folder / name).write_bytes(data)
     (folder / "a.json").write_text('{"diagrams": []}')
     (folder / "pictures").mkdir()
     (folder / "empty").mkdir()
-    header = ArchiveHeader(
+    header = archives.ArchiveHeader(
         model="m",
         fingerprint=bytes(32),
         steps=CODE,
@@ -42,7 +60,7 @@ def folder(tmp_path_factory):
         plan=[1],
         count=4,
     )
-    (folder / "old.ddpma").write_bytes(pack(header, np.zeros(4, np.uint32)))
+    (folder / "old.ddpma").write_bytes(archives.pack(header, np.zeros(4, np.uint32)))
     return folder
 
 
@@ -83,7 +101,9 @@ def run(folder, *arguments):
         ("decode old.ddpm -o new.png --recon best", "--recon"),
         ("info none.ddpm", "none.ddpm: No such file"),
         ("info alien", "alien: not a ddpm-codec file"),
+        ("info old.ddpm", "no known model has the fingerprint"),
         ("info old.ddpm --model none", "no model 'none'"),
+        ("info damaged.ddpm", "damaged"),
         ("bpd none", "none: No such file"),
         ("bpd a.png --model none", "no model 'none'"),
         ("bpd a.png --plot a.svg", "give --terms too"),
@@ -141,6 +161,9 @@ def test_before_torch(folder, line, words):
         ("models --all --json", "photo-5"),
         ("archive list old.ddpma", "1 picture,"),
         ("info old.ddpma", "archive, lossless"),
+        ("info cifar10.ddpm", "cifar10-5"),
+        ("info cifar10.ddpm --model cifar10 --json", '"complete": true'),
+        ("info photo.ddpm cut.ddpm stored.ddpm", "stored"),
     ],
 )
 def test_what_needs_no_network_needs_no_torch(folder, line, words):

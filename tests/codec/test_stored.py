@@ -52,6 +52,22 @@ def test_lossless_is_never_larger_than_lossless_webp(photo, name):
         assert file.mode == inspect(file.data).header.mode == "stored"
 
 
+@pytest.mark.parametrize("name", ["checkers", "palette", "photograph"])
+def test_a_quality_never_costs_more_than_the_picture_itself(codec, name):
+    """But steps are taken, whatever they cost."""
+    picture = PICTURES.get(name, smooth_picture(8, 8))[:8, :8]
+    exact, modes = codec.encode(picture, Target(lossless=True)), set()
+    gammas = codec.plan(*picture.shape[:2], picture.ndim == 2).gammas
+    for quality in (0, 100):
+        file = codec.encode(picture, Target(quality=quality))
+        coded = codec.encode(picture, Target(quality=quality).resolved(gammas))
+        assert coded.mode == "lossy"
+        assert file.data == (exact.data if exact.mode == "stored" and len(exact.data) < len(coded.data) else coded.data)
+        modes.add(file.mode)
+    assert codec.encode(picture, Target(quality=100), store=False).data == coded.data
+    assert ("stored" in modes) == (name != "photograph")
+
+
 def test_photographs_are_coded(photo):
     file = photo.encode(smooth_picture(32, 40), Target(lossless=True))
     assert file.mode == "lossless"

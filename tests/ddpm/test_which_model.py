@@ -8,6 +8,8 @@ import pytest
 
 from codec import Codec, Target, api, decode
 from codec.errors import CodecError, UnknownModel
+from codec.format.models import Opener, known_cards, opener_of
+from ddpm.models.load import load_model
 from ddpm.models.store import read_card
 from tests.conftest import smooth_picture
 
@@ -26,10 +28,10 @@ def twins(models, tmp_path, monkeypatch):
         if read_card(tmp_path / "mine-1")["fingerprint"][:2] == wanted:
             break
     monkeypatch.setenv("DDPM_CODEC_MODELS", str(tmp_path))
-    api._fingerprints.cache_clear()
+    known_cards.cache_clear()
     api._codec.cache_clear()
     yield
-    api._fingerprints.cache_clear()
+    known_cards.cache_clear()
     api._codec.cache_clear()
 
 
@@ -52,3 +54,13 @@ def test_what_is_cut_or_damaged_is_refused_with_the_names(twins):
     assert decode(data[:-1], model="mine-1").complete is False
     with pytest.raises(CodecError):
         decode(bytes(damaged), model="mine-1")
+
+
+@pytest.mark.parametrize("name", ["tiny-1", "cifar10", "photo"])
+def test_a_card_says_of_files_what_the_model_does(models, name):
+    """So what they hold is told without its network."""
+    of_card, of_model = opener_of(name), Opener.of(load_model(name))
+    assert (of_card.maker, of_card.knows_bf16) == (of_model.maker, of_model.knows_bf16)
+    for size in ((16, 16), (40, 50)):
+        for grey in (False, True):
+            assert of_card.plan(*size, grey) == of_model.plan(*size, grey)
