@@ -62,7 +62,7 @@ def trained(source: str) -> tuple[DDPM, dict]:
             card = {"training": {k: v for k, v in settings.items() if k != "model"} | runs.clock(folder), "log": thin}
             return model, card | {"data": {TRAINING.get(k, k): v for k, v in used.items()}}
         model = load_model(source)
-        card = {k: v for k, v in model.card.items() if k not in ("config", "coding", "fingerprint")}
+        card = {k: v for k, v in model.card.items() if k not in ("config", "coding", "fingerprint", "exact")}
         if (weights := weights_of(find_model(source))) is None:
             raise ValueError("its weights are in no file of their own")
         return model, {**card, "weights": weights.resolve()}

@@ -15,8 +15,8 @@ FILES = sorted(GOLDEN.glob("*.ddpm"))
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_golden_file(path):
-    """With an exact network to the last bit. Else, if lossy, within one level in 0.1% of the values, what other machines'
-    rounding may do; 5% if made in bfloat16.
+    """With an exact network to the last bit. Else, if lossy, within one level in 0.1% of the values, what the rounding
+    of other machines may do; 5% if made in bfloat16.
     """
     data = path.read_bytes()
     assert path.stem.startswith(inspect(data).model)
