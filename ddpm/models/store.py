@@ -78,8 +78,8 @@ def find_model(name: str) -> Path:
 
 
 def read_card(path: Path) -> dict:
-    """The model card beside the weights; also its ``fingerprint``, SHA-256 over all that decoding depends on, and whether
-    it is ``exact``: has a network in integers."""
+    """The model card beside the weights; also its ``fingerprint``, SHA-256 over all that decoding depends on, and
+    whether it is ``exact``: has a network in integers."""
     try:
         card = json.loads(path.with_name(path.name + ".json").read_text())
         decides = integers_of(path) or weights_of(path) or path.with_name(path.name + ".safetensors")
