@@ -70,15 +70,21 @@ def find_model(name: str) -> Path:
 
 
 def read_card(path: Path) -> dict:
-    """The model card beside the weights, with ``fingerprint``: SHA-256 over all that decoding depends on."""
+    """The model card beside the weights, with its ``fingerprint``."""
     try:
         card = json.loads(path.with_name(path.name + ".json").read_text())
-        weights = (weights_of(path) or path.with_name(path.name + ".safetensors")).read_bytes()
-        essence = json.dumps([card["config"], card.get("coding")], sort_keys=True, separators=(",", ":"))
+        weights = weights_of(path) or path.with_name(path.name + ".safetensors")
+        return card | {"fingerprint": fingerprint_of(card["config"], card.get("coding"), weights)}
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise UnknownModel(f"{path}: not a model: {e}") from None
-    card["fingerprint"] = hashlib.sha256(hashlib.sha256(essence.encode()).digest() + weights).hexdigest()
-    return card
+
+
+def fingerprint_of(config: dict, coding: dict | None, weights: Path) -> str:
+    """SHA-256 over all that decoding depends on."""
+    essence = json.dumps([config, coding], sort_keys=True, separators=(",", ":"))
+    begun = hashlib.sha256(hashlib.sha256(essence.encode()).digest())
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, lambda: begun).hexdigest()
 
 
 def looks_like(folder: Path) -> bool:
