@@ -116,8 +116,10 @@ def name_outputs(
         raise CodecError("-o has an empty name")
     names = distinct(outputs_of(inputs, output, suffix), suffix)
     advice = "say -o to name the output, or --force to replace it" if output is None else "--force replaces it"
-    existing = check_outputs(names.values(), inputs if sources is None else sources, force, advice, skip_existing)
-    return leave(names, existing, quiet)
+    existing = set(check_outputs(names.values(), inputs if sources is None else sources, force, advice, skip_existing))
+    left = {i: o for i, o in names.items() if o not in existing}
+    say_left(len(names) - len(left), quiet)
+    return left
 
 
 def outputs_of(inputs: tuple[str, ...], output: str | None, suffix: str) -> dict[str, str]:
@@ -163,12 +165,9 @@ def check_outputs(
         with suppress(OSError):  # what cannot be read is said when it is read
             known.add(_identity(os.stat(source)))
     for name in outputs:
-        try:
+        found = None
+        with naming(name), suppress(FileNotFoundError, NotADirectoryError):
             found = None if name == "-" else os.stat(name)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as e:
-            raise CodecError(f"{name}: {e.strerror or e}") from None
         if found is None or is_special(name):
             continue
         if _identity(found) in known:
@@ -187,14 +186,6 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
 def only_one(force: bool, skip_existing: bool) -> None:
     if force and skip_existing:
         raise CodecError("say either --force or --skip-existing")
-
-
-def leave(names: dict[str, str], existing: Iterable[str], quiet: bool) -> dict[str, str]:
-    """Input -> output without those that exist; says how many."""
-    existing = set(existing)
-    left = {i: o for i, o in names.items() if o not in existing}
-    say_left(len(names) - len(left), quiet)
-    return left
 
 
 def say_left(count: int, quiet: bool) -> None:

@@ -66,13 +66,10 @@ def unpack(part: bytes, colour: bytes, size: tuple[int, int]) -> np.ndarray:
         raise
     except Exception:  # whatever a library says of bytes that it did not expect
         raise DamagedFile("the stored picture is damaged") from None
-    if len(colour) == 3:
-        if array.ndim == 2 or array.shape[2] == 2:
-            raise DamagedFile("the stored picture is not of the colours that the header gives")
+    grey = array.ndim == 2 or array.shape[2] == 2
+    if len(colour) == (1 if grey else 3):
         return array
-    if array.ndim == 2 or array.shape[2] == 2:
-        return array
-    if not is_grey(array[..., :3]):
+    if grey or not is_grey(array[..., :3]):
         raise DamagedFile("the stored picture is not of the colours that the header gives")
     return np.ascontiguousarray(array[..., 0] if array.shape[2] == 3 else array[..., [0, 3]])
 

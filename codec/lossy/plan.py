@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 START_BITS = 6  # on top for the first step, whose message is short for small pictures and so inefficient
 UNIT = 24  # tables count 2^-24 bits per dimension
@@ -94,10 +94,7 @@ class Plan:
 
     def totals(self, profile: Profile) -> list[int]:
         """Bits of the first 0, 1, ..., all steps."""
-        out = [0]
-        for k in range(self.steps):
-            out.append(out[-1] + self.bits(k, profile))
-        return out
+        return [0, *accumulate(self.bits(k, profile) for k in range(self.steps))]
 
 
 @dataclass(frozen=True)
@@ -147,11 +144,7 @@ class Allotment:
 
     def complete(self, n_bits: int) -> int:
         """How many whole steps the first n bits of the payload hold."""
-        done = total = 0
-        for size in self.sizes:
-            total += size
-            done += total <= n_bits
-        return done
+        return bisect_right(list(accumulate(self.sizes)), n_bits)
 
     def reach(self, n_bits: int) -> int:
         """How many steps to decode from the first n bits: the complete ones, and one more if most of it is there."""

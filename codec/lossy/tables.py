@@ -41,9 +41,10 @@ class Context:
     @classmethod
     def from_json(cls, tables: dict) -> Context:
         """As a model's card has it."""
-        groups = {}
-        for colour, odd, weights, narrower in tables["groups"]:
-            groups[colour, odd] = {tuple(place): np.array(w) for *place, w in weights}, np.array(narrower)
+        groups = {
+            (colour, odd): ({tuple(place): np.array(w) for *place, w in weights}, np.array(narrower))
+            for colour, odd, weights, narrower in tables["groups"]
+        }
         return cls(np.array(tables["edges"]), groups)
 
     def to_json(self) -> dict:

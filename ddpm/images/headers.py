@@ -5,6 +5,7 @@ Picture libraries give 8 bits of what has more without a word, and stumble over 
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from contextlib import suppress
@@ -48,8 +49,7 @@ def beside(data: bytes) -> Beside:
 
 
 def _png(data: bytes, out: Beside) -> None:
-    kept, at = [data[:8]], 8
-    colour, depth = None, 8
+    kept, at, colour = [data[:8]], 8, None
     while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length
@@ -57,29 +57,24 @@ def _png(data: bytes, out: Beside) -> None:
             break
         body = data[at + 8 : end - 4]
         if kind == b"IHDR":
-            depth, colour = body[8], body[9]
-            out.bits = depth
+            out.bits, colour = body[8], body[9]
         if kind == b"IEND":
             break
         if not kind[0] & 32 or kind in (b"acTL", b"fcTL", b"fdAT") or (kind == b"tRNS" and colour == 3):
             kept.append(data[at:end])
-        elif struct.unpack_from(">I", data, end - 4)[0] == zlib.crc32(data[at + 4 : end - 4]):
-            try:
-                _png_chunk(kind, body, colour, depth, out)
-            except DAMAGE:
-                _damaged_chunk(kind, out)
         else:
-            _damaged_chunk(kind, out)
+            try:
+                if struct.unpack_from(">I", data, end - 4)[0] != zlib.crc32(data[at + 4 : end - 4]):
+                    raise ValueError("checksum")
+                _png_chunk(kind, body, colour, out)
+            except DAMAGE:
+                if kind in (b"iCCP", b"cICP", b"gAMA", b"cHRM", b"tRNS"):
+                    out.trouble.append(f"its {kind.decode()} chunk is damaged and has been left out")
         at = end
     out.bare = b"".join([*kept, data[at:]])
 
 
-def _damaged_chunk(kind: bytes, out: Beside) -> None:
-    if kind in (b"iCCP", b"cICP", b"gAMA", b"cHRM", b"tRNS"):
-        out.trouble.append(f"its {kind.decode()} chunk is damaged and has been left out")
-
-
-def _png_chunk(kind: bytes, body: bytes, colour: int | None, depth: int, out: Beside) -> None:
+def _png_chunk(kind: bytes, body: bytes, colour: int | None, out: Beside) -> None:
     if kind == b"iCCP" and out.icc is None:
         out.icc = inflated(body[body.index(0) + 2 :], LIMIT)
     elif kind == b"cICP":
@@ -94,7 +89,7 @@ def _png_chunk(kind: bytes, body: bytes, colour: int | None, depth: int, out: Be
     elif kind == b"cHRM":
         out.chromaticities = tuple(v / 1e5 for v in struct.unpack(">8I", body))
     elif kind == b"tRNS" and colour in (0, 2):
-        top = (1 << depth) - 1
+        top = (1 << out.bits) - 1
         values = struct.unpack(">H" if colour == 0 else ">3H", body)
         out.transparent = tuple((v & top) * 255 // top for v in values)
     elif kind == b"eXIf":
@@ -210,6 +205,9 @@ def _boxes(data: bytes, at: int, end: int):
         at = stop
 
 
+AV1C = re.compile(b"av1C")
+
+
 def _avif(data: bytes, out: Beside) -> None:
     """Of the primary picture, where the file says which; else of all that is there."""
     out.avif = True
@@ -217,7 +215,7 @@ def _avif(data: bytes, out: Beside) -> None:
         if kind == b"meta":
             _avif_meta(data, start + 4, end, out)
         elif kind == b"moov":  # a sequence
-            _avif_bits([(b"av1C", data[i + 4 : i + 8]) for i in _places(data, b"av1C", start, end)], out)
+            _avif_bits([(b"av1C", data[m.end() : m.end() + 4]) for m in AV1C.finditer(data, start, end)], out)
 
 
 def _avif_meta(data: bytes, start: int, end: int, out: Beside) -> None:
@@ -263,13 +261,6 @@ def _avif_bits(properties, out: Beside) -> None:
             out.bits = max(out.bits, 12 if body[2] & 0x20 and body[2] & 0x40 else 10 if body[2] & 0x40 else 8)
         elif kind == b"pixi":
             out.bits = max(out.bits, *body[5 : 5 + body[4]])
-
-
-def _places(data: bytes, what: bytes, start: int, end: int):
-    at = data.find(what, start, end)
-    while at >= 0:
-        yield at
-        at = data.find(what, at + 1, end)
 
 
 def _jp2(data: bytes, out: Beside) -> None:

@@ -8,7 +8,6 @@ checked, and the sizes that follow from them compared with those of the weights,
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -25,7 +24,7 @@ from ddpm.errors import UnknownModel
 from ddpm.files import write_whole
 
 from .model import DATA_STD, DDPM
-from .store import PICKLES, STEM, refuse_pickle
+from .store import PICKLES, STEM, fingerprint_of, refuse_pickle
 
 TABLES = "ddpm-codec.json"
 
@@ -243,13 +242,3 @@ def new_name(name: str) -> str:
     if "attentions" in parts:
         parts = [OLD_NAMES.get(part, part) for part in parts]
     return ".".join(parts)
-
-
-def fingerprint_of(config: dict, coding: dict | None, weights: Path) -> str:
-    """SHA-256 over all that decoding depends on, as in ``read_card``; the weights are read in blocks."""
-    essence = json.dumps([config, coding], sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(hashlib.sha256(essence.encode()).digest())
-    with weights.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -78,18 +78,24 @@ def find_model(name: str) -> Path:
 
 
 def read_card(path: Path) -> dict:
-    """The model card beside the weights; also its ``fingerprint``, SHA-256 over all that decoding depends on, and
-    whether it is ``exact``: has a network in integers."""
+    """The model card beside the weights; also its ``fingerprint``, and whether it is ``exact``: has a network in
+    integers.
+    """
     try:
         card = json.loads(path.with_name(path.name + ".json").read_text())
         decides = integers_of(path) or weights_of(path) or path.with_name(path.name + ".safetensors")
-        weights = decides.read_bytes()
-        essence = json.dumps([card["config"], card.get("coding")], sort_keys=True, separators=(",", ":"))
+        found = {"fingerprint": fingerprint_of(card["config"], card.get("coding"), decides)}
+        return card | found | {"exact": integers_of(path) is not None}
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise UnknownModel(f"{path}: not a model: {e}") from None
-    card["fingerprint"] = hashlib.sha256(hashlib.sha256(essence.encode()).digest() + weights).hexdigest()
-    card["exact"] = integers_of(path) is not None
-    return card
+
+
+def fingerprint_of(config: dict, coding: dict | None, weights: Path) -> str:
+    """SHA-256 over all that decoding depends on."""
+    essence = json.dumps([config, coding], sort_keys=True, separators=(",", ":"))
+    begun = hashlib.sha256(hashlib.sha256(essence.encode()).digest())
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, lambda: begun).hexdigest()
 
 
 def knows_bf16(config: dict) -> bool:

@@ -80,12 +80,10 @@ def crops_for(
     if images is None:
         images = load_images(config.data, config.tile, config.exclude)
     largest = max(min(im.shape[:2]) for im in images)
-    first, *others = (config.crop,) if isinstance(config.crop, int) else config.crop
+    sizes = (config.crop,) if isinstance(config.crop, int) else config.crop
     weights = dict(zip(config.scales, config.scale_weights or [1.0] * len(config.scales)))
-    found = [Crops(images, first, config.scales, list(weights.values()), device=device, share_drawn=config.drawn)]
-    for size in others:
-        fit = [scale for scale in config.scales if largest // scale >= size]
-        found.append(
-            Crops(images, size, fit, [weights[scale] for scale in fit], device=device, share_drawn=config.drawn)
-        )
+    found = []
+    for size in sizes:
+        fit = {scale: weight for scale, weight in weights.items() if not found or largest // scale >= size}
+        found.append(Crops(images, size, [*fit], [*fit.values()], device=device, share_drawn=config.drawn))
     return found
