@@ -39,12 +39,8 @@ def save_model(model: DDPM, path: str | Path, card: dict) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    weights = {k: v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}
-    writers = {
-        ".safetensors": lambda p: save_file(weights, p),
-        ".json": lambda p: p.write_text(json.dumps({"config": model.config, **card}, indent=1) + "\n"),
-    }
-    if "weights" in card:
-        del writers[".safetensors"]
-    for suffix, write in writers.items():
-        replace(path.with_name(path.name + suffix), write)
+    if "weights" not in card:
+        weights = {k: v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}
+        replace(path.with_name(path.name + ".safetensors"), lambda p: save_file(weights, p))
+    said = json.dumps({"config": model.config, **card}, indent=1) + "\n"
+    replace(path.with_name(path.name + ".json"), lambda p: p.write_text(said))
