@@ -83,14 +83,14 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> Iterator[d
             plan = codec.plan(*size, grey)
             evaluations = max(evaluations, plan.steps)
             ideal = bound(CodeTerms(codec.setting(size, grey)), [x], quiet=True).per_image
-            for p, f, b in zip(part, files, ideal):
-                rows.append(
-                    {
-                        "bits_per_dim": 8 * len(f.data) / p.size,
-                        "payload": f.payload_bits / p.size,
-                        "bound": b * f.dims / p.size,
-                    }
-                )
+            rows += [
+                {
+                    "bits_per_dim": 8 * len(f.data) / p.size,
+                    "payload": f.payload_bits / p.size,
+                    "bound": b * f.dims / p.size,
+                }
+                for p, f, b in zip(part, files, ideal)
+            ]
             bar.update(len(part))
             mean = {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}
             n, row = len(rows), {"code": SINGLE, "steps": "codec", "images": len(rows), "looks": evaluations}

@@ -55,16 +55,15 @@ def settings(memories: list[int], chunks: list[int], pfr_chunks: list[float], li
     def trellis(memory, name="trellis", **how):
         return Setting(name, {"memory": memory}, lambda c, seed: TrellisScheme(c.r, c.bits, memory, seed=seed, **how))
 
-    def pfr(chunk):
-        make = lambda c, seed: PFR(c.r, c.kl, chunk, seed, limit=1 << limit)  # noqa: E731
-        return Setting("pfr", {"chunk": chunk, "limit": limit}, make)
-
     return [
         *(trellis(m) for m in memories),
         trellis(max(memories), "random-labels", labels=RandomLabels),
         trellis(max(memories), "sampled", sampled=True),
         *(Setting("best-of-n", {"chunk": n}, lambda c, seed, n=n: BestOfN(c.r, c.bits, n)) for n in chunks),
-        *(pfr(n) for n in pfr_chunks),
+        *(
+            Setting("pfr", {"chunk": n, "limit": limit}, lambda c, seed, n=n: PFR(c.r, c.kl, n, seed, limit=1 << limit))
+            for n in pfr_chunks
+        ),
         Setting("dithered", {}, lambda c, seed: Dithered(c.r, c.v, seed)),
     ]
 

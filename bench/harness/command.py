@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import click
@@ -30,9 +31,7 @@ class Command(click.Command):
         sys.exit(0)
 
 
-def command(**how):
-    """As ``click.command``."""
-    return click.command(cls=Command, **how)
+command = partial(click.command, cls=Command)
 
 
 def listed(kind, least=-math.inf, most=math.inf, among=()):

@@ -44,7 +44,6 @@ def pictures(size: int, batch: int) -> np.ndarray:
 class Job:
     """What is said of it in its row: ``what``, ``size``, ``batch``, ``arithmetic``, ``more``."""
 
-    what: str
     training = False
 
     def __init__(self, model: torch.nn.Module, size: int, batch: int, bf16: bool, **more):
@@ -54,9 +53,6 @@ class Job:
     @property
     def arithmetic(self) -> str:
         return str(self.dtype).removeprefix("torch.")
-
-    def __call__(self) -> None:
-        raise NotImplementedError
 
     def watch(self, watch: Watch, evaluated: Callable[[torch.Tensor], None]) -> None:
         """``evaluated`` is told of all z at which the network is evaluated."""

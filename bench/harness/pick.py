@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from codec.errors import CodecError, as_mistakes
+from ddpm.images.batches import middle
 from ddpm.images.data import load_images
 
 
@@ -25,11 +26,4 @@ def draw(source: str, tile: int | None, images: int | None, crop: int | None = N
     chosen = np.random.default_rng(0).permutation(len(every))[skip:][:images]
     if not len(chosen):
         raise CodecError(f"{source}: {len(every)} pictures, none after {skip}")
-    return [middle(every[i], crop) for i in chosen]
-
-
-def middle(picture: np.ndarray, side: int | None) -> np.ndarray:
-    if side is None:
-        return picture
-    top, left = (max(0, n - side) // 2 for n in picture.shape[:2])
-    return picture[top : top + side, left : left + side]
+    return [every[i] if crop is None else middle(every[i], crop) for i in chosen]

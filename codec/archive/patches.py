@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from codec.errors import CodecError
+from ddpm.groups import grouped
 
 SIDE = 64  # of the largest patch
 BATCH_PIXELS = 1 << 16
@@ -42,16 +43,16 @@ def layout(pictures: Sequence[Kind], stored=()) -> list[tuple[Kind, np.ndarray]]
 
     stored: numbers of pictures that are not coded.
     """
-    groups: dict[Kind, list] = {}
-    for number, (height, width, channels) in enumerate(pictures):
-        if number in stored:
-            continue
-        rows, columns = cuts(height), cuts(width)
-        for top, bottom in pairwise(rows):
-            for left, right in pairwise(columns):
-                groups.setdefault((bottom - top, right - left, channels), []).append((number, top, left))
+    patches = (
+        ((bottom - top, right - left, channels), (number, top, left))
+        for number, (height, width, channels) in enumerate(pictures)
+        if number not in stored
+        for top, bottom in pairwise(cuts(height))
+        for left, right in pairwise(cuts(width))
+    )
+    groups = grouped(patches, lambda patch: patch[0])
     order = sorted(groups, key=lambda kind: (kind[0] * kind[1], kind))
-    return [(kind, np.array(groups[kind], np.int32)) for kind in order]
+    return [(kind, np.array([where for _, where in groups[kind]], np.int32)) for kind in order]
 
 
 def batches(pictures: Sequence[Kind], plan: Sequence[int], stored=()) -> list[Batch]:

@@ -15,7 +15,7 @@ from ddpm.diffusion.bound import bound, own_steps, terms_for
 from ddpm.diffusion.reverse import Reverse
 from ddpm.diffusion.schedule import Levels
 from ddpm.images import lists
-from ddpm.images.batches import batches
+from ddpm.images.batches import batches, middle
 from ddpm.models import pretrained, runs
 from ddpm.models.load import load_model, save_model
 from ddpm.models.model import DDPM, strict_fp32
@@ -37,11 +37,7 @@ def sample_pictures(
     that they were drawn from, see ddpm/images/lists.py.
     """
     pictures, found = lists.read(sources, tile, skip_bad=skip_bad)
-    crops = []
-    for i in np.random.default_rng(seed).permutation(len(pictures))[:images]:
-        h, w = (min(n, crop) for n in pictures[i].shape[:2])
-        top, left = (pictures[i].shape[0] - h) // 2, (pictures[i].shape[1] - w) // 2
-        crops.append(pictures[i][top : top + h, left : left + w])
+    crops = [middle(pictures[i], crop) for i in np.random.default_rng(seed).permutation(len(pictures))[:images]]
     return [batch.x for batch in batches(crops, BATCH_PIXELS, by_grey=False)], found["used"]
 
 

@@ -28,7 +28,7 @@ class Noise:
         part.generators = self.generators[images]
         return part
 
-    def draw(self, device: torch.device | str = "cpu", dtype=torch.float32) -> torch.Tensor:
+    def draw(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """(B, *shape), the next of each image's stream."""
         eps = np.stack([g.standard_normal(self.shape, dtype=np.float32) for g in self.generators])
-        return torch.from_numpy(eps).to(device, dtype)
+        return torch.from_numpy(eps).to(device)

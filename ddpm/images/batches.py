@@ -64,6 +64,12 @@ def stacked(pictures: Sequence[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
 
 
+def middle(picture: np.ndarray, side: int) -> np.ndarray:
+    """The middle square of a picture (H, W, ...), or what there is of it."""
+    top, left = (max(0, n - side) // 2 for n in picture.shape[:2])
+    return picture[top : top + side, left : left + side]
+
+
 def some(pictures: Sequence[np.ndarray], number: int | None, seed: int) -> list[np.ndarray]:
     """So many of them, drawn at random, in their order; all if there are no more, or of no number."""
     if number is None or number >= len(pictures):

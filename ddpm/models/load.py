@@ -49,14 +49,11 @@ def save_model(model: DDPM, path: str | Path, card: dict, integers: dict[str, np
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    weights = {k: v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}
-    writers = {
-        ".safetensors": lambda p: save_file(weights, p),
-        ".json": lambda p: p.write_text(json.dumps({"config": model.config, **card}, indent=1) + "\n"),
-    }
+    if "weights" not in card:
+        weights = {k: v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}
+        replace(path.with_name(path.name + ".safetensors"), lambda p: save_file(weights, p))
     if integers is not None:
-        writers = {EXACT + ".safetensors": lambda p: save_arrays(integers, p)} | writers
-    if "weights" in card:
-        del writers[".safetensors"]
-    for suffix, write in writers.items():
-        replace(path.with_name(path.name + suffix), write)
+        replace(path.with_name(path.name + EXACT + ".safetensors"), lambda p: save_arrays(integers, p))
+    said = json.dumps({"config": model.config, **card}, indent=1) + "
+"
+    replace(path.with_name(path.name + ".json"), lambda p: p.write_text(said))
