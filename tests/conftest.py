@@ -1,7 +1,9 @@
 """A small model with coding tables, and small pictures: the real code on sizes that take milliseconds."""
 
 import os
+import shutil
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -35,10 +37,8 @@ def foreground():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(scope="session")
-def models(tmp_path_factory):
-    """A folder of models that the package finds by name: ``tiny-1``, with random weights that do something."""
-    folder = tmp_path_factory.mktemp("models")
+def tiny(folder):
+    """Write the model ``tiny-1``, with random weights that do something."""
     torch.manual_seed(0)
     model = DDPM({**PRESETS["tiny"]["model"], "native": 16}).eval()
     for p in model.parameters():
@@ -48,6 +48,31 @@ def models(tmp_path_factory):
     levels = np.linspace(5.5, -9.2, 25)
     coding = coding_tables(model, [batch], levels, surplus=1.05, memory=8, min_bits=12, quiet=True)
     save_model(model, folder / "tiny-1", {"coding": coding.to_card()})
+
+
+def made_once(make, factory):
+    """A folder that ``make`` has filled, in one of the workers that run the tests; the others wait for it."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        make(folder := factory.mktemp(make.__name__))
+        return folder
+    place = factory.getbasetemp().parent / make.__name__
+    try:
+        place.with_suffix(".begun").mkdir()
+    except FileExistsError:
+        end = time.monotonic() + 600
+        while not place.exists():
+            assert time.monotonic() < end, f"no {place}"
+            time.sleep(0.1)
+    else:
+        make(folder := factory.mktemp(make.__name__))
+        folder.rename(place)
+    return place
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """A folder of models that the package finds by name: ``tiny-1``."""
+    folder = shutil.copytree(made_once(tiny, tmp_path_factory), tmp_path_factory.mktemp("models"), dirs_exist_ok=True)
     os.environ["DDPM_CODEC_MODELS"] = str(folder)
     known_cards.cache_clear()
     return folder

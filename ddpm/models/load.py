@@ -54,6 +54,5 @@ def save_model(model: DDPM, path: str | Path, card: dict, integers: dict[str, np
         replace(path.with_name(path.name + ".safetensors"), lambda p: save_file(weights, p))
     if integers is not None:
         replace(path.with_name(path.name + EXACT + ".safetensors"), lambda p: save_arrays(integers, p))
-    said = json.dumps({"config": model.config, **card}, indent=1) + "
-"
+    said = json.dumps({"config": model.config, **card}, indent=1) + "\n"
     replace(path.with_name(path.name + ".json"), lambda p: p.write_text(said))

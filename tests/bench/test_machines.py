@@ -1,5 +1,6 @@
 """Settings that stand in for other machines do what they say, or what runs under them shows nothing."""
 
+import functools
 import json
 import os
 import platform
@@ -20,24 +21,26 @@ print(json.dumps([torch.backends.cpu.get_cpu_capability(), simd, torch.get_num_t
 """
 
 
-def seen(settings):
-    """What libraries say of the machine: torch's instructions, numpy's beyond its baseline, threads."""
+@functools.cache
+def seen(instructions, threads):
+    """What libraries say of the machine under these: torch's instructions, numpy's beyond its baseline, threads."""
+    settings = {**machines.INSTRUCTIONS[instructions], **machines.THREADS[threads]}
     done = subprocess.run([sys.executable, "-c", SEEN], env={**os.environ, **settings}, capture_output=True, check=True)
     return json.loads(done.stdout)
 
 
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="instructions of x86-64")
 def test_less_than_there_is_is_used():
-    torch_has, numpy_has, _ = seen(machines.INSTRUCTIONS["SSE4.1"])
+    torch_has, numpy_has, _ = seen("SSE4.1", "one thread")
     assert (torch_has, numpy_has) == ("DEFAULT", [])
-    torch_has, numpy_has, _ = seen(machines.INSTRUCTIONS["AVX2"])
+    torch_has, numpy_has, _ = seen("AVX2", "two threads")
     assert not torch_has.startswith("AVX512")
     assert not [name for name in numpy_has if name.startswith(("AVX512", "X86_V4"))]
 
 
-@pytest.mark.parametrize(("name", "threads"), [("one thread", 1), ("two threads", 2)])
-def test_threads_are_as_many(name, threads):
-    assert seen(machines.THREADS[name])[2] == threads
+@pytest.mark.parametrize(("under", "threads"), [(("SSE4.1", "one thread"), 1), (("AVX2", "two threads"), 2)])
+def test_threads_are_as_many(under, threads):
+    assert seen(*under)[2] == threads
 
 
 def test_files_across_machines_are_of_the_same_list():

@@ -113,7 +113,7 @@ def test_all_jobs_of_a_model(models, tmp_path, monkeypatch):
     kept = DDPM.forward, simulation.TrellisUse.decode, lossless.encode
     out = tmp_path / "speed.json"
     asked = ["--model", "tiny", "--sizes", "8,16,32", "--batches", "1,3", "--most", "600", "--rate", "0.5,0"]
-    how = ["--repeats", "2", "--device", "cpu", "-o", str(out), "-p", str(tmp_path / "speed.png")]
+    how = ["--repeats", "1", "--device", "cpu", "-o", str(out), "-p", str(tmp_path / "speed.png")]
     said = CliRunner().invoke(speed.main, asked + how, catch_exceptions=False).stdout
     result = json.loads(out.read_text())
     rows = result["rows"]

@@ -1,7 +1,9 @@
 """Mistakes are answered at once: in one line, with exit code 2, and before torch is imported."""
 
+import json
 import subprocess
 import sys
+import threading
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +18,22 @@ from codec.format.file import NOBODY, pack
 from codec.lossy.plan import MEAN
 
 GOLDEN = Path(__file__).parents[1] / "project" / "golden"
-WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from codec.cli import main; main()"
+WITHOUT_TORCH = """
+import contextlib, io, json, sys, traceback
+sys.modules["torch"] = None
+from codec.cli import main
+lines, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO())
+for line in lines:
+    sys.argv[1:], out, err, code = json.loads(line), io.StringIO(), io.StringIO(), None
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as e:
+            code = e.code or 0
+        except BaseException:
+            traceback.print_exc()
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
+"""
 
 
 def files_of_models():
@@ -64,10 +81,22 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, *arguments], cwd=folder, capture_output=True, text=True, timeout=600
-    )
+@pytest.fixture(scope="module")
+def run(folder):
+    """The command in a process without torch, which answers one line after the other: exit code, stdout, stderr."""
+    words = [sys.executable, "-c", WITHOUT_TORCH]
+    process = subprocess.Popen(words, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    late = threading.Timer(600, process.kill)
+    late.start()
+
+    def call(line):
+        process.stdin.write(json.dumps(line.split()) + "\n")
+        process.stdin.flush()
+        return json.loads(process.stdout.readline())
+
+    yield call
+    late.cancel()
+    process.communicate()
 
 
 @pytest.mark.parametrize(
@@ -140,12 +169,11 @@ def run(folder, *arguments):
         ("plot a.json -o new.png", "no diagram"),
     ],
 )
-def test_before_torch(folder, line, words):
+def test_before_torch(folder, run, line, words):
     before = {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    done = run(folder, *line.split())
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
-    [said] = done.stderr.splitlines()
+    code, out, err = run(line)
+    assert (code, out) == (2, ""), err
+    [said] = err.splitlines()
     assert said.startswith("error: ")
     assert words in said
     assert {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
@@ -166,7 +194,7 @@ def test_before_torch(folder, line, words):
         ("info photo.ddpm cut.ddpm stored.ddpm", "stored"),
     ],
 )
-def test_what_needs_no_network_needs_no_torch(folder, line, words):
-    done = run(folder, *line.split())
-    assert (done.returncode, done.stderr) == (0, "")
-    assert words in done.stdout
+def test_what_needs_no_network_needs_no_torch(run, line, words):
+    code, out, err = run(line)
+    assert (code, err) == (0, "")
+    assert words in out

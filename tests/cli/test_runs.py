@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tests.conftest import smooth_picture
 
 SMALL = {"compile": False, "autocast": False, "batch": 2, "crop": 8}
 SET = [word for name, value in SMALL.items() for word in ("--set", f"{name}={json.dumps(value)}")]
-STEPS = 150
+STEPS = 100
 ALL_IMAGES = ["--set", f"decay_images={2 * STEPS}"]
 
 
@@ -29,6 +30,19 @@ def pictures(tmp_path_factory):
     for i in range(4):
         (folder / f"{i}.png").write_bytes(png_bytes(smooth_picture(24, 24, i)))
     return folder
+
+
+@pytest.fixture(scope="module")
+def trained(pictures, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    train(folder, [str(pictures)], "tiny", 1.0, {**SMALL, "decay_images": 8}, quiet=True)
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    """A run of four steps, at its end."""
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 def start(*words):
@@ -143,28 +157,25 @@ def test_killed_at_any_point_a_run_is_whole(pictures, tmp_path, monkeypatch):
         assert all(torch.equal(average[k], found[f"average.{k}"]) for k in average)
 
 
-def test_rows_of_steps_that_were_not_saved_leave_the_log(pictures, tmp_path):
-    run = train(tmp_path, [str(pictures)], "tiny", 1.0, {**SMALL, "decay_images": 8}, quiet=True)
-    assert run.steps == 4
-    rows = runs.log(tmp_path)
-    with (tmp_path / runs.LOG).open("a") as f:
+def test_rows_of_steps_that_were_not_saved_leave_the_log(folder):
+    assert runs.clock(folder)["steps"] == 4
+    rows = runs.log(folder)
+    with (folder / runs.LOG).open("a") as f:
         f.write(json.dumps({**rows[-1], "steps": 9}) + '\n{"steps": 1')
-    assert runs.log(tmp_path) == rows
+    assert runs.log(folder) == rows
 
 
-def test_runs_with_a_clock_of_its_own_file_go_on(pictures, tmp_path):
+def test_runs_with_a_clock_of_its_own_file_go_on(folder):
     """As they were written before the clock lay in the state."""
     from safetensors.torch import save_file
 
-    settings = {**SMALL, "decay_images": 12}
-    train(tmp_path, [str(pictures)], "tiny", 1.0, {**settings, "decay_images": 8}, quiet=True)
-    clock = runs.clock(tmp_path)
-    (tmp_path / "state.json").write_text(json.dumps({k: v for k, v in clock.items() if k != "span"}))
-    save_file(load_file(tmp_path / runs.STATE), tmp_path / runs.STATE)
-    old = {k: v for k, v in runs.settings(tmp_path).items() if k not in ("preset", "lists")}
-    (tmp_path / runs.SETTINGS).write_text(json.dumps({**old, "decay_images": 12}))
-    assert train(tmp_path, preset="tiny", quiet=True).steps == 6
-    assert not (tmp_path / "state.json").exists()
+    clock = runs.clock(folder)
+    (folder / "state.json").write_text(json.dumps({k: v for k, v in clock.items() if k != "span"}))
+    save_file(load_file(folder / runs.STATE), folder / runs.STATE)
+    old = {k: v for k, v in runs.settings(folder).items() if k not in ("preset", "lists")}
+    (folder / runs.SETTINGS).write_text(json.dumps({**old, "decay_images": 12}))
+    assert train(folder, preset="tiny", quiet=True).steps == 6
+    assert not (folder / "state.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -182,9 +193,7 @@ def test_runs_with_a_clock_of_its_own_file_go_on(pictures, tmp_path):
         (["--total-minutes", "9"], "not over both"),
     ],
 )
-def test_what_contradicts_a_run_is_one_line(pictures, tmp_path, command, words, said):
-    folder = tmp_path / "run"
-    train(folder, [str(pictures)], "tiny", 1.0, {**SMALL, "decay_images": 8}, quiet=True)
+def test_what_contradicts_a_run_is_one_line(folder, command, words, said):
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     code, out, err = command("train", "-o", folder, *words)
     assert (code, out) == (2, "")
@@ -192,10 +201,7 @@ def test_what_contradicts_a_run_is_one_line(pictures, tmp_path, command, words, 
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
 
-def test_other_pictures_are_another_run(pictures, tmp_path, command):
-    folder = tmp_path / "run"
-    code, *_ = command("train", pictures, "-o", folder, "--preset", "tiny", *SET, "--set", "decay_images=8", "--quiet")
-    assert code == 0
+def test_other_pictures_are_another_run(folder, pictures, tmp_path, command):
     code, _, err = command("train", pictures / "1.png", "-o", folder)
     assert code == 2
     assert "holds a run on other pictures" in one_line(err)
@@ -235,9 +241,8 @@ def test_a_new_run_needs_pictures(tmp_path, command):
 
 
 @pytest.mark.parametrize("damage", ["state", "half a state", "settings", "other network"])
-def test_a_damaged_run_is_one_line(pictures, tmp_path, command, damage):
-    train(tmp_path, [str(pictures)], "tiny", 1.0, {**SMALL, "decay_images": 8}, quiet=True)
-    state, settings = tmp_path / runs.STATE, tmp_path / runs.SETTINGS
+def test_a_damaged_run_is_one_line(folder, command, damage):
+    state, settings = folder / runs.STATE, folder / runs.SETTINGS
     if damage == "state":
         state.write_bytes(b"\xff" * 100)
     elif damage == "half a state":
@@ -248,9 +253,9 @@ def test_a_damaged_run_is_one_line(pictures, tmp_path, command, damage):
         found = json.loads(settings.read_text())
         found["model"]["network"]["base"] = 16
         settings.write_text(json.dumps(found))
-    code, _, err = command("train", "-o", tmp_path)
+    code, _, err = command("train", "-o", folder)
     assert code == 2
-    assert str(tmp_path) in one_line(err)
+    assert str(folder) in one_line(err)
 
 
 def test_files_have_the_mode_of_new_files(pictures, tmp_path, model):

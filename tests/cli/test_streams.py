@@ -2,13 +2,16 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 
 import pytest
 from PIL import Image
 
+from codec import Target
 from codec.images.pictures import png_bytes
+from tests.cli.conftest import exit_code
 from tests.conftest import smooth_picture
 
 MAIN = "from codec.cli import main; main()"
@@ -17,8 +20,23 @@ ENCODINGS = {"utf-8": {"PYTHONUTF8": "1"}, "locale C": ASCII, "ascii": {"PYTHONI
 ODD = b"\xff\xe9 \xc3\xa9.png"  # no UTF-8, and a letter beyond ASCII
 
 
+# All words of its arguments, each in a process that begins where the command's begins: their exit codes go to 3.
+FORKED = """
+import contextlib, os, sys
+from codec.cli import main
+for words in sys.argv[1:]:
+    if not (child := os.fork()):
+        sys.argv[1:] = words.split()
+        main()
+    os.write(3, b'%d ' % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    with contextlib.suppress(OSError):
+        os.write(2, b'--')
+"""
+NO_NETWORK = ["models", "models --json", "--help", "encode --help", "--version", "info a.png"]
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, models):
+def folder(tmp_path_factory, codec):
     folder = tmp_path_factory.mktemp("streams")
     (folder / "a.png").write_bytes(png_bytes(smooth_picture(16, 24)))
     (folder / os.fsdecode(ODD)).write_bytes(png_bytes(smooth_picture(16, 24)))
@@ -26,16 +44,16 @@ def folder(tmp_path_factory, models):
         series = [{"name": "s", "x": [1], "y": [y]}]
         diagram = {"title": "t", "x": {"label": "x"}, "y": {"label": "y"}, "series": series}
         (folder / os.fsdecode(name)).write_text(json.dumps({"diagrams": [diagram]}))
-    quick = ["encode", "a.png", "--bytes", "120", "--model", "tiny-1", "--quiet"]
-    subprocess.run([sys.executable, "-c", MAIN, *quick], cwd=folder, check=True, timeout=600)
-    (folder / "cut.ddpm").write_bytes((folder / "a.ddpm").read_bytes()[:70])
+    file = codec.encode(smooth_picture(16, 24), Target(bytes=120))
+    (folder / "a.ddpm").write_bytes(file.data)
+    (folder / "cut.ddpm").write_bytes(file.data[:70])
     return folder
 
 
 def shell(folder, line, environment=(), stdin=b""):
-    """A line of sh in which ``$do`` is the command."""
+    """A line of sh in which ``$do`` is the command, ``$each`` what does many."""
     environment = {**os.environ, **dict(environment), "python": sys.executable}
-    script = line.replace("$do", f'"$python" -c "{MAIN}"')
+    script = line.replace("$do", f'"$python" -c "{MAIN}"').replace("$each", f"$python -c {shlex.quote(FORKED)}")
     done = subprocess.run(
         ["bash", "-c", script], cwd=folder, env=environment, input=stdin, capture_output=True, timeout=600
     )
@@ -44,14 +62,16 @@ def shell(folder, line, environment=(), stdin=b""):
     return done
 
 
-@pytest.mark.parametrize("words", ["models", "models --json", "--help", "encode --help", "--version", "info a.png"])
-def test_closed_streams_without_a_network(folder, words):
-    for closed in (">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
-        done = shell(folder, f"$do {words} {closed}")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_without_a_network(folder, closed):
+    done = shell(folder, f"$each {shlex.join(NO_NETWORK)} 3> codes {closed}")
+    assert done.returncode == 0
+    heard = done.stderr.split(b"--")[:-1] if "2>&-" not in closed else [b""] * len(NO_NETWORK)
+    for words, code, said in zip(NO_NETWORK, (folder / "codes").read_text().split(), heard, strict=True):
         fine = words != "info a.png" and not closed.startswith((">", "<"))
-        assert done.returncode == (0 if fine else 2), (closed, done.stderr)
-        assert not done.stderr or done.stderr.startswith(b"error: ")
-        assert done.stderr.count(b"\n") <= 1
+        assert int(code) == (0 if fine else 2), (words, said)
+        assert not said or said.startswith(b"error: ")
+        assert said.count(b"\n") <= 1
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
@@ -86,17 +106,19 @@ def test_data_to_closed_or_full_streams(folder):
     assert (done.returncode, done.stderr) == (2, b"error: -: standard input is closed\n")
 
 
-def test_words_never_go_where_data_go(folder):
+def test_words_never_go_where_data_go(folder, monkeypatch, capsysbinary):
     """A cut file has a warning, and a report: with stderr closed, no file that is opened later may be in its place."""
-    expected = shell(folder, "$do decode cut.ddpm -o -")
-    assert b"unverified" in expected.stderr
-    assert b"24x16" in expected.stderr
-    assert expected.stdout.startswith(b"\x89PNG")
-    assert expected.stdout.endswith(b"IEND\xaeB`\x82")
+    monkeypatch.chdir(folder)
+    assert exit_code(monkeypatch, "decode", "cut.ddpm", "-o", "-") == 0
+    expected, said = capsysbinary.readouterr()
+    assert b"unverified" in said
+    assert b"24x16" in said
+    assert expected.startswith(b"\x89PNG")
+    assert expected.endswith(b"IEND\xaeB`\x82")
     done = shell(folder, "$do decode - -o - < cut.ddpm 2>&-")
-    assert done.stdout == expected.stdout
+    assert done.stdout == expected
     done = shell(folder, "$do decode cut.ddpm -o one.png >&- 2>&-")
-    assert (folder / "one.png").read_bytes() == expected.stdout
+    assert (folder / "one.png").read_bytes() == expected
     made = shell(folder, "$do archive create - a.png --model tiny-1")
     assert made.stdout.startswith(b"DDPMARC")
     assert b"1 picture, " in made.stderr

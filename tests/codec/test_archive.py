@@ -24,9 +24,9 @@ T = 6
 
 def some_pictures():
     rng = np.random.default_rng(5)
-    many = [(f"small/{i}.png", smooth_picture(16, 16, i)) for i in range(14)]
-    many += [(f"wide/{i}.png", smooth_picture(16, 24, i)) for i in range(6)]
-    many += [("grey.png", smooth_picture(16, 16, 77, 1)), ("large.png", smooth_picture(70, 90, 3))]
+    many = [(f"small/{i}.png", smooth_picture(16, 16, i)) for i in range(10)]
+    many += [(f"wide/{i}.png", smooth_picture(16, 24, i)) for i in range(4)]
+    many += [("grey.png", smooth_picture(16, 16, 77, 1)), ("large.png", smooth_picture(65, 66, 3))]
     clear = np.dstack([smooth_picture(16, 16, 88), smooth_picture(16, 16, 89, 1)])
     many += [("clear.png", clear), ("grey and clear.png", clear[..., 2:])]
     return [*many, ("noise.png", rng.integers(0, 256, (5, 7, 3), dtype=np.uint8))]
@@ -37,7 +37,7 @@ SHAPES = st.tuples(st.integers(1, 20), st.integers(1, 20)).flatmap(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.lists(hnp.arrays(np.uint8, SHAPES), min_size=1, max_size=4), st.sampled_from([3, CODE]))
 def test_any_pictures_come_back(model, arrays, steps):
     """With noise before them, so that there is something to borrow from."""
@@ -67,7 +67,7 @@ def test_round_trip(made, model, steps):
     c = unpack(made)
     assert (c.model, c.steps, c.file_bytes) == ("tiny-1", steps, c.whole_bytes)
     assert any(n > 1 for n in c.plan)
-    assert 0 < c.stored < 14
+    assert 0 < c.stored < 10
     assert [c.names[i] for i in np.flatnonzero(c.grey)] == ["grey.png", "grey and clear.png"]
     assert [c.names[i] for i in c.alpha] == ["clear.png", "grey and clear.png"]
 
@@ -80,7 +80,7 @@ def test_what_is_unpacked_packs_the_same(made):
 def test_no_level_is_skipped_for_small_pictures(model, monkeypatch):
     monkeypatch.setattr(model, "card", {**model.card, "coding": {**model.coding, "min_bits": 1000}})
     rng = np.random.default_rng(0)
-    pictures = [(str(i), rng.integers(0, 256, (1, 3 + i, 3), dtype=np.uint8)) for i in range(30)]
+    pictures = [(str(i), rng.integers(0, 256, (1, 3 + i % 6, 3), dtype=np.uint8)) for i in range(30)]
     pictures += [(f"dot{i}", rng.integers(0, 256, (1, 1, 3), dtype=np.uint8)) for i in range(9)]
     back = dict(extract(create(pictures, model, store=False), model))
     assert all(np.array_equal(back[name], array) for name, array in pictures)
@@ -125,7 +125,7 @@ def test_wrong_words_under_right_checksums_are_refused(made, model):
             list(extract(closed(made[: c.start] + words.tobytes()), model))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.data())
 def test_whatever_comes_out_is_right(made, model, data):
     """Bytes changed behind checksums that are right again: errors, or pictures that are not touched."""
@@ -162,13 +162,13 @@ def test_names_that_lead_elsewhere_are_refused(made, model, name):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"sizes": [[65535, 65535]] * 25},
-        {"sizes": [[0, 5]] * 25},
-        {"sizes": [[16, 16]] * 25},
+        {"sizes": [[65535, 65535]] * 19},
+        {"sizes": [[0, 5]] * 19},
+        {"sizes": [[16, 16]] * 19},
         {"sizes": 7},
         {"plan": [1] * 5},
         {"plan": [1 << 40]},
-        {"plan": [-(1 << 40)] * 25},
+        {"plan": [-(1 << 40)] * 19},
         {"plan": []},
         {"words": 1 << 50},
         {"words": "many"},
@@ -193,7 +193,7 @@ def test_tables_that_contradict_themselves_are_refused(made, model, changes):
 
 
 def test_a_table_that_swells_is_refused(made):
-    packed = zlib.compress(b"[" + b" " * (MAX_TABLE + 10) + b"]", 9)
+    packed = zlib.compress(b"[" + b" " * (MAX_TABLE + 10) + b"]", 1)
     head = closed(made[:8] + len(packed).to_bytes(4, "little") + packed)
     with pytest.raises(DamagedFile):
         unpack(head)
@@ -254,7 +254,7 @@ def test_pictures_that_cost_more_than_they_take_are_stored(model, steps):
 
 
 def test_pictures_with_channels_that_say_nothing_come_out_as_they_went_in(model, steps):
-    checkers = (np.add.outer(np.arange(70), np.arange(90)) % 2 * 255).astype(np.uint8)
+    checkers = (np.add.outer(np.arange(70), np.arange(10)) % 2 * 255).astype(np.uint8)
     full = np.full_like(checkers, 255)
     arrays = [np.dstack(channels) for channels in ([checkers] * 3, [checkers] * 4, [checkers, full])]
     arrays += [np.dstack([checkers, full - checkers, checkers, full]), checkers]

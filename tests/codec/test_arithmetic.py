@@ -32,7 +32,12 @@ def photo():
 
 @pytest.fixture(scope="module")
 def picture():
-    return np.asarray(read_picture(GOLDEN / "photo-6.png"))[:48, :64]
+    return np.asarray(read_picture(GOLDEN / "photo-6.png"))[:40, :56]
+
+
+@pytest.fixture(scope="module")
+def detail(picture):
+    return picture[:32, :48]
 
 
 APART = 1 / 4  # of a level, rms: between readers of one file, see docs/format.md
@@ -133,7 +138,7 @@ def text():
     return np.asarray(page)
 
 
-@pytest.mark.parametrize(("what", "rate"), [("picture", 0.1), ("picture", 1.0), ("text", 1.0)])
+@pytest.mark.parametrize(("what", "rate"), [("picture", 0.1), ("detail", 1.0), ("text", 1.0)])
 def test_files_say_so_and_every_reader_shows_nearly_the_same(photo, what, rate, request, monkeypatch):
     """Readers are apart as independent roundings of one network are, at most; what is shown, as follows from that."""
     original = request.getfixturevalue(what)
@@ -160,7 +165,7 @@ def test_files_say_so_and_every_reader_shows_nearly_the_same(photo, what, rate, 
             a, b = shown[i].array.astype(int), shown[j].array.astype(int)
             share = (a != b).mean()
             assert share <= apart
-            assert np.abs(a - b).max() <= (1 if what == "picture" else 2)
+            assert np.abs(a - b).max() <= (2 if what == "text" else 1)
             assert what == "text" or share < 0.05
             # A value that is shown a level higher or lower changes its squared error by twice its error, either way.
             errors = rms(a, original)
@@ -172,7 +177,7 @@ def test_files_say_so_and_every_reader_shows_nearly_the_same(photo, what, rate, 
 def test_other_files_are_made_in_float32(photo, picture, monkeypatch, fast, options):
     monkeypatch.setattr(encoder, "has_fast_bf16", lambda device: fast)
     monkeypatch.setattr(local, "Rounded", None)
-    [file] = photo.encode([picture], Target(bits_per_dim=0.1), **options)
+    [file] = photo.encode([picture[:24, :32]], Target(bits_per_dim=0.1), **options)
     assert inspect(file.data).header.mode == "lossy"
     assert photo.decode([file.data])[0].complete
 

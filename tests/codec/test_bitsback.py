@@ -79,7 +79,7 @@ def test_what_is_borrowed_is_noise_whatever_lies_there():
 @given(st.sampled_from([2, 10, 50, 250, 1000]), st.integers(0, 2**32))
 def test_rounding_costs_what_it_may(steps, seed):
     """Draws from the very Gaussians, coded with the rounded ones; p comes up once a step, the mean of q too."""
-    n, gaussians, rng = 200_000, Gaussians(steps), np.random.default_rng(seed)
+    n, gaussians, rng = 60_000, Gaussians(steps), np.random.default_rng(seed)
     frame = gaussians.frame(mean := rng.uniform(-50, 50, n), std := 2 ** rng.uniform(3, 4, n))
     rounded = np.exp2(np.rint(np.log2(std) * gaussians.octave) / gaussians.octave)
     middle = np.rint(mean * gaussians.fractions) / gaussians.fractions

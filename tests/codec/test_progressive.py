@@ -74,7 +74,7 @@ def test_images_of_a_batch_may_stop_at_different_steps(model):
 
 def test_ideal_channel_hands_on_q(model, monkeypatch):
     """Its z at the end has the mean alpha x and the variance sigma^2 that q(z | x) has."""
-    pictures = [smooth_picture(16, 16, 5)] * 64
+    pictures = [smooth_picture(16, 16, 5)] * 32
     setting, seen, real = setting_of(model, (16, 16)), [], Chain.advance
     plan = setting.plan
     monkeypatch.setattr(Chain, "advance", lambda self, *how: (real(self, *how), seen.append(self.z.clone()))[0])
@@ -82,7 +82,7 @@ def test_ideal_channel_hands_on_q(model, monkeypatch):
     progressive.encode(setting, batch_of(*pictures), spending, channel=IdealChannel)
     step = Step(plan.gammas[-2], plan.gammas[-1])
     error = seen[-1] - step.alpha_s * to_unit(batch_of(*pictures))
-    assert float(error.mean()) == pytest.approx(0, abs=4 * step.sigma_s / (64 * 768) ** 0.5)
+    assert float(error.mean()) == pytest.approx(0, abs=4 * step.sigma_s / (32 * 768) ** 0.5)
     assert float(error.std()) == pytest.approx(step.sigma_s, rel=0.01)
 
 

@@ -1,8 +1,6 @@
 """Lossless files of pictures that an image format has in less: they hold that, and no model is asked."""
 
 import io
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from codec import Codec, CodecError, Target, decode, inspect
 from codec.api import Storage, codec_for
 from codec.errors import DamagedFile
 from codec.format import stored
+from tests.cli.conftest import exit_code
 from tests.conftest import smooth_picture
 
 rng = np.random.default_rng(5)
@@ -31,11 +30,6 @@ PICTURES = {
 }
 
 
-@pytest.fixture(scope="module")
-def photo():
-    return Codec("photo")
-
-
 def webp_bytes(array):
     out = io.BytesIO()
     Image.fromarray(array).save(out, "WEBP", lossless=True, quality=100, method=6, exact=True)
@@ -43,9 +37,9 @@ def webp_bytes(array):
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_lossless_is_never_larger_than_lossless_webp(photo, name):
+def test_lossless_is_never_larger_than_lossless_webp(codec, name):
     picture = PICTURES[name]
-    file = photo.encode(picture, Target(lossless=True))
+    file = codec.encode(picture, Target(lossless=True))
     assert len(file.data) <= webp_bytes(picture) + 16
     assert np.array_equal(decode(file.data).array, picture)
     if name != "one pixel":
@@ -68,8 +62,8 @@ def test_a_quality_never_costs_more_than_the_picture_itself(codec, name):
     assert ("stored" in modes) == (name != "photograph")
 
 
-def test_photographs_are_coded(photo):
-    file = photo.encode(smooth_picture(32, 40), Target(lossless=True))
+def test_photographs_are_coded():
+    file = Codec("photo").encode(smooth_picture(32, 40), Target(lossless=True))
     assert file.mode == "lossless"
 
 
@@ -92,9 +86,9 @@ def test_the_library_has_no_limit_of_its_own(monkeypatch):
         assert np.array_equal(stored.unpack(stored.pack(array), stored.colour_of(array), array.shape[:2]), array)
 
 
-def test_cut_files_show_the_mean_colour_and_damaged_ones_nothing(photo):
+def test_cut_files_show_the_mean_colour_and_damaged_ones_nothing(codec):
     picture = PICTURES["palette"]
-    data = photo.encode(picture, Target(lossless=True)).data
+    data = codec.encode(picture, Target(lossless=True)).data
     for n in range(12, len(data)):
         shown = decode(data[:n])
         assert not shown.complete
@@ -128,21 +122,21 @@ def test_the_part_is_checked_before_it_is_decoded():
     assert np.array_equal(stored.unpack(b"", b"\0\0\0", (3, 4)), small)
 
 
-def test_smaller_pictures_are_means_of_whole_pixels(photo):
+def test_smaller_pictures_are_means_of_whole_pixels(codec):
     picture = PICTURES["noise"]
-    data = photo.encode(picture, Target(lossless=True)).data
+    data = codec.encode(picture, Target(lossless=True)).data
     small = decode(data, max_size=8).array
     assert small.shape == (6, 7, 3)
     np.testing.assert_allclose(small[0, 0], picture[:3, :3].reshape(-1, 3).mean(0), atol=0.5)
     np.testing.assert_allclose(small[-1, -1], picture[15:, 18:].reshape(-1, 3).mean(0), atol=0.5)
 
 
-def test_no_model_is_loaded_and_any_codec_reads_them(photo):
-    data = photo.encode(PICTURES["noise"], Target(lossless=True)).data
+def test_no_model_is_loaded_and_any_codec_reads_them(codec):
+    data = codec.encode(PICTURES["noise"], Target(lossless=True)).data
     assert isinstance(codec_for(data), Storage)
     assert inspect(data).model == "none"
     assert np.array_equal(Codec("cifar10-5").decode(data).array, PICTURES["noise"])
-    stages = list(photo.stages(data))
+    stages = list(codec.stages(data))
     assert [s.bytes for s in stages] == [inspect(data).header_bytes, len(data)]
     assert np.array_equal(stages[-1].array, PICTURES["noise"])
 
@@ -157,14 +151,15 @@ def test_a_huge_claim_is_refused_at_once():
         decode(header + body + checksum(header, body, b""))
 
 
-def test_the_command_says_so(photo, tmp_path):
-    Image.fromarray(PICTURES["bitmap"]).save(tmp_path / "a.png")
+def test_the_command_says_so(codec, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(PICTURES["bitmap"]).save("a.png")
 
     def run(*words):
-        command = [sys.executable, "-m", "codec", *words]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        assert exit_code(monkeypatch, *words) == 0
+        return capsys.readouterr().out
 
     run("encode", "a.png", "-o", "a.ddpm", "--lossless")
     assert "stored" in run("info", "a.ddpm")
     run("decode", "a.ddpm", "-o", "b.png")
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "b.png")), PICTURES["bitmap"])
+    assert np.array_equal(np.asarray(Image.open("b.png")), PICTURES["bitmap"])

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from codec import Codec, CodecError, Target, decode, inspect
+from ddpm.models.model import DDPM
 from tests.conftest import smooth_picture
 
-H, W = 24, 32
+H, W = 16, 16
 ROWS, COLUMNS = np.mgrid[:H, :W]
 
 
@@ -16,7 +17,7 @@ def of_colour(*colour):
     return np.broadcast_to(np.array(colour, np.uint8), (H, W, 3)).copy()
 
 
-ICON = np.where((((ROWS - 12) ** 2 + (COLUMNS - 16) ** 2) < 60)[..., None], [250, 200, 0], [20, 40, 160])
+ICON = np.where((((ROWS - 8) ** 2 + (COLUMNS - 8) ** 2) < 20)[..., None], [250, 200, 0], [20, 40, 160])
 SIMPLE = {
     "white": of_colour(255, 255, 255),
     "black": of_colour(0, 0, 0),
@@ -47,7 +48,7 @@ def shown_psnr(data, picture):
 @pytest.mark.parametrize("name", SIMPLE)
 def test_more_bytes_never_show_a_worse_picture(photo, name):
     best = 0.0
-    for n_bytes in (14, 18, 23, 29, 38, 52, 80):
+    for n_bytes in (14, 18, 23, 38, 80):
         file = photo.encode(SIMPLE[name], Target(bytes=n_bytes))
         assert len(file.data) <= n_bytes
         found = shown_psnr(file.data, SIMPLE[name])
@@ -66,68 +67,71 @@ def test_of_one_colour_the_colour_is_the_file(photo):
             assert shown_psnr(file.data, SIMPLE[name]) == math.inf
 
 
-@pytest.mark.parametrize(("decibels", "size"), [(30, 16), (38, 12), (49, 12)])
-def test_the_smallest_file_that_reaches_a_psnr(cifar10, decibels, size):
+@pytest.mark.parametrize(("which", "decibels"), [("cifar10", 30), ("codec", 38), ("codec", 49)])
+def test_the_smallest_file_that_reaches_a_psnr(request, which, decibels):
     """Also one that takes more bits than all steps need: there is a rate that reaches it."""
-    picture = smooth_picture(size, size)
-    file = cifar10.encode(picture, Target(psnr=decibels))
+    codec, picture = request.getfixturevalue(which), smooth_picture(12, 12)
+    file = codec.encode(picture, Target(psnr=decibels))
     assert file.mode.startswith("lossy")
     assert shown_psnr(file.data, picture) >= decibels - 1e-3
     for share in (0.97, 0.92):
-        assert cifar10.encode(picture, Target(bytes=int(share * len(file.data)))).psnr < decibels
+        assert codec.encode(picture, Target(bytes=int(share * len(file.data)))).psnr < decibels
+    assert (decibels == 49) == (codec.encode(picture, Target(quality=100)).psnr < decibels)
 
 
-def test_a_psnr_that_only_the_pixels_reach_is_lossless(cifar10):
-    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    for decibels in (90, 1e6, math.inf):
-        file = cifar10.encode(picture, Target(psnr=decibels))
+def test_a_psnr_that_only_the_pixels_reach_is_lossless(codec):
+    picture = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+    for decibels in (90, 1e6):
+        file = codec.encode(picture, Target(psnr=decibels))
         assert file.psnr == math.inf
         assert np.array_equal(decode(file.data).array, picture)
     assert Target(psnr=math.inf) == Target(lossless=True)
 
 
-def test_bytes_beyond_need_become_lossless(cifar10):
+def test_bytes_beyond_need_become_lossless(codec):
     """A size in which the pixels themselves have room gives them, and no more bytes than they take."""
     picture = smooth_picture(16, 16)
-    exact = cifar10.encode(picture, Target(lossless=True))
-    file = cifar10.encode(picture, Target(bytes=17_474))
+    exact = codec.encode(picture, Target(lossless=True))
+    file = codec.encode(picture, Target(bytes=17_474))
     assert file.data == exact.data
     assert file.mode == exact.mode
-    closer = cifar10.encode(picture, Target(bytes=len(exact.data) - 1))
+    closer = codec.encode(picture, Target(bytes=len(exact.data) - 1))
     assert closer.mode.startswith("lossy")
     assert len(closer.data) < len(exact.data)
 
 
-@pytest.mark.parametrize("target", [{"bits_per_dim": 0.7}, {"steps": 9}, {"lossless": True}])
-def test_the_same_picture_gives_the_same_file_in_any_company(cifar10, target):
-    same_in_any_company(cifar10, Target(**target), 16)
+@pytest.mark.parametrize(
+    ("which", "target"),
+    [
+        ("cifar10", {"bits_per_dim": 0.7}),
+        ("cifar10", {"steps": 9}),
+        ("codec", {"lossless": True}),
+        ("codec", {"psnr": 24}),
+    ],
+)
+def test_the_same_picture_gives_the_same_file_in_any_company(request, monkeypatch, which, target):
+    """Though a network should say something else of a picture in a batch, as libraries do in their last digits."""
+    codec, real, how = request.getfixturevalue(which), DDPM.forward, {"target": Target(**target), "store": False}
+    monkeypatch.setattr(DDPM, "forward", lambda *z: [y + 0.1 * (len(y) - 1) for y in real(*z)])
+    pictures = [smooth_picture(16, 16, seed=i) for i in range(2)]
+    first, second, third = (f.data for f in codec.encode([*pictures, pictures[0]], **how))
+    assert first == third == codec.encode(pictures[0], **how).data
+    assert second == codec.encode(pictures[1], **how).data
 
 
-def test_nor_does_the_search_for_a_psnr_depend_on_it(codec):
-    same_in_any_company(codec, Target(psnr=24), 16)
-
-
-def same_in_any_company(codec, target, size):
-    pictures = [smooth_picture(size, size, seed=i) for i in range(3)]
-    alone = codec.encode(pictures[0], target).data
-    first, *others = (f.data for f in codec.encode([*pictures, pictures[0]], target))
-    assert first == others[2] == alone
-    assert [f.data for f in codec.encode(pictures[:0:-1], target)] == others[1::-1]
-
-
-def test_mistakes_say_what_is_wanted(photo):
+def test_mistakes_say_what_is_wanted(codec):
     for given in (
         np.zeros((8, 8, 3)), np.zeros((0, 8, 3), np.uint8), np.zeros((8, 8, 5), np.uint8), [], b"abc", 7, None, [None],
         np.zeros((8, 8, 4), np.uint8), "no/such/file.png",
     ):  # fmt: skip
         with pytest.raises(CodecError):
-            photo.encode(given, Target(bits_per_dim=1.0))
-    picture = smooth_picture(8, 8)
+            codec.encode(given, Target(bits_per_dim=1.0))
+    picture = smooth_picture(16, 16)
     for target in (None, 0.1, "0.1"):
         with pytest.raises(CodecError, match="a target is a Target"):
-            photo.encode(picture, target)
+            codec.encode(picture, target)
     with pytest.raises(CodecError, match="channel"):
-        photo.encode(picture, Target(bits_per_dim=1.0), channel="perfect")
+        codec.encode(picture, Target(bits_per_dim=1.0), channel="perfect")
     for wrong in ({"bits_per_dim": "much"}, {"psnr": math.nan}, {}, {"bytes": 9, "psnr": 3}, {"quality": 101}):
         with pytest.raises(CodecError):
             Target(**wrong)
@@ -135,20 +139,20 @@ def test_mistakes_say_what_is_wanted(photo):
         with pytest.raises(CodecError):
             decode(data)
     with pytest.raises(CodecError, match="reconstruction"):
-        decode(photo.encode(picture, Target(bits_per_dim=1.0)).data, recon="best")
+        decode(codec.encode(picture, Target(bits_per_dim=1.0)).data, recon="best")
 
 
-def test_one_picture_or_many_arrays_images_or_paths(photo, tmp_path):
+def test_one_picture_or_many_arrays_images_or_paths(codec, tmp_path):
     from PIL import Image
 
     picture = smooth_picture(16, 16)
     Image.fromarray(picture).save(tmp_path / "a.png")
-    one = photo.encode(picture, Target(bits_per_dim=1.0))
+    one = codec.encode(picture, Target(bits_per_dim=1.0))
     for given in (Image.fromarray(picture), tmp_path / "a.png", str(tmp_path / "a.png")):
-        assert photo.encode(given, Target(bits_per_dim=1.0)).data == one.data
-    several = photo.encode(iter([picture, picture[:9]]), Target(bits_per_dim=1.0))
+        assert codec.encode(given, Target(bits_per_dim=1.0)).data == one.data
+    several = codec.encode(iter([picture, picture[:9]]), Target(bits_per_dim=1.0))
     assert [len(f.data) > 0 for f in several] == [True, True]
     (tmp_path / "a.ddpm").write_bytes(one.data)
     assert np.array_equal(decode(tmp_path / "a.ddpm").array, decode(one.data).array)
-    assert np.array_equal(photo.decode(one.data).array, photo.decode([one.data])[0].array)
+    assert np.array_equal(codec.decode(one.data).array, codec.decode([one.data])[0].array)
     assert inspect(tmp_path / "a.ddpm") == inspect(one.data)

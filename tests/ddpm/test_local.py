@@ -69,7 +69,7 @@ def test_fold_is_undone_and_puts_neighbours_together():
 
 def test_a_file_does_not_depend_on_how_its_picture_is_cut(monkeypatch):
     model = network(0.01)  # differs between cuts by as much as a trained one
-    pictures = [smooth_picture(40, 48, seed) for seed in range(4)]
+    pictures = [smooth_picture(24, 32, seed) for seed in range(2)]
     batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
     tables = coding_tables(model, [batch], np.linspace(5, -9, 20), surplus=1, memory=8, min_bits=12, quiet=True)
     codec = Codec(model.identified("local", {"coding": tables.to_card()}, bytes(32)))

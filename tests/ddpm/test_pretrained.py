@@ -23,9 +23,9 @@ def folder(tmp_path_factory):
     save(folder)
     pictures = folder.parent / "pictures"
     pictures.mkdir()
-    for i in range(4):
+    for i in range(2):
         (pictures / f"{i}.png").write_bytes(png_bytes(smooth_picture(16, 16, i)))
-    small = ["--steps", "24", "--memory", "8", "--min-bits", "12", "--device", "cpu", "--quiet"]
+    small = ["--steps", "12", "--memory", "6", "--min-bits", "12", "--device", "cpu", "--quiet"]
     done = CliRunner().invoke(cli, ["calibrate", str(folder), str(pictures), *small], catch_exceptions=False)
     assert done.exit_code == 0
     return folder
