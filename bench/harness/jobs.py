@@ -56,7 +56,9 @@ class Job:
 
     def watch(self, watch: Watch, evaluated: Callable[[torch.Tensor], None]) -> None:
         """``evaluated`` is told of all z at which the network is evaluated."""
-        watch.over(type(self.model), "forward", "network", note=lambda _, z, *__: evaluated(z))
+        of_ours = getattr(type(self.model), "maps", None) is DDPM.maps  # which else calls ``forward``
+        for name in ("forward", "maps") if of_ours else ("forward",):
+            watch.over(type(self.model), name, "network", note=lambda _, z, *__: evaluated(z))
         watch_transfers(watch)
 
 
@@ -78,7 +80,7 @@ class Encode(Job):
 
     def watch(self, watch, evaluated):
         super().watch(watch, evaluated)
-        watch.over(Alone, "__call__", "network")  # which may wait for other threads
+        watch.over(Alone, "maps", "network")  # which may wait for other threads
         for name in ("encode", "decode"):
             watch.over(simulation.TrellisUse, name, "channel")
         watch.over(simulation.TrellisUse, "__init__", "channel")  # which makes the shared randomness

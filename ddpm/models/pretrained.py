@@ -93,6 +93,15 @@ class DiffusersDDPM(DDPM):
             out = eps_from(z, out, alpha, sigma)
         return out, -F.softplus(gamma - 2 * math.log(DATA_STD)).expand_as(z)
 
+    def maps(self, z: torch.Tensor, gamma: torch.Tensor, bf16=False) -> tuple[torch.Tensor, torch.Tensor]:
+        """What h_eps and h_m of a network of ours would be: eps_hat beside the best linear guess, of which m is."""
+        eps_hat, _ = self(z, gamma, bf16)
+        gamma = gamma.to(z.dtype)[:, None, None, None]
+        alpha2, sigma2 = torch.sigmoid(-gamma), torch.sigmoid(gamma)
+        power = alpha2 * DATA_STD**2 + sigma2
+        h_eps = (eps_hat - sigma2.sqrt() / power * z) * (power / alpha2).sqrt() / DATA_STD
+        return h_eps, torch.zeros_like(z)
+
 
 def load_folder(folder: str | Path, device: torch.device | str = "cpu", tables: bool = True) -> DiffusersDDPM:
     """The model of a folder as ``load_model`` hands it out, with its coding tables if there are any and ``tables``."""

@@ -111,8 +111,8 @@ def test_bytes_beyond_need_become_lossless(codec):
 )
 def test_the_same_picture_gives_the_same_file_in_any_company(request, monkeypatch, which, target):
     """Though a network should say something else of a picture in a batch, as libraries do in their last digits."""
-    codec, real, how = request.getfixturevalue(which), DDPM.forward, {"target": Target(**target), "store": False}
-    monkeypatch.setattr(DDPM, "forward", lambda *z: [y + 0.1 * (len(y) - 1) for y in real(*z)])
+    codec, real, how = request.getfixturevalue(which), DDPM.maps, {"target": Target(**target), "store": False}
+    monkeypatch.setattr(DDPM, "maps", lambda *z: [y + 0.1 * (len(y) - 1) for y in real(*z)])
     pictures = [smooth_picture(16, 16, seed=i) for i in range(2)]
     first, second, third = (f.data for f in codec.encode([*pictures, pictures[0]], **how))
     assert first == third == codec.encode(pictures[0], **how).data
