@@ -5,6 +5,7 @@ on float32 or float64, one at a time.
 """
 
 import math
+import zlib
 
 import numpy as np
 
@@ -137,3 +138,14 @@ def reference(
 ) -> tuple[np.ndarray, np.ndarray]:
     """h_eps and h_m, (3, H, W) float32, of z (3, H, W) float32 at the noise level of this index."""
     return Reference(config, tensors, level)(z)
+
+
+def check(config: LocalConfig, tensors: dict[str, np.ndarray]) -> int:
+    """CRC-32 of answers, as a model has it."""
+    n, height, width = len(tensors["gammas"]), 3 * config.stride, 2 * config.stride
+    values = [(2654435761 * i // 256) % 4096 / 1024 - 2 for i in range(3 * height * width)]
+    z, crc = np.array(values, F32).reshape(3, height, width), 0
+    for level in sorted({0, n // 2, n - 1}):
+        for h in reference(config, tensors, z, level):
+            crc = zlib.crc32(h.astype("<f4").tobytes(), crc)
+    return crc

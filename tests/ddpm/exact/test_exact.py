@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from ddpm.exact import convolution, kernels, local
 from ddpm.exact.convolution import Float32, Int8
 from ddpm.exact.local import ExactLocalNet
+from ddpm.models.load import load_model
+from ddpm.models.store import integers_of, shipped_models
 
 from .models import CONFIGS, FINE, LEVELS, random_tensors, random_z
-from .reference import Reference, reference
+from .reference import Reference, check, reference
 
 GENTLE = 63  # weights with which sums of pairs of products fit 16 bits, so that any processor's Int8 is exact
 
@@ -116,6 +118,13 @@ def test_the_network_gives_what_the_reference_does(kind, config, seed, even, lev
         assert same(said(net, z, level), expected(net, tensors, z, level))
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_on_large_pictures_no_last_digit_differs(kind, seed):
+    """One of a scale turns one rounding in thousands."""
+    z, (tensors, net) = random_z((1, 3, 96, 128), seed), made(CONFIGS[0], seed, kind)
+    assert same(said(net, z, 0), expected(net, tensors, z, 0))
+
+
 @settings(deadline=None, max_examples=15)
 @given(value=st.floats(width=32, allow_nan=False), colour=st.integers(0, 2), level=st.integers(0, LEVELS - 1))
 @example(value=float("inf"), colour=0, level=0)
@@ -175,3 +184,26 @@ def test_strips_give_what_the_reference_does(kind, monkeypatch):
     monkeypatch.setattr(local, "WHOLE", 64)
     monkeypatch.setattr(local, "STRIP", 64)
     assert same(said(net, z, 0), expected(net, tensors, z, 0))
+
+
+class OffByOne(Float32):
+    def __call__(self, x, padding):
+        return super().__call__(x, padding) + 1
+
+
+def test_a_model_is_checked_by_the_reference_s_answers(monkeypatch):
+    """Kinds of convolution that give others are not taken, and without one that does not there is no network."""
+    config, tensors = CONFIGS[0], random_tensors(CONFIGS[0], 0)
+    model = tensors | {"check": np.array([check(config, tensors)], np.uint32)}
+    z = random_z((1, 3, 8, 8), 0)
+    monkeypatch.setattr(local, "fastest", lambda: OffByOne)
+    assert same(said(local.checked(config, model), z, 0), expected(ExactLocalNet(config, tensors), tensors, z, 0))
+    monkeypatch.setattr(local, "Float32", OffByOne)
+    with pytest.raises(ArithmeticError):
+        local.checked(config, model)
+
+
+@pytest.mark.parametrize("name", [name for name, path in shipped_models().items() if integers_of(path)])
+def test_the_reference_answers_as_released_models_were_checked(name):
+    net = load_model(name).exact
+    assert check(net.config, net.tensors) == int(net.tensors["check"][0])

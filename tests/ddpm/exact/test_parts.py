@@ -59,6 +59,7 @@ def floats(largest: float):
 
 INT16 = st.one_of(st.integers(-32768, 32767), st.sampled_from([-32768, -32767, -1, 0, 1, 32767]))
 SUMS = st.one_of(st.integers(1 - LIMIT, LIMIT - 1), st.integers(-5000, 5000), st.sampled_from([1 - LIMIT, LIMIT - 1]))
+LIMITS = NARROW, FINE, NO_LIMITS = (-100, 155), (-32768, 32767), (-(2**40), 2**40)  # the last show every digit
 HALVES = st.integers(-40000, 40000).map(lambda n: n / 2)  # shifts
 
 
@@ -73,23 +74,24 @@ def test_halves_of_every_number():
     assert np.array_equal(stored, np.stack([high + 128, low]))
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.lists(INT16, min_size=1, max_size=24), floats(30000.0), HALVES, floats(2.0**20), st.booleans())
-@example([-32768, 32767] * 96, 1.0, 0.5, 1.0, True)
-@example([32767] * 191 + [-32768], 8000.0, 0.0, 2.0**-14, True)
-@example([-32768] * 192, 40.0, 2.5, 2.0**-14, False)  # no variance at all
-@example([0], 40.0, 3.5, 1.0, False)
-def test_the_norm_rounds_as_fractions_do(x, gain, shift, floor, fine):
+@settings(deadline=None, max_examples=100)
+@given(st.lists(INT16, min_size=1, max_size=24), floats(30000.0), HALVES, floats(2.0**20), st.sampled_from(LIMITS))
+@example([-32768, 32767] * 96, 1.0, 0.5, 1.0, FINE)
+@example([32767] * 191 + [-32768], 8000.0, 0.0, 2.0**-14, FINE)
+@example([-32768] * 192, 40.0, 2.5, 2.0**-14, NARROW)  # no variance at all
+@example([0], 40.0, 3.5, 1.0, NARROW)
+def test_the_norm_rounds_as_fractions_do(x, gain, shift, floor, limits):
     c, total = len(x), sum(x)
-    least, most = (-32768, 32767) if fine else (-100, 155)
+    least, most = limits
+    gain = 2.0**30 if limits == NO_LIMITS else gain
     spread = c * sum(v * v for v in x) - total**2
     rate = rounded(rounded(1 / root(rounded(rounded(spread, 53) + Fraction(floor), 53)), 53))
     n = [rounded(rounded(c * v - total) * rate) for v in x]
     wanted = [clip(scaled(v, gain, shift), least, most) for v in n]
     high, low = np.empty((2, 1, c), F32)
-    affine, limits = (np.full(c, gain, F32), np.full(c, shift, F32), floor), (F32(least), F32(most), NONE)
-    kernels.norm(ONE, in_row(x, np.int16), affine, limits, (high, low if fine else None))
-    assert (256 * high + low if fine else high)[0].tolist() == wanted
+    affine, maps = (np.full(c, gain, F32), np.full(c, shift, F32), floor), (high, low if limits == FINE else None)
+    kernels.norm(ONE, in_row(x, np.int16), affine, (F32(least), F32(most), NONE), maps)
+    assert (256 * high + low if limits == FINE else high)[0].tolist() == wanted
 
 
 @settings(deadline=None, max_examples=50)

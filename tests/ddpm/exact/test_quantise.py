@@ -126,6 +126,17 @@ def test_without_another_part_it_does_not(change):
     assert error(tensors | change(tensors)) > NEAR
 
 
+def test_weights_of_the_first_convolution_are_the_float_network_s():
+    """To 13 bits, in the unit of the maps, which is a power of two: of z as 16 bits, and of waves of amplitude 127."""
+    tensors, weight = quantised(), network().first.weight.numpy()
+    high, rest = np.split(tensors["first.weight"].astype(int), 2)
+    found = (128 * high + rest) * tensors["first.gain"].astype(float)[:, None, None, None]
+    found *= np.where(np.arange(60) % 15 < 3, 4096, 256 * 127)[:, None, None]
+    unit = (weight * weight).sum() / (weight * found).sum()
+    assert abs(unit / 2 ** np.rint(np.log2(unit)) - 1) < 1e-3
+    assert np.abs(found * unit - weight).max() < 1e-3 * np.abs(weight).max()
+
+
 def largest_sum(weight: np.ndarray, least: int, most: int) -> int:
     """Of products with any inputs from least to most, in size, over all outputs."""
     w = weight.astype(np.int64).reshape(len(weight), -1)
