@@ -22,6 +22,7 @@ from codec.lossy.multipass import Job, Sender, Sent
 from codec.lossy.plan import MEAN
 from codec.lossy.progressive import Progress
 from codec.lossy.setting import Setting
+from codec.lossy.shortest import among_lengths, among_rungs
 from ddpm.machine import has_fast_bf16
 
 from .errors import CodecError
@@ -31,6 +32,8 @@ TINY = 32  # bytes, at most, of a file that no coded one beats
 SIMPLE = 256  # bytes, at most, in which a simple picture can be stored
 RUNGS = 25  # sizes of its files are so many bytes and more one by one, then ever ...
 RUNG = 1.06  # ... so many times the one before
+FEW = 1 << 8  # pixels, at most, of a picture of which every length is tried that may reach a PSNR and is ...
+SHORTER = 0.97  # ... at most so much of what was found
 PIXELS = 1.2  # bits/dim that the pixels take, given the chain's end, at the least
 
 
@@ -141,9 +144,26 @@ class Encoder:
 
     def reaching(self, i: int, j: int, sender: Sender, mse: float) -> Encoded:
         """The smallest file that is as close as ``mse``; a lossless one if no other that is smaller is."""
-        if rungs := self.rungs(i, math.inf):
-            sent = next((s for s in sender.best_of_rungs(j, rungs) if s.mse <= mse), None)
-            return self.exact([i])[0] if sent is None else self.file(i, sent)
+        rungs = self.rungs(i, math.inf)
+        file = self.on_a_rung(i, j, sender, mse) if rungs else self.coming_down(i, j, sender, mse)
+        if not rungs and self.height * self.width > FEW:
+            return file
+        # What rates give that are lower; up to ``least`` bits that is rungs, if there are any.
+        least = self.lossless_bits(sender, j, PIXELS) if rungs else -1
+        room = 8 * (int(SHORTER * len(file.data)) - self.least(i))
+        sent = among_lengths(sender, j, [bits for bits in range(room, -1, -8) if bits > least], mse)
+        return file if sent is None else self.file(i, sent)
+
+    def on_a_rung(self, i: int, j: int, sender: Sender, mse: float) -> Encoded:
+        """Of a simple picture the file on the first rung that reaches ``mse``, or one that is exact and no larger."""
+        sent = among_rungs(sender, j, self.rungs(i, math.inf), mse)
+        if sent is not None and sent.bits <= self.lossless_bits(sender, j, PIXELS):
+            return self.file(i, sent)
+        exact = self.exact([i])[0]
+        return exact if sent is None else min(exact, self.file(i, sent), key=lambda file: len(file.data))
+
+    def coming_down(self, i: int, j: int, sender: Sender, mse: float) -> Encoded:
+        """The file at the end of ``Sender.smallest``, or one that is exact and no larger."""
         exact: list[Encoded] = []
 
         def limit():

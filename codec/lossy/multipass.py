@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,7 +15,7 @@ from . import progressive
 from .plan import Allotment
 from .probe import probe
 from .progressive import Progress, Stream
-from .ratecontrol import ending_at, ends_for, side_bits, spending_for
+from .ratecontrol import Controlled, Fixed, ending_at, ends_for, side_bits, spending_for
 from .setting import Setting
 
 STARVED = 1.3  # KL along the chain over bits sent, beyond which a picture is coded again
@@ -68,6 +68,9 @@ class Sent:
         return sum(self.stream.kl) / max(len(self.stream.bits), 1)
 
 
+Known = dict[Hashable, Sent]
+
+
 class Sender:
     """Pictures of one size, (B, 3, H, W) uint8, on their way into the code.
 
@@ -79,9 +82,12 @@ class Sender:
         self.channel, self.progress = channel, progress
         self.cost, self.surplus = probe(setting, pictures), setting.tables.surplus
 
-    def fed(self, jobs: list[Job]) -> list[Sent]:
-        """A picture whose steps were given too little falls ever further behind; the few there are get another try."""
-        sent = self.once(jobs)
+    def fed(self, jobs: list[Job], known: Known | None = None) -> list[Sent]:
+        """A picture whose steps were given too little falls ever further behind; the few there are get another try.
+
+        known: for searches, what has been made before, of which those that come to the same need nothing new.
+        """
+        sent = self.once(jobs) if known is None else self.new(jobs, known)
         hungry = [j for j, s in enumerate(sent) if s.starved > STARVED and s.stream.kl and self.channel.writes]
         for j, again in zip(hungry, self.once([replace(jobs[j], free=True) for j in hungry])):
             mse = jobs[j].mse
@@ -89,18 +95,31 @@ class Sender:
             sent[j] = min(sent[j], again, key=merit)
         return sent
 
+    def new(self, jobs: Sequence[Job], known: Known) -> list[Sent]:
+        """As ``once``, but of jobs with the same bits for the same steps only the first is done, and is known then."""
+        keys, missing = [], {}
+        for job in jobs:
+            by = self.spending(job)
+            keys.append((job.picture, job.mse, by.profile, by.steps) if isinstance(by, Fixed) else job)
+            if keys[-1] not in known:
+                missing.setdefault(keys[-1], job)
+        known.update(zip(missing, self.once([*missing.values()])))
+        return [known[key] for key in keys]
+
+    def spending(self, job: Job) -> Fixed | Controlled:
+        """Who spends the job's budget."""
+        cost = self.cost[job.picture]
+        if job.last is not None:
+            return ending_at(self.plan, cost, job.budget, self.surplus, job.last)
+        return spending_for(self.plan, cost, job.budget, self.surplus, steps=job.steps, free=job.free)
+
     def once(self, jobs: Sequence[Job]) -> list[Sent]:
         """One pass through the chain, of as many pictures at once as their pixels allow."""
         at_once = max(1, FULL // self.pictures[0, 0].numel(), len(self.pictures))
         return [sent for i in range(0, len(jobs), at_once) for sent in self._once(jobs[i : i + at_once])]
 
     def _once(self, jobs: Sequence[Job]) -> list[Sent]:
-        spending = [
-            spending_for(self.plan, self.cost[job.picture], job.budget, self.surplus, steps=job.steps, free=job.free)
-            if job.last is None
-            else ending_at(self.plan, self.cost[job.picture], job.budget, self.surplus, job.last)
-            for job in jobs
-        ]
+        spending = [self.spending(job) for job in jobs]
         streams = progressive.encode(
             self.setting,
             self.pictures[[job.picture for job in jobs]],
@@ -124,16 +143,19 @@ class Sender:
         Of pictures that the model finds all too simple, a few bits more or less decide by luck which level a file ends
         at, and how well.
         """
+        best: list[Sent] = []
+        for sent in self.of_rungs(picture, rungs):
+            best.append(min([*best[-1:], sent], key=lambda s: (s.mse, s.bits)))
+        return best
+
+    def of_rungs(self, picture: int, rungs: Iterable[float]) -> list[Sent]:
+        """For each of some budgets the best of the files that may end at different levels."""
         jobs = []
         for budget in rungs:
             lasts = ends_for(self.plan, self.cost[picture], budget, self.surplus)
             jobs.append([Job(picture, budget), *(Job(picture, budget, last=n) for n in lasts)])
         sent = iter(self.once([job for of_rung in jobs for job in of_rung]))
-        best: list[Sent] = []
-        for of_rung in jobs:
-            tried = [next(sent) for _ in of_rung]
-            best.append(min([*best[-1:], *tried], key=lambda s: (s.mse, s.bits)))
-        return best
+        return [min([next(sent) for _ in of_rung], key=lambda s: (s.mse, s.bits)) for of_rung in jobs]
 
     def smallest(self, picture: int, mse: float, limit: Callable[[], float]) -> Sent | None:
         """A file that just reaches ``mse``; None if that takes more than ``limit()`` bits of payload.
