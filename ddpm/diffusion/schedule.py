@@ -28,6 +28,21 @@ def rounded_alpha_sigma(gamma: float) -> tuple[Decimal, Decimal]:
         return (1 / (1 + odds)).sqrt(), (odds / (1 + odds)).sqrt()
 
 
+def unit_variance(gamma: float, data_std: float) -> float:
+    """What brings z to unit variance, if x has that standard deviation."""
+    with localcontext(prec=DIGITS):
+        alpha, sigma = rounded_alpha_sigma(gamma)
+        return float(1 / ((alpha * Decimal(data_std)) ** 2 + sigma**2).sqrt())
+
+
+def guess_of_eps(gamma: float, data_std: float) -> tuple[float, float]:
+    """c_skip, c_out: the best linear guess of eps is c_skip z, and c_out the standard deviation of what it leaves."""
+    with localcontext(prec=DIGITS):
+        alpha, sigma = rounded_alpha_sigma(gamma)
+        power = (alpha * Decimal(data_std)) ** 2 + sigma**2
+        return float(sigma / power), float(alpha * Decimal(data_std) / power.sqrt())
+
+
 def x_hat_coefficients(gamma: float, data_std: float) -> tuple[float, float, float]:
     """x_hat = a z + b h, if eps_hat = c_skip z + c_out h as ``DDPM.forward`` has it: a, b, and c_out squared."""
     with localcontext(prec=DIGITS):

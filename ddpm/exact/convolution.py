@@ -18,6 +18,7 @@ import torch.nn.functional as F
 
 from ddpm.machine import all_threads
 
+CPU = torch.device("cpu")
 LIMIT = 1 << 24  # of sums: float32 has all integers up to it
 TOGETHER = 8  # pictures: of 16 NNPACK, where there is no oneDNN, takes Winograd's algorithm, which rounds on its way
 SHAPES = ((3, 1, (1, 1)), (3, 1, (0, 1)), (2, 2, (0, 0)), (1, 1, (0, 0)))  # sizes, strides, paddings in use
@@ -38,6 +39,19 @@ class Float32:
         parts = x.permute(0, 3, 1, 2).split(TOGETHER)
         y = [F.conv2d(part, self.weight, stride=self.stride, padding=padding) for part in parts]
         return (torch.cat(y) if len(y) > 1 else y[0]).permute(0, 2, 3, 1).contiguous()
+
+
+class Float64(Float32):
+    """Maps are float64 of q, for devices that round sums of float32 on their way."""
+
+    dtype = torch.float64
+
+    def __init__(self, weight: torch.Tensor, zero: int, stride: int):
+        super().__init__(weight, zero, stride)
+        self.weight = self.weight.double()
+
+    def __call__(self, x: torch.Tensor, padding: tuple[int, int]) -> torch.Tensor:
+        return super().__call__(x, padding).float()
 
 
 class Int8:
@@ -80,7 +94,7 @@ def probes() -> list[tuple[torch.Tensor, torch.Tensor, int]]:
     return found
 
 
-def is_exact(kind: Kind) -> bool:
+def is_exact(kind: Kind, device: torch.device = CPU) -> bool:
     """Whether a kind of convolution gives the sums that float64 does, here and now."""
     try:
         for u, weight, zero in probes():
@@ -88,9 +102,9 @@ def is_exact(kind: Kind) -> bool:
             for size, stride, padding in SHAPES:
                 part = weight[:, :, :size, :size].contiguous()
                 sums = F.conv2d(q, part.double(), stride=stride, padding=padding).permute(0, 2, 3, 1)
-                conv = kind(part, zero, stride)
-                x = u if conv.dtype == torch.uint8 else (u.float() - zero)
-                if not torch.equal(conv(x.contiguous(), padding).double(), sums):
+                conv = kind(part.to(device), zero, stride)
+                x = u if conv.dtype == torch.uint8 else (u.to(conv.dtype) - zero)
+                if not torch.equal(conv(x.contiguous().to(device), padding).double().cpu(), sums):
                     return False
     except (RuntimeError, NotImplementedError, AttributeError, TypeError):  # what a library here does not have
         return False
@@ -98,7 +112,7 @@ def is_exact(kind: Kind) -> bool:
 
 
 @lru_cache
-def fastest() -> Kind:
-    """The first kind that is exact here; floats always are, or nothing is."""
+def fastest(device: torch.device = CPU) -> Kind:
+    """The first kind that is exact there; floats of 64 bits always are, or nothing is."""
     with all_threads():
-        return next(kind for kind in (Int8, Float32) if is_exact(kind))
+        return next(kind for kind in (Int8, Float32, Float64) if is_exact(kind, device))

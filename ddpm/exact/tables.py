@@ -25,3 +25,10 @@ def silu_table() -> np.ndarray:
     """(2 SILU_RANGE SILU_UNIT,) float32 of multiples of 2^-14: x / (1 + e^-x)."""
     x = np.arange(-SILU_RANGE * SILU_UNIT, SILU_RANGE * SILU_UNIT) / SILU_UNIT
     return (np.rint(x / (1 + np.exp(-x)) * 2**14) / 2**14).astype(np.float32)
+
+
+@lru_cache
+def wide_silu_table() -> np.ndarray:
+    """(2 RANGE UNIT + 1,) float32 of multiples of 2^-16: x / (1 + e^-x), see passes.py."""
+    x = np.arange(-32 * 1024, 32 * 1024 + 1) / 1024
+    return (np.rint(x / (1 + np.exp(-x)) * 2**16) / 2**16).astype(np.float32)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import nn
 
-from ddpm.diffusion.schedule import schedule_from_config
+from ddpm.diffusion.schedule import schedule_from_config, unit_variance
+from ddpm.exact.mode import ExactMaps
 from ddpm.networks.local import LocalConfig, LocalNet
 from ddpm.networks.unet import UNet, UNetConfig
 
@@ -41,7 +42,7 @@ class DDPM(nn.Module):
 
     variance: str = "learned"  # of its reverse process, see reverse.py
     clip: bool = True
-    exact: ExactLocalNet | None = None  # the network in integers, of models that have it; ``forward`` does without
+    exact: ExactLocalNet | ExactMaps | None = None  # the network in integers; ``forward`` does without
 
     def __init__(self, config: dict, net: nn.Module | None = None, stride: int = 1):
         """By default with the network of the configuration, new; ``net`` is another one, of that stride."""
@@ -73,7 +74,9 @@ class DDPM(nn.Module):
         return self.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # stubs lack it
 
     def only_evaluated(self) -> Self:
-        """This model, which is not to be trained."""
+        """This model, which is not to be trained. Its network is exact from now on, unless that takes calibration."""
+        if self.exact is None and not isinstance(self.net, LocalNet):
+            self.exact = ExactMaps(self.maps_at)
         return self.eval().requires_grad_(False)
 
     @property
@@ -110,6 +113,11 @@ class DDPM(nn.Module):
         else:
             h_eps, h_m = self._net(self.padded(z), gamma, bf16)
         return h_eps[:, :, :height, :width], h_m[:, :, :height, :width]
+
+    def maps_at(self, z: torch.Tensor, gamma: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """``maps`` of a padded z, by what ``Exactly`` knows."""
+        scale = torch.full((len(z), 1, 1, 1), unit_variance(gamma, DATA_STD), device=z.device)
+        return self.net(z, torch.full((len(z),), gamma, device=z.device), scale)
 
     def padded(self, z: torch.Tensor) -> torch.Tensor:
         """z (B, C, H, W) continued by its mirror image to multiples of the stride of the network."""

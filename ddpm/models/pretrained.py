@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ddpm.diffusion.gaussian import eps_from
-from ddpm.diffusion.schedule import Discrete
+from ddpm.diffusion.schedule import Discrete, guess_of_eps, rounded_alpha_sigma
 from ddpm.errors import UnknownModel
 from ddpm.files import write_whole
 
@@ -27,6 +27,8 @@ from .model import DATA_STD, DDPM
 from .store import PICKLES, STEM, fingerprint_of, refuse_pickle
 
 TABLES = "ddpm-codec.json"
+
+T_PARTS = 256  # of a timestep: so coarsely all machines agree on it
 
 # What a configuration may say of the network, and what it means if it does not.
 NETWORK = {
@@ -86,21 +88,23 @@ class DiffusersDDPM(DDPM):
         t = torch.from_numpy(self.schedule.timestep(gamma.cpu().numpy())).to(z.device, z.dtype)
         out = self.net(self.padded(z), t).sample[..., : z.shape[2], : z.shape[3]]
         gamma = gamma.to(z.dtype)[:, None, None, None]
-        alpha, sigma = torch.sigmoid(-gamma).sqrt(), torch.sigmoid(gamma).sqrt()
-        if self.config["prediction"] == "v_prediction":  # alpha eps - sigma x
-            out = alpha * out + sigma * z
-        elif self.config["prediction"] == "sample":
-            out = eps_from(z, out, alpha, sigma)
-        return out, -F.softplus(gamma - 2 * math.log(DATA_STD)).expand_as(z)
+        eps_hat = self.eps_hat(z, out, torch.sigmoid(-gamma).sqrt(), torch.sigmoid(gamma).sqrt())
+        return eps_hat, -F.softplus(gamma - 2 * math.log(DATA_STD)).expand_as(z)
 
-    def maps(self, z: torch.Tensor, gamma: torch.Tensor, bf16=False) -> tuple[torch.Tensor, torch.Tensor]:
+    def maps_at(self, z, gamma):
         """What h_eps and h_m of a network of ours would be: eps_hat beside the best linear guess, of which m is."""
-        eps_hat, _ = self(z, gamma, bf16)
-        gamma = gamma.to(z.dtype)[:, None, None, None]
-        alpha2, sigma2 = torch.sigmoid(-gamma), torch.sigmoid(gamma)
-        power = alpha2 * DATA_STD**2 + sigma2
-        h_eps = (eps_hat - sigma2.sqrt() / power * z) * (power / alpha2).sqrt() / DATA_STD
-        return h_eps, torch.zeros_like(z)
+        assert isinstance(self.schedule, Discrete)
+        t = round(float(self.schedule.timestep(gamma)) * T_PARTS) / T_PARTS
+        t = torch.full((len(z),), t, device=z.device)
+        eps_hat = self.eps_hat(z, self.net(z, t).sample, *map(float, rounded_alpha_sigma(gamma)))
+        c_skip, c_out = guess_of_eps(gamma, DATA_STD)
+        return (eps_hat - z * c_skip) / c_out, torch.zeros_like(z)
+
+    def eps_hat(self, z, out, alpha, sigma):
+        """From what the network was trained to give."""
+        if self.config["prediction"] == "v_prediction":  # alpha eps - sigma x
+            return out * alpha + z * sigma
+        return eps_from(z, out, alpha, sigma) if self.config["prediction"] == "sample" else out
 
 
 def load_folder(folder: str | Path, device: torch.device | str = "cpu", tables: bool = True) -> DiffusersDDPM:
