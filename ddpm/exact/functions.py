@@ -63,7 +63,8 @@ class Conv:
         if len(self.sums) == 1:
             total = self.sums[0](q, padding)
         else:
-            total = sum(sums(part, padding).double() for sums, part in zip(self.sums, q.split(self.inputs, 3)))
+            found = [sums(part, padding).double() for sums, part in zip(self.sums, q.split(self.inputs, 3))]
+            total = torch.stack(found).sum(0)
         high, low = total.chunk(2, 3)
         v = torch.add(low, high, alpha=self.digit).float()  # a power of two, so that there is one rounding
         v.mul_(self.unit * picture_shaped(unit, v))
@@ -78,14 +79,15 @@ def digits(weight: torch.Tensor) -> tuple[int, torch.Tensor, list[torch.Tensor]]
     """
     weight = weight.double()
     largest, few = weight.abs().amax((1, 2, 3)).clamp(min=TINY), max(1, PRODUCTS // weight[0, 0].numel())
-    for digit in DIGITS_OF_WEIGHTS:
+
+    def split(digit):
         unit = (largest / (digit // 2 * digit)).float()
         q = (weight / unit.double().view(-1, 1, 1, 1)).round()
         high = (q / digit).round()
-        parts = [part.to(torch.int8) for part in torch.cat([high, q - digit * high]).split(few, 1)]
-        if bits_that_fit(parts) >= BITS:
-            break
-    return digit, unit, parts
+        return digit, unit, [part.to(torch.int8) for part in torch.cat([high, q - digit * high]).split(few, 1)]
+
+    found = map(split, DIGITS_OF_WEIGHTS)
+    return next(f for f in found if bits_that_fit(f[2]) >= BITS or f[0] == DIGITS_OF_WEIGHTS[-1])
 
 
 def bits_that_fit(parts: list[torch.Tensor]) -> int:

@@ -15,24 +15,13 @@ from torch.overrides import TorchFunctionMode
 
 from . import functions
 
-ELEMENTWISE = {"add", "sub", "mul", "div", "true_divide", "neg", "abs", "clamp", "round", "sqrt", "truediv"}
+ELEMENTWISE = {"add", "sub", "mul", "div", "true_divide", "neg", "abs", "clamp", "round", "sqrt"}
 ELEMENTWISE |= {f"__{side}{name}__" for side in ("", "r", "i") for name in ("add", "sub", "mul", "truediv")}
-MOVES = {"cat", "chunk", "split", "view", "reshape", "flatten", "transpose", "permute", "contiguous", "expand", "clone"}
-MOVES |= {
-    "expand_as",
-    "unsqueeze",
-    "squeeze",
-    "to",
-    "float",
-    "double",
-    "pad",
-    "pixel_shuffle",
-    "pixel_unshuffle",
-    "dim",
-}
-MOVES |= {"size", "stride", "is_contiguous", "numel", "dropout", "interpolate", "arange", "zeros", "ones", "empty"}
-MOVES |= {"__getitem__", "__len__", "__get__", "__eq__", "__ne__", "zeros_like", "ones_like", "detach", "tensor"}
-MOVES |= {"is_floating_point", "is_inference", "type", "cpu", "long", "int", "full", "stack", "flip", "unbind"}
+MOVES = {"cat", "stack", "chunk", "split", "unbind", "view", "reshape", "flatten", "transpose", "permute", "expand"}
+MOVES |= {"expand_as", "squeeze", "unsqueeze", "pad", "flip", "pixel_shuffle", "pixel_unshuffle", "contiguous", "clone"}
+MOVES |= {"detach", "to", "float", "double", "long", "int", "cpu", "full", "zeros", "ones", "empty", "zeros_like"}
+MOVES |= {"ones_like", "arange", "tensor", "dim", "size", "stride", "numel", "type", "is_contiguous", "__getitem__"}
+MOVES |= {"is_floating_point", "is_inference", "__len__", "__get__", "__eq__", "__ne__"}
 
 
 class Exactly(TorchFunctionMode):

@@ -1,4 +1,4 @@
-"""Passes over maps of any network, each once: norms and SiLU, as kernels on a CPU, as torch elsewhere, to the same bits.
+"""Norms and SiLU in single passes over maps: kernels on a CPU, torch elsewhere, the same to the last bit.
 
 Maps are (B, positions, C) float32.
 """
