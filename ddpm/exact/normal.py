@@ -63,7 +63,8 @@ def cdf(x: np.ndarray) -> np.ndarray:
     """Of N(0, 1), within 2^-48, float64; x is finite."""
     x = x * 1024.0
     at = np.rint(x)
-    c0, c1, c2, c3 = expansions().take(at.astype(np.int64) + 1024 * END, 0, mode="clip").T
+    rows = expansions().take(at.astype(np.int64) + 1024 * END, 0, mode="clip")
+    c0, c1, c2, c3 = np.moveaxis(rows, -1, 0)
     x -= at
     return ((c3 * x + c2) * x + c1) * x + c0
 
