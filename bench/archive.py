@@ -168,7 +168,7 @@ def measure(
         row |= coder(model, x.transpose(0, 3, 1, 2), steps)
     if c.stored:
         row["stored_bits"] = 8 * files / (values - coded)
-    row |= {"table": 8 * c.start / values, "made_on": c.made_on, "threads": c.threads}
+    row["table"] = 8 * c.start / values
     return row | {"encode_s": create_s / len(pictures), "decode_s": extract_s / len(pictures) if check else None}
 
 

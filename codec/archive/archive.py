@@ -5,7 +5,7 @@ borrows what it pops, so the first pictures are stored as files of their own (lo
 that is smaller) until there is enough to borrow from; after them a batch grows with the stack. Pictures larger than
 64x64 are cut into patches of at most that, of one size within a pixel. The schedule codes grey ones with three equal
 channels; they come back grey. What is pushed last comes off first: every picture needs all the words behind it, and a
-cut archive gives none. The network must answer to the last bit as it did for the encoder (agreement.py).
+cut archive gives none. The network is an exact one, so all machines read what any has written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-import torch
 
 from codec.errors import CodecError, DamagedFile, UnknownModel
 from codec.format import stored
@@ -23,11 +22,10 @@ from codec.images import alpha
 from codec.images.pictures import MAX_PIXELS
 from ddpm.models.model import DDPM
 
-from .agreement import agreement, made_on, same_arithmetic
 from .batch import BatchCoder
 from .bitsback import Stack, bitsback_for
 from .header import ArchiveHeader, check_names, is_closed, pack, unpack
-from .patches import CODE, Kind, batches, check_count, cuts, kinds, largest, layout, patch
+from .patches import CODE, Kind, check_count, cuts, kinds, largest, layout, patch
 
 
 def create(
@@ -48,27 +46,22 @@ def create(
     colours, clear = zip(*map(alpha.split, arrays))
     sizes, grey = [colour.shape[:2] for colour in colours], [colour.ndim == 2 for colour in colours]
     check_count(sizes)
-    found, threads = kinds(sizes, grey, steps), torch.get_num_threads()
+    found = kinds(sizes, grey, steps)
     coder, kept = BatchCoder(model, steps, progress), {}
     transparency = {i: alpha.pack(a) for i, a in enumerate(clear) if a is not None}
-    with same_arithmetic(threads):
-        while True:
-            stack, plan, costs = _push_all(coder, colours, found, kept)
-            for i, packed in transparency.items():
-                costs[i] += 8 * len(packed)
-            dear = _shorter(arrays, costs, kept) if store else {}
-            if not dear:
-                break
-            kept |= dear
-        answers = agreement(coder.bitsback_of, coder.gaussians, batches(found, plan, kept))
+    while True:
+        stack, plan, costs = _push_all(coder, colours, found, kept)
+        for i, packed in transparency.items():
+            costs[i] += 8 * len(packed)
+        dear = _shorter(arrays, costs, kept) if store else {}
+        if not dear:
+            break
+        kept |= dear
     words = stack.words()
     header = ArchiveHeader(
         model=model.name,
         fingerprint=model.fingerprint,
         steps=steps,
-        made_on=made_on(model),
-        threads=threads,
-        agreement=answers,
         names=names,
         sizes=sizes,
         grey=grey,
@@ -84,7 +77,7 @@ def create(
 def extract(data: bytes, model: DDPM, *, max_pixels=MAX_PIXELS, progress=None) -> Iterator[tuple[str, np.ndarray]]:
     """(name, picture) in the order in which they come off; each has been checked. Refuses what it cannot read at once.
 
-    The archive must be whole, of this model, and of this machine's arithmetic.
+    The archive must be whole, and of this model.
     """
     header = unpack(data)
     if not header.complete:
@@ -105,12 +98,6 @@ def extract(data: bytes, model: DDPM, *, max_pixels=MAX_PIXELS, progress=None) -
         _check_size(name, size, max_pixels)
     coder = BatchCoder(model, header.steps, progress)
     stack = Stack(coder.gaussians, np.frombuffer(data, "<u4", header.count, header.start))
-    with same_arithmetic(header.threads):
-        if agreement(coder.bitsback_of, coder.gaussians, header.batches) != header.agreement:
-            raise CodecError(
-                f"the network's answers here are not the encoder's (made on {header.made_on}, {header.threads} threads)"
-                ": the archive can only be read where they are equal to the last bit"
-            )
     return _pop_all(coder, header, stack)
 
 
@@ -147,8 +134,7 @@ def _pop_all(coder: BatchCoder, header: ArchiveHeader, stack: Stack) -> Iterator
     started = {}
     missing = [(len(cuts(h)) - 1) * (len(cuts(w)) - 1) for h, w in header.sizes]
     for entry, (h, w, channels), where in reversed(header.batches):
-        with same_arithmetic(header.threads):
-            x = coder.pop(stack, (h, w, channels), entry)
+        x = coder.pop(stack, (h, w, channels), entry)
         for (i, top, left), pixels in zip(where.tolist(), x):
             array = started.setdefault(i, np.empty((*header.sizes[i], channels), np.uint8))
             array[top : top + h, left : left + w] = pixels

@@ -20,11 +20,10 @@ from constriction import stream  # pyright: ignore[reportAttributeAccessIssue]  
 
 from codec.errors import CodecError, DamagedFile, as_mistakes
 from codec.lossless.context import Sight
-from codec.lossless.entropy import HALF, Uniform, from_symbols, integers, to_symbols
+from codec.lossless.entropy import HALF, Uniform, from_symbols, to_symbols
 from codec.lossless.likelihood import pixel_nats
 from codec.lossy.tables import tables_of
 from ddpm.diffusion.likelihood import LN2
-from ddpm.diffusion.reverse import Reverse
 from ddpm.models.model import DDPM
 
 from .gaussians import FINENESS, Gaussians
@@ -75,7 +74,7 @@ class Stack:
                 self.coder.encode_reverse(beyond.astype(np.int32), Uniform(TAIL))
                 symbols = np.clip(symbols, -frame.reach, frame.reach)
         elif beyond.max() > 0:
-            raise DamagedFile("the archive's words contradict each other: other arithmetic, or damage")
+            raise DamagedFile("the archive's words contradict each other: they are damaged")
         symbols = (symbols + frame.reach).astype(np.int32)
         end = len(symbols)
         for count, model in reversed(frame.models):
@@ -156,7 +155,7 @@ class BitsBack:
         self.forward = [step.sigma_t * math.sqrt(step.c) for step in self.steps]  # deviations of q(z_t | z_s)
         self.alpha, self.sigma = self.steps[-1].alpha_s, self.steps[-1].sigma_s
         narrower = np.minimum([*self.forward, self.sigma], [self.steps[0].sigma_t, *(s.std_q for s in self.steps)])
-        self.grid = 2.0 ** np.floor(np.log2(narrower / FINENESS))  # spacing of z_T, ..., z_0
+        self.grid = np.ldexp(0.5, np.frexp(narrower / FINENESS)[1])  # spacing of z_T, ..., z_0: powers of two
 
     @property
     def evaluations(self) -> int:
@@ -225,7 +224,7 @@ class BitsBack:
 
     def _pixels(self, k, shape):
         """p(x | z_0)."""
-        return Sight(self.latents.context, *integers(*self.latents.pixels(k * self.grid[-1], shape)), shape)
+        return Sight(self.latents.context, *self.latents.pixels(k * self.grid[-1], shape), shape)
 
     def _prior(self, shape):
         """p(z_T)."""
@@ -241,7 +240,7 @@ def bitsback_for(model: DDPM, steps: int) -> Callable[[Kind], BitsBack]:
     if not 2 <= steps <= MAX_STEPS:
         raise CodecError(f"an archive has 2 to {MAX_STEPS} steps, not {steps}")
     with as_mistakes():
-        bitsback = BitsBack(ScheduleLatents(Reverse(model), steps))
+        bitsback = BitsBack(ScheduleLatents(model, steps))
     return lambda kind: bitsback
 
 

@@ -5,7 +5,7 @@ with the same fraction and the same deviation then have the same distribution ab
 are coded together.
 
 q has one deviation, and that is not rounded: bits-back is paid for what is borrowed, whatever q, but q must be the one
-that p was made for, as the bound has no minimum there.
+that p was made for, as the bound has no minimum there. All is rounded alike on every machine.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from functools import lru_cache
 
 import numpy as np
 from constriction import stream  # pyright: ignore[reportAttributeAccessIssue]  # stubs lack it
-from scipy.special import ndtr
 
 from codec.errors import CodecError
 from ddpm.diffusion.likelihood import LN2
+from ddpm.exact.normal import cdf, powers_of_two
 
 FINENESS = 8  # grid points per standard deviation, at least
 WIDEST = 1 << 10  # grid points per standard deviation, at most; a wider Gaussian is coded as this one
 REACH = 7  # standard deviations to either side that are coded directly; every grid point in it takes 2^-24 of the mass
+MASS = 1 << 24  # all of it, in integers; float32 and its sums have them exactly
 COST = 5e-4  # bits that rounding may cost a dimension over a whole chain, for means and deviations each
 
 
 def power_of_two(x: float) -> int:
     """The least that is not below x."""
-    return 1 << max(0, math.ceil(math.log2(x)))
+    fraction, exponent = math.frexp(x)  # x = fraction 2^exponent, fraction from 1/2 on
+    return 1 << max(0, exponent - (fraction == 0.5))
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,10 @@ class Gaussians:
     def __init__(self, steps: int):
         budget = COST * LN2 / steps  # nats
         self.fractions = power_of_two(math.sqrt(1 / 12 / budget) / FINENESS)  # of a grid point
-        self.octave = power_of_two(math.sqrt(LN2**2 / 12 / budget))  # deviations per factor of two
+        self.octave = power_of_two(LN2 * math.sqrt(1 / 12 / budget))  # deviations per factor of two
+        # All deviations from 1 to WIDEST, and what lies between them on their logarithmic scale.
+        between = powers_of_two(0, 2 * self.octave * (WIDEST.bit_length() - 1), 2 * self.octave)
+        self.stds, self.edges = between[::2], between[1::2]
 
     def frame(self, mean: np.ndarray, std: np.ndarray | float) -> Frame:
         """For means (n,) and deviations, as many or one, in grid points."""
@@ -68,15 +73,17 @@ class Gaussians:
         fine = np.rint(mean * self.fractions).astype(np.int64)
         code = fine & self.fractions - 1
         if std.ndim:
-            scale = np.rint(np.log2(std) * self.octave).astype(np.int32)
+            scale = np.searchsorted(self.edges, std)
             lowest = int(scale.min())
             code += scale - lowest << shift
         counts = np.bincount(code)
         order = np.argsort(code.astype(np.uint16 if len(counts) <= 1 << 16 else np.uint32), kind="stable")
         present = np.flatnonzero(counts)
-        counts, fractions = counts[present], (present & self.fractions - 1) / self.fractions
-        stds = 2 ** (((present >> shift) + lowest) / self.octave) if std.ndim else np.full(len(present), std)
-        models = [(n, table(f, s)) for n, f, s in zip(counts.tolist(), fractions.tolist(), stds.tolist())]
+        counts, fractions, scales = counts[present], present & self.fractions - 1, (present >> shift) + lowest
+        stds = self.stds[scales] if std.ndim else np.full(len(present), std)
+        models = [
+            (n, tables(s, self.fractions)[f]) for n, f, s in zip(*map(np.ndarray.tolist, (counts, fractions, stds)))
+        ]
         return Frame(order, (fine >> shift)[order], np.repeat(reach(stds), counts), models)
 
 
@@ -85,9 +92,9 @@ def reach(std):
     return np.ceil(REACH * std).astype(np.int32)
 
 
-@lru_cache(maxsize=1 << 14)
-def table(fraction: float, std: float) -> stream.model.Categorical:
-    """The integers within reach of 0 under a mean of ``fraction``, 0 to 1."""
-    r = reach(np.float64(std))
-    mass = np.diff(ndtr((np.arange(-r, r + 2) - (0.5 + fraction)) / std))
-    return stream.model.Categorical(mass.astype(np.float32), perfect=False)
+@lru_cache(maxsize=1 << 9)
+def tables(std: float, fractions: int) -> list[stream.model.Categorical]:
+    """The integers within reach of 0 under means of 0, 1, ... of so many ``fractions``."""
+    r, means = reach(np.float64(std)), np.arange(fractions)[:, None] / fractions
+    below = np.rint(cdf((np.arange(-r, r + 2) - (0.5 + means)) / std) * MASS)
+    return [stream.model.Categorical(mass, perfect=False) for mass in np.diff(below).astype(np.float32)]

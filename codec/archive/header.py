@@ -23,9 +23,9 @@ from ddpm.files import inflated
 
 from .patches import CODE, Batch, Kind, batches, check_count, kinds
 
-MAGIC, VERSIONS = b"DDPMARC", (2, 3)  # those of version 3 have stored pictures
+MAGIC, VERSION = b"DDPMARC", 4
 MAX_TABLE = 1 << 27  # bytes of JSON
-MAX_STEPS, MAX_THREADS = 4096, 1024
+MAX_STEPS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +35,6 @@ class ArchiveHeader:
     model: str
     fingerprint: bytes
     steps: int  # T, or CODE
-    made_on: str
-    threads: int
-    agreement: int  # CRC-32 of the network's answers, see agreement.py
     names: list[str]
     sizes: list[tuple[int, int]]  # height, width
     grey: list[bool]
@@ -77,13 +74,10 @@ class ArchiveHeader:
 
     def to_table(self) -> dict:
         """As JSON has it: binary values in hexadecimal and base64, of what is so or not the numbers for which it is."""
-        table = {
+        return {
             "model": self.model,
             "fingerprint": self.fingerprint.hex(),
             "steps": self.steps,
-            "made_on": self.made_on,
-            "threads": self.threads,
-            "numerics": self.agreement,
             "names": self.names,
             "sizes": self.sizes,
             "grey": [i for i, grey in enumerate(self.grey) if grey],
@@ -91,8 +85,8 @@ class ArchiveHeader:
             "crcs": base64_of(np.array(self.crcs, "<u4").tobytes()),
             "plan": self.plan,
             "words": self.count,
+            "kept": [[i, n, c.hex()] for i, (n, c) in self.kept.items()],
         }
-        return table | ({"kept": [[i, n, c.hex()] for i, (n, c) in self.kept.items()]} if self.kept else {})
 
     @classmethod
     def from_table(cls, table: dict, *, start: int, file_bytes: int) -> ArchiveHeader:
@@ -102,9 +96,6 @@ class ArchiveHeader:
             model=table["model"],
             fingerprint=bytes.fromhex(table["fingerprint"]),
             steps=int(table["steps"]),
-            made_on=table["made_on"],
-            threads=int(table["threads"]),
-            agreement=int(table["numerics"]),
             names=names,
             sizes=[(int(h), int(w)) for h, w in table["sizes"]],
             grey=[i in grey for i in range(len(names))],
@@ -112,7 +103,7 @@ class ArchiveHeader:
             crcs=np.frombuffer(of_base64(table["crcs"]), "<u4").tolist(),
             plan=[int(n) for n in table["plan"]],
             count=int(table["words"]),
-            kept={int(i): (int(n), bytes.fromhex(colour)) for i, n, colour in table.get("kept", ())},
+            kept={int(i): (int(n), bytes.fromhex(colour)) for i, n, colour in table["kept"]},
             start=start,
             file_bytes=file_bytes,
         )
@@ -132,7 +123,7 @@ def pack(header: ArchiveHeader, words: np.ndarray) -> bytes:
     if len(raw) > MAX_TABLE:
         raise CodecError("too many pictures for one archive")
     table = zlib.compress(raw, 9)
-    data = closed(MAGIC + bytes([VERSIONS[bool(header.kept)]]) + len(table).to_bytes(4, "little") + table)
+    data = closed(MAGIC + bytes([VERSION]) + len(table).to_bytes(4, "little") + table)
     return closed(data + words.astype("<u4").tobytes())
 
 
@@ -140,8 +131,8 @@ def unpack(data: bytes) -> ArchiveHeader:
     """What the header says; the archive may be cut behind it. No network is needed."""
     if data[: len(MAGIC)] != MAGIC:
         raise NotOurFile("not a ddpm-codec archive")
-    if not data[7:8] or data[7] not in VERSIONS:
-        raise NotOurFile(f"an archive of another version; this program reads {VERSIONS[0]} to {VERSIONS[-1]}")
+    if data[7:8] != bytes([VERSION]):
+        raise NotOurFile(f"an archive of another version; this program reads {VERSION}")
     end = 12 + int.from_bytes(data[8:12], "little")
     if len(data) < end + 4:
         raise DamagedFile("the archive ends inside its header; nothing can be had of it")
@@ -170,9 +161,7 @@ def check(h: ArchiveHeader) -> None:
         len(h.names) == len(h.sizes) == len(h.crcs) > 0
         and all(1 <= side <= 65535 for size in h.sizes for side in size)
         and isinstance(h.model, str)
-        and isinstance(h.made_on, str)
         and (h.steps == CODE or 2 <= h.steps <= MAX_STEPS)
-        and 1 <= h.threads <= MAX_THREADS
         and 0 <= h.count < 1 << 40
         and -min(h.plan, default=0) <= 4 * h.count
     ):

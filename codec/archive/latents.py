@@ -6,21 +6,26 @@ z_t, of the pixels given z_0. Coordinates are orthonormal, so q is the same in a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from decimal import Decimal, localcontext
 from itertools import pairwise
 
 import numpy as np
 import torch
 
-from codec.lossless.likelihood import pixels
-from codec.lossy.basis import Cosines
-from codec.lossy.denoise import denoise
+from codec.errors import CodecError
+from codec.lossless import exact
+from codec.lossy.basis import Cosines, over
+from codec.lossy.denoise import denoise, seen_at
 from codec.lossy.tables import CodingTables
 from codec.randomness.streams import shared_noise
 from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.reverse import Reverse
+from ddpm.diffusion.schedule import DIGITS
 from ddpm.models.model import DDPM
 
 CHROMA = (1 << 33) - 2  # stream of shared noise for the colours of a grey picture
+GAMMAS = 2.0**-24  # grid of the levels of a schedule, so that the last digits of mathematics are rounded away
 
 Gaussian = tuple[np.ndarray, np.ndarray | float]  # mean (n,) and standard deviation, (n,) or one
 
@@ -31,11 +36,13 @@ class ScheduleLatents:
     steps: between z_T, ..., z_0. context: of pixels. ``shape`` is that of the batch, (B, C, H, W).
     """
 
-    def __init__(self, reverse: Reverse, steps: int):
-        """ValueError if the schedule has no such chain."""
-        self.reverse = reverse
-        self.steps = [Step(float(t), float(s)) for t, s in pairwise(reverse.levels(steps))]
-        self.context = CodingTables.context_of(reverse.model, grey=False)
+    def __init__(self, model: DDPM, steps: int):
+        """ValueError if the schedule has no such chain, CodecError if the network is not exact at its levels."""
+        self.model = model
+        gammas = np.unique(np.rint(Reverse(model).levels(steps) / GAMMAS))[::-1] * GAMMAS
+        check_exact(model, gammas)
+        self.steps = [Step(float(t), float(s)) for t, s in pairwise(gammas)]
+        self.context = CodingTables.context_of(self.model, grey=False)
 
     def coordinates(self, x: np.ndarray) -> np.ndarray:
         """Of pictures (B, C, H, W), -1 to 1."""
@@ -47,16 +54,19 @@ class ScheduleLatents:
 
     def x_hat(self, i: int, c: np.ndarray, shape) -> Gaussian:
         """What p(z_s | z_t) of step i has for x, and r, how much wider than q it is: 1 + r times its variance."""
-        x_hat, r = self.reverse.predict(self.steps[i], self._z(c, shape))
-        return flat(x_hat), flat(r) if isinstance(r, torch.Tensor) else r
+        step = self.steps[i]
+        x_hat, m = seen_at(self.model, 1, step.gamma_t, self._z(c, shape))
+        if self.model.variance == "learned":
+            return flat(x_hat), step.gain * flat(m)
+        ratio = step.sigma_t / step.sigma_s
+        return flat(x_hat), ratio * ratio - 1 if self.model.variance == "beta" else 0.0
 
     def pixels(self, c: np.ndarray, shape) -> tuple[np.ndarray, np.ndarray]:
-        """p(x | z_0): mean, and log of the standard deviation."""
-        mean, log_std = self.reverse.pixels(self.steps[-1], self._z(c, shape))
-        return flat(mean), flat(log_std)
+        """p(x | z_0): means and scales, see ``codec.lossless.exact.integers``."""
+        return pixels(self.model, self.steps[-1], self._z(c, shape), grey=False)
 
     def _z(self, c, shape):
-        return torch.from_numpy(c.astype(np.float32).reshape(shape)).to(self.reverse.model.device)
+        return torch.from_numpy(c.astype(np.float32).reshape(shape)).to(self.model.device)
 
 
 class CodeLatents:
@@ -67,12 +77,13 @@ class CodeLatents:
     """
 
     def __init__(self, model: DDPM, tables: CodingTables, size: tuple[int, int], grey: bool):
-        self.model, self.tables, self.reverse, self.size, self.grey = model, tables, Reverse(model), size, grey
+        self.model, self.tables, self.size, self.grey = model, tables, size, grey
         self.plan = tables.plan(size, grey, every_level=True)
+        check_exact(model, self.plan.gammas[-1:])
         self.first, *self.steps = [Step(t, s) for t, s in pairwise(self.plan.gammas)]
         self.basis, self.context = Cosines(tables, size, grey), tables.of(grey).context
         noise = shared_noise(0, CHROMA, 3 * size[0] * size[1]).view(3, *size).double()
-        self.noise = (noise - noise.mean(0)) * grey
+        self.noise = (noise - over(noise.sum(0), 3)) * grey
 
     def coordinates(self, x: np.ndarray) -> np.ndarray:
         return self._coordinates(torch.from_numpy(x).expand(-1, 3, -1, -1))
@@ -91,8 +102,7 @@ class CodeLatents:
 
     def pixels(self, c: np.ndarray, shape) -> tuple[np.ndarray, np.ndarray]:
         last = self.steps[-1]
-        mean, log_std = pixels(self.reverse, last, self._z(c, shape, last.sigma_s), self.grey)
-        return flat(mean), flat(log_std)
+        return pixels(self.model, last, self._z(c, shape, last.sigma_s), self.grey)
 
     def _coordinates(self, pictures):
         return flat(self.basis.coordinates(pictures.double()))
@@ -103,6 +113,27 @@ class CodeLatents:
 
 
 Latents = ScheduleLatents | CodeLatents
+
+
+def check_exact(model: DDPM, gammas: Iterable[float]) -> None:
+    """CodecError unless the network is exact at these levels: another answers every machine a little differently."""
+    if model.exact is None:
+        raise CodecError(
+            f"archives need an exact network, and {model.name} has none: make one with "
+            "ddpm-codec calibrate MODEL DATA --exact"
+        )
+    if not all(exact.knows(model, gamma) for gamma in gammas):
+        raise CodecError(f"the exact network of {model.name} knows the levels of its code only: leave out --steps")
+
+
+def pixels(model: DDPM, last: Step, z: torch.Tensor, grey: bool) -> tuple[np.ndarray, np.ndarray]:
+    """p(x | z_0) of z (B, 3, H, W): means and scales; ``last`` is the step that led to it, see reverse.py."""
+    gamma = last.gamma_s
+    x_hat, m = seen_at(model, 1, gamma, z)
+    if model.variance != "learned":
+        with localcontext(prec=DIGITS):
+            m.fill_(float(Decimal(last.std_q) ** 2 / Decimal(gamma).exp()))
+    return exact.integers(gamma, x_hat, m, grey)
 
 
 def flat(values: torch.Tensor) -> np.ndarray:

@@ -43,7 +43,7 @@ def archive():
     """Many pictures in one lossless file.
 
     They are coded together, at the length of the model's bound (bits-back): smaller than files of their own, but a cut
-    or damaged archive gives nothing, and it can only be read where the network computes the very same numbers.
+    or damaged archive gives nothing.
     """
 
 
@@ -248,8 +248,6 @@ def figures(c: ArchiveHeader) -> dict:
         "bits_per_dim": 8 * c.file_bytes / c.dims,
         "model": c.model,
         "steps": c.steps or "codec",
-        "made_on": c.made_on,
-        "threads": c.threads,
         "complete": c.complete,
     }
 

@@ -92,7 +92,7 @@ class Cosines:
     def local(self, m: torch.Tensor, h: int, w: int) -> torch.Tensor:
         """(B, 3, H, W) of whole blocks h x w -> (B, 1, H / h, W / w): the mean over the block and the colours."""
         total = m.unflatten(3, (-1, w)).unflatten(2, (-1, h)).sum((1, 3, 5))
-        return total[:, None] / (m.shape[1] * h * w)
+        return over(total[:, None], m.shape[1] * h * w)
 
     def strips(self) -> Iterator[slice]:
         """Rows of the picture, of blocks of one height."""
@@ -140,6 +140,11 @@ def in_grid(values: torch.Tensor) -> torch.Tensor:
 def whole(values: torch.Tensor) -> torch.Tensor:
     """Back from units of COSINE to whole numbers."""
     return values.mul_(COSINE).round_()
+
+
+def over(values: torch.Tensor, n: int) -> torch.Tensor:
+    """values / n, rounded correctly: by a plain number, CUDA multiplies by the inverse."""
+    return values / values.new_full((), n)
 
 
 def to_the_power(values: torch.Tensor, power: float) -> torch.Tensor:

@@ -23,7 +23,7 @@ from codec.randomness.streams import shared_noise
 from ddpm.diffusion.gaussian import Step
 
 from .alone import Alone
-from .basis import Cosines
+from .basis import Cosines, over
 from .denoise import denoise, mirrored_x_hat
 from .setting import Setting
 
@@ -126,4 +126,4 @@ class Chain:
 def mean_of_colours(values: torch.Tensor) -> torch.Tensor:
     """(B, 3, H, W) -> (B, 1, H, W), added in order."""
     red, green, blue = values.split(1, 1)
-    return (red + green + blue) / 3
+    return over(red + green + blue, 3)

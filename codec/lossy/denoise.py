@@ -15,20 +15,21 @@ of numbers on a grid, exp is a table.
 from __future__ import annotations
 
 import math
+from decimal import Decimal, localcontext
 from functools import lru_cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ddpm.diffusion.schedule import smaller, x_hat_coefficients
+from ddpm.diffusion.schedule import DIGITS, smaller, x_hat_coefficients
 from ddpm.models.model import DATA_STD, DDPM, LOG_M, mirror
 
 from .alone import Alone
 from .tables import CodingTables
 
 GRID = 2.0**-16  # of z and x_hat where they are averaged or interpolated
-M_GRID, M_ENTRIES = 2.0**-24, 64  # of m; entries of its table in a unit of its logarithm
+M_GRID, M_ENTRIES = 2.0**-26, 64  # of m; entries of its table in a unit of its logarithm
 
 
 def denoise(
@@ -67,15 +68,21 @@ def seen_at(
     of_z, of_h, c_out2 = x_hat_coefficients(gamma, DATA_STD)
     x_hat = (h_eps * of_h).add_(z * of_z).clamp_(-1, 1)
     at = h_m.clamp(*LOG_M).sub_(LOG_M[0]).mul_(M_ENTRIES).round_().int()
-    m = m_table().to(z.device, non_blocking=True)[at] * c_out2
-    return x_hat, m
+    return x_hat, m_table(c_out2).to(z.device, non_blocking=True)[at]
 
 
 @lru_cache
-def m_table() -> torch.Tensor:
-    """exp on the range of log m, on M_GRID, so that sums of some thousand entries are exact in float64."""
-    values = np.exp(LOG_M[0] + np.arange((LOG_M[1] - LOG_M[0]) * M_ENTRIES + 1) / M_ENTRIES)
-    return torch.from_numpy(np.rint(values / M_GRID) * M_GRID)
+def exps() -> np.ndarray:
+    """exp on the range of log m, float64, rounded correctly."""
+    low, high = LOG_M
+    with localcontext(prec=DIGITS):
+        return np.array([float((Decimal(i) / M_ENTRIES).exp()) for i in range(low * M_ENTRIES, high * M_ENTRIES + 1)])
+
+
+@lru_cache
+def m_table(c_out2: float) -> torch.Tensor:
+    """m on M_GRID, so that means of four and sums of some hundred of those are exact in float64."""
+    return torch.from_numpy(np.rint(exps() * c_out2 / M_GRID) * M_GRID)
 
 
 def on_grid(values: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,6 @@ import zlib
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -16,7 +15,6 @@ from codec.archive.header import MAX_TABLE, closed, known_model, pack, unpack
 from codec.archive.patches import CODE
 from codec.errors import CodecError, DamagedFile, NotOurFile, UnknownModel
 from codec.format import stored
-from ddpm.diffusion.reverse import Reverse
 from tests.conftest import smooth_picture
 
 T = 6
@@ -181,10 +179,8 @@ def test_names_that_lead_elsewhere_are_refused(made, model, name):
         {"alpha": {"0": "?"}},
         {"steps": 1},
         {"steps": 1e9},
-        {"threads": 1 << 30},
         {"fingerprint": "no"},
         {"model": 5},
-        {"numerics": None},
     ],
 )
 def test_tables_that_contradict_themselves_are_refused(made, model, changes):
@@ -199,34 +195,11 @@ def test_a_table_that_swells_is_refused(made):
         unpack(head)
 
 
-def test_other_arithmetic_is_refused(made, model, monkeypatch):
-    with pytest.raises(CodecError, match="last bit"):
-        extract(rewritten(made, numerics=1), model)
-    real = Reverse.evaluate
-
-    def evaluate(self, step, z):
-        x_hat, log_m, eps_hat = real(self, step, z)
-        return torch.nextafter(x_hat, torch.ones_like(x_hat)), log_m, eps_hat
-
-    monkeypatch.setattr(Reverse, "evaluate", evaluate)
-    with pytest.raises(CodecError, match="last bit"):
-        extract(made, model)
-
-
 def test_another_model_is_refused(made, model):
     with pytest.raises(UnknownModel, match="made with model"):
         extract(rewritten(made, fingerprint="00" * 32), model)
     with pytest.raises(UnknownModel, match="not known"):
         known_model(unpack(rewritten(made, fingerprint="00" * 32)))
-
-
-def test_threads_are_those_of_the_encoder(made, model):
-    before = torch.get_num_threads()
-    torch.set_num_threads(2 if before == 1 else 1)
-    try:
-        assert len(list(extract(made, model))) == len(some_pictures())
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_pictures_that_cost_more_than_they_take_are_stored(model, steps):
@@ -240,7 +213,6 @@ def test_pictures_that_cost_more_than_they_take_are_stored(model, steps):
     }
     data = create(pictures.items(), model, steps)
     c = unpack(data)
-    assert data[7] == 3
     assert pack(c, np.frombuffer(data, "<u4", c.count, c.start)) == data
     assert set(c.kept) == set(range(len(pictures)))
     assert len(data) < sum(len(stored.pack(array)) for array in pictures.values()) + 500

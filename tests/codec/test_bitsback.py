@@ -82,6 +82,7 @@ def test_rounding_costs_what_it_may(steps, seed):
     n, gaussians, rng = 60_000, Gaussians(steps), np.random.default_rng(seed)
     frame = gaussians.frame(mean := rng.uniform(-50, 50, n), std := 2 ** rng.uniform(3, 4, n))
     rounded = np.exp2(np.rint(np.log2(std) * gaussians.octave) / gaussians.octave)
+    assert gaussians.stds[np.searchsorted(gaussians.edges, std)] == pytest.approx(rounded)
     middle = np.rint(mean * gaussians.fractions) / gaussians.fractions
     assert sum(count for count, _ in frame.models) == n
     assert np.array_equal(frame.centre, np.floor(middle)[frame.order])

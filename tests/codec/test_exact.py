@@ -2,16 +2,21 @@
 
 import contextlib
 import itertools
+import math
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from codec import Codec, Target
+from codec import Codec, CodecError, Target, archive
+from codec.archive.header import unpack
 from codec.calibration.exact import exact_tensors
 from codec.calibration.tables import coding_tables
 from codec.lossless.exact import ExactPixels, pixels_of
 from codec.lossy.basis import COSINE, cosines
+from codec.lossy.denoise import M_GRID, enlarge, m_table
 from codec.lossy.tables import CodingTables
 from ddpm.exact.convolution import Float32, Int8, is_exact
 from ddpm.exact.local import ExactLocalNet
@@ -75,6 +80,47 @@ def test_files_and_pictures_do_not_depend_on_what_computes(exact, target):
             assert all(np.array_equal(a, b) for a, b in zip(part, first))
     if target.lossless:
         assert all(np.array_equal(a, b) for a, b in zip(pictures[0][0], PICTURES))
+
+
+ARCHIVED = [(f"{i}", smooth_picture(12, 16, i)) for i in range(6)] + [("grey", PICTURES[2])]
+
+
+def test_archives_do_not_depend_on_what_computes(exact):
+    """Nor on how many patches the network is shown at a time."""
+    model = load_model(exact)
+    made = archive.create(ARCHIVED, model, store=False)
+    assert max(unpack(made).plan) > 1
+    for how in settings()[::3]:
+        with computed(Codec(model), *how):
+            assert archive.create(ARCHIVED, model, store=False) == made
+            whole = model.exact.at
+            model.exact.at = lambda z, gamma, whole=whole: map(
+                torch.cat, zip(*(whole(one, gamma[:1]) for one in z.split(1)))
+            )
+            back = dict(archive.extract(made, model))
+        assert all(np.array_equal(back[name], array) for name, array in ARCHIVED)
+
+
+def test_archives_ask_for_an_exact_network(exact):
+    model = load_model(exact)
+    with pytest.raises(CodecError, match="leave out --steps"):
+        archive.create(ARCHIVED, model, 6)
+    model.exact = None
+    with pytest.raises(CodecError, match="calibrate MODEL DATA --exact"):
+        archive.create(ARCHIVED, model)
+
+
+@given(st.integers(0, 2**32), st.sampled_from([1, 2, 4, 8]), st.floats(1e-6, 1))
+def test_means_of_m_are_exact(seed, scale, c_out2):
+    """In whatever order they are added, after interpolation too."""
+    m = m_table(c_out2)
+    m = enlarge(
+        m[torch.randint(len(m), (1, 3, 16, 16), generator=torch.Generator().manual_seed(seed))], scale, (16, 16)
+    )
+    total = float((m / scale**2).sum())
+    assert total == math.fsum((m / scale**2).flatten().tolist())
+    units = total / M_GRID * scale**4 * 4**2
+    assert units == int(units) < 2**53
 
 
 def test_pictures_of_a_batch_are_what_they_are_alone(exact):

@@ -76,7 +76,7 @@ def test_the_length_is_that_of_the_discretized_gaussian():
 def test_the_probabilities_are_far_from_rounding_either_way():
     """So the counts are the same wherever the normal cdf is good to 12 digits."""
     for scale in (entropy.LOWEST, 0, entropy.HIGHEST):
-        r = entropy.reach(scale)
+        r = entropy.reaches()[scale - entropy.LOWEST]
         edges = np.arange(-r, r + 2) - 0.5
         for fraction in (0, 5, 15):
             mass = np.diff(norm.cdf((edges - fraction / 16) / 2 ** (scale / 8))) * entropy.TOTAL
