@@ -44,7 +44,7 @@ def jobs(model, what, sizes, batches, rates, *, bf16: bool, compiled: bool, most
     sizes = [size for size in sizes if size <= (model.config.get("native") or size)]
     for size, batch in [(size, batch) for size in sizes for batch in batches if batch == 1 or batch * size**2 <= most]:
         for rate in rates if {"encode", "decode"} & {*what} else ():
-            source = Encode(model, size, batch, bf16, rate)
+            source = Encode(model, size, batch, rate)
             yield from (job for job in (source, Decode(source)) if job.what in what)
         if "bpd" in what:
             yield Bpd(model, size, batch, bf16)
@@ -154,9 +154,7 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
 @click.option("--rate", default="0.2", show_default=True, callback=listed(float, 0), help="Bits/dim; 0: lossless.")
 @click.option("--repeats", type=COUNT, default=3, show_default=True)
 @click.option("--patience", default=6.0, show_default=True, help="Seconds after which nothing is repeated.")
-@click.option(
-    "--bf16", is_flag=True, help="Encode and measure in bfloat16 where the model and the device are fit for it."
-)
+@click.option("--bf16", is_flag=True, help="Measure the bound in bfloat16.")
 @click.option("--compile", "compiled", is_flag=True, help="Train with torch.compile, which takes minutes to warm up.")
 @click.option("--device", default="auto", show_default=True)
 @output_options

@@ -42,7 +42,7 @@ from . import decoder
 from .decoder import Decoded, View, check_options, decode_stored
 from .device import pick_device
 from .encoder import Encoded, Encoder, psnr
-from .errors import CodecError, naming
+from .errors import CodecError, NotExact, naming
 from .target import Target
 
 __all__ = ["Codec", "Decoded", "Encoded", "Info", "Stage", "codec_for", "decode", "inspect", "pick_device", "psnr"]
@@ -65,7 +65,6 @@ class EncodeOptions(TypedDict, total=False):
 
     seed: int
     channel: str
-    fp32: bool
     store: bool
     metadata: bool
     max_pixels: int
@@ -89,18 +88,20 @@ class Codec:
         strict_fp32()
         self.model = model if isinstance(model, DDPM) else load_model(model, pick_device(device))
         self.opener = Opener.of(self.model)
+        if self.model.exact is None:
+            raise NotExact(self.model)
         self.tables, self.maker = self.opener.tables, self.opener.maker
 
     def plan(self, height: int, width: int, grey: bool) -> Plan:
         return self.opener.plan(height, width, grey)
 
-    def setting(self, size: tuple[int, int], grey=False, seed=0, bf16=False) -> Setting:
+    def setting(self, size: tuple[int, int], grey=False, seed=0) -> Setting:
         """Of pictures of one size (height, width)."""
-        return Setting.of(self.model, self.tables, size, grey=grey, seed=seed, bf16=bf16)
+        return Setting.of(self.model, self.tables, size, grey=grey, seed=seed)
 
     def setting_of(self, header: Header) -> Setting:
         """That of the encoder of a file of this model."""
-        return self.setting((header.height, header.width), header.grey, header.seed, header.bf16)
+        return self.setting((header.height, header.width), header.grey, header.seed)
 
     @overload
     def encode(self, images: list | tuple, target: Target, **options: Unpack[EncodeOptions]) -> list[Encoded]: ...
@@ -113,7 +114,6 @@ class Codec:
         *,
         seed: int = 0,
         channel: str = "trellis",
-        fp32: bool = False,
         store: bool = True,
         metadata: bool = False,
         max_pixels: int = MAX_PIXELS,
@@ -126,8 +126,6 @@ class Codec:
         format has in fewer bytes just ``store`` that. A size in which a lossless file has room gives that.
 
         The default channel writes files; ``ideal`` only computes what true samples would cost (``data`` is empty).
-        Where that is much faster, lossy files are made in bfloat16 if the network is fit for it, unless ``fp32``; they
-        say so, and other machines do the same in float32.
         """
         if not isinstance(target, Target):
             raise CodecError(f"a target is a Target, such as Target(bits_per_dim=0.1), not {type(target).__name__}")
@@ -141,7 +139,7 @@ class Codec:
         shapes = grouped(range(len(arrays)), lambda i: (arrays[i].shape[:2], arrays[i].shape[2:] in ((), (2,))))
         for (size, grey), members in shapes.items():
             setting = self.setting(size, grey, seed)
-            how = {"channel": CHANNELS[channel], "fast": not fp32, "store": store, "progress": progress}
+            how = {"channel": CHANNELS[channel], "store": store, "progress": progress}
             encoder = Encoder(setting, [pictures[i] for i in members], **how)
             found |= zip(members, encoder.encode(target))
         seconds = (time.monotonic() - start) / len(pictures)

@@ -14,7 +14,6 @@ from codec.format.container import Header
 from codec.format.file import Opened, metadata_of, stored_picture
 from codec.images import alpha
 from codec.lossless import pixels as lossless
-from codec.lossless.exact import pixels_of
 from codec.lossy import progressive
 from codec.lossy.progressive import Progress
 from codec.lossy.reconstruct import RECONSTRUCTIONS, show, show_small, steps_for
@@ -70,7 +69,7 @@ class View:
     def kind(self) -> Hashable:
         """What files have in common that are decoded together."""
         h = self.header
-        return h.stored or (h.height, h.width, h.grey, h.seed, h.bf16, self.steps, self.exact)
+        return h.stored or (h.height, h.width, h.grey, h.seed, self.steps, self.exact)
 
     @cached_property
     def bits(self) -> np.ndarray:
@@ -106,9 +105,8 @@ def decode(setting: Setting, views: Sequence[View], recon: str, progress: Progre
     first, allotments = views[0], [view.file.allotment for view in views]
     chain = progressive.decode(setting, [view.bits for view in views], allotments, first.steps, progress)
     if first.exact:
-        pixels = pixels_of(setting)
         coded = (view.data[slice(*view.file.parts["pixels"])] for view in views)
-        arrays = [lossless.decode(pixels, z, part) for z, part in zip(chain.z, coded)]
+        arrays = [lossless.decode(setting, z, part) for z, part in zip(chain.z, coded)]
     else:
         arrays = show(chain, recon) if first.scale == 1 else show_small(chain, first.scale)
         arrays = arrays[..., 0] if setting.grey else arrays

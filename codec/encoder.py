@@ -16,14 +16,12 @@ from codec.format.container import METADATA, TRAILER, Header, pack_part
 from codec.format.file import NOBODY, Maker, pack
 from codec.images import alpha
 from codec.images.pictures import Picture
-from codec.lossless import pixels as lossless
-from codec.lossless.exact import pixels_of
+from codec.lossless import pixels
 from codec.lossy.multipass import Job, Sender, Sent
 from codec.lossy.plan import MEAN
 from codec.lossy.progressive import Progress
 from codec.lossy.setting import Setting
 from codec.lossy.shortest import among_lengths, among_rungs
-from ddpm.machine import has_fast_bf16
 
 from .errors import CodecError
 from .target import Target
@@ -66,7 +64,7 @@ def psnr(mse: float) -> float:
 
 
 class Encoder:
-    """``pictures`` of one shape, in a setting without bfloat16: that is for lossy files, if ``fast``.
+    """``pictures`` of one shape, in a setting.
 
     store: whether lossless files may have the picture as it is, where that is shorter. progress: called with 1 after
     each step of a batch.
@@ -78,7 +76,6 @@ class Encoder:
         pictures: Sequence[Picture],
         *,
         channel: type[Channel] = TrellisChannel,
-        fast: bool = True,
         store: bool = True,
         progress: Progress | None = None,
     ):
@@ -87,7 +84,6 @@ class Encoder:
         self.maker = Maker.of(self.model)
         self.arrays, self.alphas = zip(*(alpha.split(p.array) for p in pictures))
         self.pictures, self.height, self.width = pictures, *self.arrays[0].shape[:2]
-        self.fast = fast and self.model.knows_bf16 and has_fast_bf16(self.model.device)
         self.grey, self._kept = setting.grey, {}
         self.metadata = [
             {name: data for name in ("icc", "exif", "xmp") if (data := getattr(p, name))} for p in pictures
@@ -126,7 +122,7 @@ class Encoder:
         """Files of these pictures, lossless ones where that is what the target comes to."""
         if not those:
             return []
-        sender, out, usual = self.sender(those, self.fast), {}, []
+        sender, out, usual = self.sender(those), {}, []
         for j, i in enumerate(those):
             job = self.job(j, i, target)
             if target.mse is not None:
@@ -205,18 +201,17 @@ class Encoder:
             if not self.store or 8 * len(found[j].data) > self.lossless_bits(sender, j, 0) / 2:  # else never shorter
                 jobs.append(Job(j))
         if jobs:
-            pixels = pixels_of(self.setting)
             for job, sent in zip(jobs, sender.fed(jobs)):
                 j = job.picture
-                coded = self.file(those[j], sent, pixels)
+                coded = self.file(those[j], sent, lossless=True)
                 found[j] = min(coded, found.get(j, coded), key=lambda file: len(file.data))
         return [found[j] for j in range(len(those))]
 
-    def sender(self, those: Sequence[int], bf16: bool = False) -> Sender:
+    def sender(self, those: Sequence[int]) -> Sender:
         """Of these pictures."""
         values = np.stack([np.repeat(a[..., None], 3, 2) if self.grey else a for a in (self.arrays[i] for i in those)])
         values = torch.from_numpy(values).permute(0, 3, 1, 2)
-        return Sender(replace(self.setting, bf16=bf16), values, self.channel, self.progress)
+        return Sender(self.setting, values, self.channel, self.progress)
 
     def array(self, i: int) -> np.ndarray:
         return self.pictures[i].array
@@ -241,18 +236,18 @@ class Encoder:
             self._kept[i] = Encoded(data, dims, self.height * self.width, 0.0, 0.0, bits, 0.0, "stored")
         return self._kept[i]
 
-    def file(self, i: int, sent: Sent, pixels: lossless.Pixels | None = None) -> Encoded:
-        """The file of what was sent; lossless with ``pixels``."""
-        by, parts, mode = sent.allotment, {}, "lossy, bf16" if self.fast else "lossy"
-        if pixels:
+    def file(self, i: int, sent: Sent, *, lossless=False) -> Encoded:
+        """The file of what was sent."""
+        by, parts, mode = sent.allotment, {}, "lossy"
+        if lossless:
             assert sent.stream.z is not None  # the chain has come to its end
             mode = "lossless"
             if self.alphas[i] is not None:
                 mode, parts["alpha"] = "lossless, with alpha", alpha.pack(self.alphas[i])
-            parts["pixels"] = lossless.encode(pixels, sent.stream.z, self.arrays[i])
+            parts["pixels"] = pixels.encode(self.setting, sent.stream.z, self.arrays[i])
         header = self.header(i, mode, by.profile, by.steps)
         data = self.sealed(i, header, by.corrections, np.packbits(sent.stream.bits).tobytes(), parts)
-        return replace(self.walked(sent), data=data, mse=0.0 if pixels else sent.mse, mode=mode)
+        return replace(self.walked(sent), data=data, mse=0.0 if lossless else sent.mse, mode=mode)
 
     def walked(self, sent: Sent) -> Encoded:
         """What the chain shows, without a file."""

@@ -9,6 +9,7 @@ from ddpm.errors import CodecError, UnknownModel, naming
 __all__ = [
     "CodecError",
     "DamagedFile",
+    "NotExact",
     "NotOurFile",
     "Uncalibrated",
     "UnknownModel",
@@ -36,6 +37,14 @@ class Uncalibrated(UnknownModel):
             super().__init__(f"{words} PICTURES -o NAME")
         else:
             super().__init__(f"model {model.name} has no coding tables; {instead}calibrate it first")
+
+
+class NotExact(UnknownModel):
+    """The model's network answers every machine a little differently; says how to make it exact."""
+
+    def __init__(self, model):
+        exact = shlex.join(["ddpm-codec", "calibrate", getattr(model, "run", None) or model.name])
+        super().__init__(f"files need an exact network, and {model.name} has none: {exact} PICTURES --exact -o NAME")
 
 
 def trouble(e: OSError) -> str:

@@ -64,10 +64,10 @@ FILES = [
     *((name, "--bytes 300") for name in ("photo", "white", "small-grey")),
     ("photo", "--steps 9"),
     ("photo", "--rate 0.3 --seed 7"),
-    ("small", "--rate 0.5 --model cifar10-4"),
-    ("odd", "--rate 0.5 --model photo-5"),
-    ("grey", "--lossless --model photo-5"),
-    ("small", "--lossless --model cifar10-4 --seed 3"),
+    ("small", "--rate 0.5 --model cifar10-5"),
+    ("odd", "--rate 0.5 --model photo-7"),
+    ("grey", "--lossless --model photo-7"),
+    ("small", "--lossless --model cifar10-5 --seed 3"),
 ]
 ARCHIVES = {
     "cifar10": ["small", "small-grey", "flat", "noise"],

@@ -22,7 +22,6 @@ from codec.lossy.alone import Alone
 from ddpm.diffusion.bound import bound, own_steps, terms_for
 from ddpm.diffusion.reverse import Reverse
 from ddpm.images.data import cut_sheet
-from ddpm.machine import has_fast_bf16
 from ddpm.models.model import DDPM
 from ddpm.training.crops import crops_for
 from ddpm.training.presets import PRESETS, preset_config
@@ -67,16 +66,14 @@ class Encode(Job):
 
     what = "encode"
 
-    def __init__(self, model: DDPM, size: int, batch: int, bf16: bool, rate: float):
-        fit = model.knows_bf16 and has_fast_bf16(model.device) and rate > 0
-        super().__init__(model, size, batch, bf16 and fit, rate=rate)
+    def __init__(self, model: DDPM, size: int, batch: int, rate: float):
+        super().__init__(model, size, batch, False, rate=rate)
         self.codec, self.pictures = Codec(model), list(pictures(size, batch))
         self.target = Target(bits_per_dim=rate) if rate else Target(lossless=True)
         self.files: list[bytes] = []
 
     def __call__(self):
-        fp32 = self.dtype == torch.float32
-        self.files = [file.data for file in self.codec.encode(self.pictures, self.target, fp32=fp32, store=False)]
+        self.files = [file.data for file in self.codec.encode(self.pictures, self.target, store=False)]
 
     def watch(self, watch, evaluated):
         super().watch(watch, evaluated)
@@ -153,6 +150,6 @@ def moves(tensor: torch.Tensor, *args, **how) -> bool:
 
 
 def preset_of(model_name: str, device: torch.device) -> str | None:
-    """The preset that suits a line of models and a device: ``photo`` of ``photo-5`` on a CPU, else ``photo-gpu``."""
+    """The preset that suits a line of models and a device: ``photo`` of ``photo-7`` on a CPU, else ``photo-gpu``."""
     line = (model_name.rpartition("-")[0] or model_name) + "-gpu" * (device.type == "cuda")
     return line if line in PRESETS else None

@@ -13,8 +13,8 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from codec.errors import CodecError
-from codec.lossless import exact
+from codec.errors import CodecError, NotExact
+from codec.lossless.pixels import integers
 from codec.lossy.basis import Cosines, over
 from codec.lossy.denoise import denoise, seen_at
 from codec.lossy.tables import CodingTables
@@ -62,7 +62,7 @@ class ScheduleLatents:
         return flat(x_hat), ratio * ratio - 1 if self.model.variance == "beta" else 0.0
 
     def pixels(self, c: np.ndarray, shape) -> tuple[np.ndarray, np.ndarray]:
-        """p(x | z_0): means and scales, see ``codec.lossless.exact.integers``."""
+        """p(x | z_0): means and scales, see ``codec.lossless.pixels.integers``."""
         return pixels(self.model, self.steps[-1], self._z(c, shape), grey=False)
 
     def _z(self, c, shape):
@@ -118,11 +118,8 @@ Latents = ScheduleLatents | CodeLatents
 def check_exact(model: DDPM, gammas: Iterable[float]) -> None:
     """CodecError unless the network is exact at these levels: another answers every machine a little differently."""
     if model.exact is None:
-        raise CodecError(
-            f"archives need an exact network, and {model.name} has none: make one with "
-            "ddpm-codec calibrate MODEL DATA --exact"
-        )
-    if not all(exact.knows(model, gamma) for gamma in gammas):
+        raise NotExact(model)
+    if not all(model.exact.knows(torch.tensor([float(gamma)])) for gamma in gammas):
         raise CodecError(f"the exact network of {model.name} knows the levels of its code only: leave out --steps")
 
 
@@ -133,7 +130,7 @@ def pixels(model: DDPM, last: Step, z: torch.Tensor, grey: bool) -> tuple[np.nda
     if model.variance != "learned":
         with localcontext(prec=DIGITS):
             m.fill_(float(Decimal(last.std_q) ** 2 / Decimal(gamma).exp()))
-    return exact.integers(gamma, x_hat, m, grey)
+    return integers(gamma, x_hat, m, grey)
 
 
 def flat(values: torch.Tensor) -> np.ndarray:

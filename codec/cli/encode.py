@@ -71,7 +71,6 @@ class Named(NamedTuple):
     default="trellis",
     help="ideal: only say what true samples would cost, write nothing; by default all steps.",
 )
-@click.option("--fp32", is_flag=True, help="Never compute in bfloat16, which is faster on some machines.")
 @options(device_option, pixels_option, force_option, skip_existing_option, *common)
 def encode(
     images,
@@ -87,7 +86,6 @@ def encode(
     drop_alpha,
     keep_metadata,
     channel,
-    fp32,
     device,
     max_pixels,
     force,
@@ -118,7 +116,7 @@ def encode(
     report = Reporter(quiet, as_json, "-" in outputs.values(), workers)
     rules = {"alpha": "drop" if drop_alpha else "keep" if lossless else "refuse", "metadata": keep_metadata, **ADVICE}
     rules |= {"colours": "stored" if lossless else "srgb", "max_pixels": max_pixels}
-    how = {"seed": seed, "channel": channel, "fp32": fp32, "max_pixels": max_pixels}
+    how = {"seed": seed, "channel": channel, "max_pixels": max_pixels}
     most = BATCH_PIXELS if psnr is None else 0  # what a picture needs to reach a PSNR is its own
     batches = shared(gathered(read(outputs, report, rules), Named.shape, Named.pixels, most), workers)
     for (name, picture), file in files_of(batches, model, workers.device, target=target, how=how, report=report):

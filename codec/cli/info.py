@@ -65,7 +65,6 @@ def about_file(name: str, data: bytes, model: str | None) -> dict:
         "file": name,
         "mode": h.mode,
         "beside": ", ".join(h.extras) or None,
-        "precision": None if h.stored else "bf16" if h.bf16 else "fp32",
         "model": None if h.stored else i.model,
         "width": h.width,
         "height": h.height,

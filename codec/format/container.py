@@ -14,7 +14,7 @@ from codec.errors import DamagedFile, NotOurFile, UnknownModel
 from codec.lossy.plan import Profile
 
 MAGIC = 0xDC
-VERSION = 2  # the highest that is read; files that version 1 can say are of version 1
+VERSION = 3
 TRAILER = 2  # bytes of payload checksum at the end of a whole file
 
 # Modes, and what their files have behind the messages, which are plain bits.
@@ -22,12 +22,12 @@ PARTS = {
     "lossy": (),
     "lossless": ("pixels",),
     "lossless, with alpha": ("alpha", "pixels"),
-    "lossy, bf16": (),
     "stored": ("picture",),
 }
-MODES = {mode: i for i, mode in enumerate(list(PARTS)[:4])}  # in version 1
-NUMBERS = {"lossy": 0, "lossless": 1, "stored": 2, "lossy, bf16": 3}  # in version 2, where alpha is an extra
-EXTRAS = ("alpha", "icc", "exif", "xmp")  # bits of version 2, from the lowest
+MODES = {"lossy": 0, "lossless": 1, "stored": 2}
+EXTENDED = 3  # in the place of a mode: that and the extras stand in the next byte
+EXTRAS = ("alpha", "icc", "exif", "xmp")  # bits of that byte, from the lowest; the mode is above them
+MODEL = 2  # bytes of its fingerprint
 METADATA = 1 << 24  # bytes, at most, of each of these
 
 
@@ -35,7 +35,7 @@ METADATA = 1 << 24  # bytes, at most, of each of these
 class Header:
     """What a file says of itself.
 
-    model: the first bytes of the model's fingerprint, of which version 1 has one and version 2 two; none if stored.
+    model: the first bytes of the model's fingerprint; none if stored.
     extras: of ``icc``, ``exif`` and ``xmp``. colour: the mean of a stored picture, one level or three.
     """
 
@@ -51,11 +51,6 @@ class Header:
     colour: bytes = b""
 
     @property
-    def bf16(self) -> bool:
-        """Whether the encoder's network computed in bfloat16; else in float32."""
-        return self.mode == "lossy, bf16"
-
-    @property
     def stored(self) -> bool:
         """Whether the picture stands in the file as it is; no model is needed."""
         return self.mode == "stored"
@@ -64,10 +59,6 @@ class Header:
     def exact(self) -> bool:
         """Whether the whole file has the very pixels."""
         return self.stored or self.mode.startswith("lossless")
-
-    @property
-    def version(self) -> int:
-        return 2 if self.stored or self.extras else 1
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -83,14 +74,14 @@ class Header:
         size = self.height, self.width
         form = 0 if size == (native, native) and not self.stored else 1 if max(size) <= 255 else 2
         known = {*self.extras, *(["alpha"] if "alpha" in PARTS[self.mode] else [])}
-        mode = MODES[self.mode] if self.version == 1 else NUMBERS[self.mode.removesuffix(", with alpha")]
-        flags = (self.version - 1) << 6 | mode << 4 | self.grey << 3 | (self.seed > 0) << 2 | form
+        mode = MODES[self.mode.removesuffix(", with alpha")]
+        flags = (VERSION - 1) << 6 | (EXTENDED if known else mode) << 4 | self.grey << 3 | (self.seed > 0) << 2 | form
         fields = bytes([MAGIC, flags])
-        if self.version == 2:
-            fields += bytes([sum(1 << i for i, name in enumerate(EXTRAS) if name in known)])
+        if known:
+            fields += bytes([mode << len(EXTRAS) | sum(1 << i for i, name in enumerate(EXTRAS) if name in known)])
         if not self.stored:
             spending = self.steps << 10 | self.profile.factor << 3 | self.profile.tilt
-            fields += self.model[: self.version] + spending.to_bytes(2, "big")
+            fields += self.model[:MODEL] + spending.to_bytes(2, "big")
         fields += b"".join(n.to_bytes(form, "big") for n in size) if form else b""
         fields += varint(self.seed) if self.seed else b""
         fields += self.colour
@@ -106,12 +97,13 @@ class Header:
             raise NotOurFile("not a ddpm-codec file")
         fields = Fields(data)
         _, flags = fields.take(2)
-        version, form, grey = (flags >> 6) + 1, flags & 3, bool(flags & 8)
-        if version > VERSION:
-            raise NotOurFile(f"a file of format version {version}; this program reads versions 1 to {VERSION}")
-        mode = {v: k for k, v in (MODES if version == 1 else NUMBERS).items()}[flags >> 4 & 3]
-        known = fields.take(1)[0] if version == 2 else 0
-        model, spending = (b"", 0) if mode == "stored" else (fields.take(version), fields.number(2))
+        version, form, grey, number, known = (flags >> 6) + 1, flags & 3, bool(flags & 8), flags >> 4 & 3, 0
+        if version != VERSION:
+            raise NotOurFile(f"a file of format version {version}; this program reads version {VERSION}")
+        if number == EXTENDED:
+            number, known = divmod(fields.take(1)[0], 1 << len(EXTRAS))
+        mode = next((name for name, n in MODES.items() if n == number), None)
+        model, spending = (b"", 0) if mode == "stored" else (fields.take(MODEL), fields.number(2))
         size = [fields.number(form), fields.number(form)] if form in (1, 2) else []
         seed = fields.varint() if flags & 4 else 0
         colour = fields.take(1 if grey else 3) if mode == "stored" else b""
@@ -119,8 +111,8 @@ class Header:
         if crc8(data[:at]) != fields.take(1)[0]:
             raise DamagedFile("the header is damaged (checksum)")
         extras = tuple(name for i, name in enumerate(EXTRAS) if known >> i & 1)
-        unknown = known >> len(EXTRAS) or (mode != "lossless" and "alpha" in extras)
-        if form == 3 or unknown or (mode == "stored" and (form == 0 or seed)):
+        unknown = mode != "lossless" and "alpha" in extras
+        if form == 3 or mode is None or unknown or (mode == "stored" and (form == 0 or seed)):
             raise NotOurFile("a kind of ddpm-codec file that this program does not know")
         if "alpha" in extras:
             mode, extras = "lossless, with alpha", tuple(name for name in extras if name != "alpha")
@@ -165,10 +157,12 @@ def native_side(model: bytes, native: Callable[[bytes], int | None] | None) -> i
 
 def model_bytes(data: bytes) -> bytes | None:
     """The first bytes of the fingerprint that a file names, none if it needs no model; None if it has no header."""
-    if len(data) < 2 or data[0] != MAGIC or data[1] >> 6 >= VERSION:
+    if len(data) < 3 or data[0] != MAGIC or data[1] >> 6 != VERSION - 1:
         return None
-    version = (data[1] >> 6) + 1
-    return b"" if version == 2 and data[1] >> 4 & 3 == NUMBERS["stored"] else data[version + 1 :][:version]
+    mode, at = data[1] >> 4 & 3, 2
+    if mode == EXTENDED:
+        mode, at = data[2] >> len(EXTRAS), 3
+    return b"" if mode == MODES["stored"] else data[at : at + MODEL]
 
 
 def pack_corrections(header: bytes, corrections: bytes) -> bytes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from codec.errors import CodecError, DamagedFile, Uncalibrated, UnknownModel
 from codec.lossy.plan import Plan
 from codec.lossy.tables import CodingTables
-from ddpm.models.store import find_model, knows_bf16, read_card, shipped_models, weights_of
+from ddpm.models.store import find_model, read_card, shipped_models, weights_of
 
 from .container import Header, model_bytes
 from .file import Maker, Opened, check_pixels, open_stored, unpack
@@ -31,14 +31,13 @@ class Opener:
 
     maker: Maker
     tables: CodingTables
-    knows_bf16: bool
 
     @classmethod
     def of(cls, model: DDPM) -> Opener:
         """Uncalibrated without coding tables."""
         if (tables := CodingTables.of_model(model)) is None:
             raise Uncalibrated(model)
-        return cls(Maker.of(model), tables, model.knows_bf16)
+        return cls(Maker.of(model), tables)
 
     @classmethod
     def of_card(cls, name: str, card: Mapping) -> Opener:
@@ -46,7 +45,7 @@ class Opener:
         maker = Maker(name, bytes.fromhex(card["fingerprint"]), card["config"].get("native"))
         if (tables := CodingTables.of_coding(card.get("coding"), name)) is None:
             raise Uncalibrated(maker)
-        return cls(maker, tables, knows_bf16(card["config"]) and not card["exact"])
+        return cls(maker, tables)
 
     def plan(self, height: int, width: int, grey: bool) -> Plan:
         return self.tables.plan((height, width), grey)
@@ -60,8 +59,6 @@ class Opener:
         if header.stored:
             return open_stored(data, max_pixels)
         check_pixels(header, max_pixels)
-        if header.bf16 and not self.knows_bf16:
-            raise DamagedFile("the header promises an arithmetic that its model does not know")
         plan = self.plan(header.height, header.width, header.grey)
         if header.steps > plan.steps:
             raise DamagedFile("the header promises more steps than its model has")

@@ -147,10 +147,6 @@ class Writer:
         for symbols, model in to_symbols(x, means, scales):
             self.coder.encode(symbols, model)
 
-    def counts(self, n: np.ndarray, counts: np.ndarray) -> None:
-        """n, symbols of one distribution, given by counts."""
-        self.coder.encode(n.astype(np.int32), Categorical(counts.astype(np.float32), perfect=False))
-
     def bytes(self) -> bytes:
         return self.coder.get_compressed().astype("<u4").tobytes()
 
@@ -166,10 +162,6 @@ class Reader:
     def pixels(self, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
         with impossible_is_damage():
             return from_symbols(self.coder, means, scales)
-
-    def counts(self, n: int, counts: np.ndarray) -> np.ndarray:
-        with impossible_is_damage():
-            return self.coder.decode(Categorical(counts.astype(np.float32), perfect=False), n)
 
 
 @contextmanager

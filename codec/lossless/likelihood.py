@@ -32,13 +32,9 @@ def pixels(reverse: Reverse, last: Step, z: torch.Tensor, grey: bool) -> tuple[t
 def mean_of_colours(mean: torch.Tensor, log_variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and log of the variance of (R + G + B) / 3 where their noise is independent: ln ((v_R + v_G + v_B) / 9).
 
-    (..., 3, H, W) -> (..., 1, H, W). The two ways to add variances differ in the last bits, on which files depend:
-    archives on float32, lossless files on float64.
+    (..., 3, H, W) -> (..., 1, H, W).
     """
-    mean = mean.mean(-3, keepdim=True)
-    if log_variance.dtype == torch.float64:
-        return mean, log_variance.logsumexp(-3, keepdim=True) - math.log(9)
-    return mean, (log_variance.exp().mean(-3, keepdim=True) / 3).log()
+    return mean.mean(-3, keepdim=True), log_variance.logsumexp(-3, keepdim=True) - math.log(9)
 
 
 def distortion(context: Context | None, x: torch.Tensor, mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:

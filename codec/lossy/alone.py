@@ -27,15 +27,15 @@ class Alone:
     def __getattr__(self, name: str):
         return getattr(self.model, name)
 
-    def maps(self, z: torch.Tensor, gamma: torch.Tensor, bf16=False) -> tuple[torch.Tensor, torch.Tensor]:
+    def maps(self, z: torch.Tensor, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """z (B, C, H, W), gamma (B,) -> h_eps, h_m, as of ``DDPM.maps``."""
         if z.device.type != "cpu":
-            return self.model.maps(z, gamma, bf16)
+            return self.model.maps(z, gamma)
         ones = list(zip(z.split(1), gamma.split(1)))
         if z.shape[2] * z.shape[3] > SMALL:
-            answers = [self.model.maps(z, gamma, bf16) for z, gamma in ones]
+            answers = [self.model.maps(z, gamma) for z, gamma in ones]
         else:
-            answers = by_one_thread_each(lambda one: self.model.maps(one[0], one[1], bf16), ones)
+            answers = by_one_thread_each(lambda one: self.model.maps(*one), ones)
         h_eps, h_m = (a[0] if len(a) == 1 else torch.cat(a) for a in zip(*answers))
         return h_eps, h_m
 

@@ -76,7 +76,7 @@ class Chain:
 
     def denoise(self) -> tuple[torch.Tensor, torch.Tensor]:
         """x_hat and m where the chain stands, (B, 3, H, W) each."""
-        return denoise(self.network, self.setting.tables, self.level, self.z, self.setting.bf16)
+        return denoise(self.network, self.setting.tables, self.level, self.z)
 
     def mean(self, x_hat: torch.Tensor | None = None) -> torch.Tensor:
         """The best guess at x where the chain stands; ``x_hat`` if that is known already.
@@ -88,7 +88,7 @@ class Chain:
         if math.isinf(self.gamma):
             return x_hat
         setting = self.setting
-        return mirrored_x_hat(self.network, setting.tables, self.level, self.z, setting.bf16).add_(x_hat).div_(2)
+        return mirrored_x_hat(self.network, setting.tables, self.level, self.z).add_(x_hat).div_(2)
 
     def predict(self) -> Prediction:
         """p(z_s | z_t) for the step that comes next."""

@@ -33,7 +33,7 @@ M_GRID, M_ENTRIES = 2.0**-26, 64  # of m; entries of its table in a unit of its 
 
 
 def denoise(
-    model: DDPM | Alone, tables: CodingTables, level: int, z: torch.Tensor, bf16=False
+    model: DDPM | Alone, tables: CodingTables, level: int, z: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """x_hat, float32, cut to the range of images, and m, float64, of z (B, 3, H, W), a point at a level of the tables.
 
@@ -44,27 +44,27 @@ def denoise(
     if math.isinf(gamma):
         mean = torch.tensor(tables.mean, device=z.device).view(1, 3, 1, 1).expand_as(z).contiguous()
         return mean, torch.full_like(z, tables.variance, dtype=torch.float64)
-    x_hat, m = seen_at(model, scale, gamma, z, bf16=bf16)
+    x_hat, m = seen_at(model, scale, gamma, z)
     if scale > 1:
         x_hat, m = enlarge(on_grid(x_hat), scale, z.shape[2:]).float(), enlarge(m, scale, z.shape[2:])
         m = m / scale**2
     return x_hat.contiguous(), m.contiguous()
 
 
-def mirrored_x_hat(model: DDPM | Alone, tables: CodingTables, level: int, z: torch.Tensor, bf16=False) -> torch.Tensor:
+def mirrored_x_hat(model: DDPM | Alone, tables: CodingTables, level: int, z: torch.Tensor) -> torch.Tensor:
     """x_hat of ``denoise`` as it is seen in a mirror, turned back; gamma is finite."""
     scale = tables.scales[level]
-    x_hat = seen_at(model, scale, tables.gammas[level], z, bf16=bf16, mirrored=True)[0]
+    x_hat = seen_at(model, scale, tables.gammas[level], z, mirrored=True)[0]
     return (enlarge(on_grid(x_hat), scale, z.shape[2:]).float() if scale > 1 else x_hat).flip(3)
 
 
 def seen_at(
-    model: DDPM | Alone, scale: int, gamma: float, z: torch.Tensor, *, bf16=False, mirrored=False
+    model: DDPM | Alone, scale: int, gamma: float, z: torch.Tensor, *, mirrored=False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """x_hat, float32, and m, float64, of the picture ``scale`` times smaller that z (B, 3, H, W) at gamma shows."""
     z, gamma = coarse(z.flip(3) if mirrored else z, gamma, scale)
     gammas = torch.full((len(z),), gamma, device=z.device)
-    h_eps, h_m = model.maps(z.contiguous(memory_format=torch.channels_last), gammas, bf16)
+    h_eps, h_m = model.maps(z.contiguous(memory_format=torch.channels_last), gammas)
     of_z, of_h, c_out2 = x_hat_coefficients(gamma, DATA_STD)
     x_hat = (h_eps * of_h).add_(z * of_z).clamp_(-1, 1)
     at = h_m.clamp(*LOG_M).sub_(LOG_M[0]).mul_(M_ENTRIES).round_().int()

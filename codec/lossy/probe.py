@@ -53,7 +53,7 @@ def probe(setting: Setting, pictures: torch.Tensor) -> np.ndarray:
         z = step.alpha_t * parts + step.sigma_t * noise
         # Pictures are evaluated alone, the tiles of one together.
         network, stacks = (Alone(model), [z[:, 0]]) if parts.shape[1] == 1 else (model, z)
-        found = (denoise(network, tables, level, stack, setting.bf16) for stack in stacks)
+        found = (denoise(network, tables, level, stack) for stack in stacks)
         x_hats, ms = (torch.cat(v) for v in zip(*found))
         kl = [
             kl_nats(basis.coordinates(step.delta(x, x_hat)) ** 2, basis.extra_variance(level, step, m)).double().mean()

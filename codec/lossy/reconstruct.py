@@ -40,7 +40,7 @@ def show_small(chain: Chain, scale: int) -> np.ndarray:
     """The ``mean`` pictures ``scale`` times smaller, (B, ceil(H / scale), ceil(W / scale), 3) uint8."""
     if math.isinf(chain.gamma):
         return shown(chain, chain.denoise()[0][..., ::scale, ::scale])
-    return shown(chain, seen_at(chain.setting.model, scale, chain.gamma, chain.z, bf16=chain.setting.bf16)[0])
+    return shown(chain, seen_at(chain.setting.model, scale, chain.gamma, chain.z)[0])
 
 
 def reconstruct(chain: Chain, recon: str) -> torch.Tensor:

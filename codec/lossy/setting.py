@@ -13,7 +13,7 @@ from .tables import CodingTables
 @dataclass(frozen=True)
 class Setting:
     """Of all pictures that go through the chain together: one size (height, width), grey or not, one seed of the shared
-    randomness. bf16: the network computes in bfloat16, see denoise.py.
+    randomness.
     """
 
     model: DDPM
@@ -22,9 +22,8 @@ class Setting:
     size: tuple[int, int]
     grey: bool = False
     seed: int = 0
-    bf16: bool = False
 
     @classmethod
-    def of(cls, model: DDPM, tables: CodingTables, size: tuple[int, int], *, grey=False, seed=0, bf16=False) -> Setting:
+    def of(cls, model: DDPM, tables: CodingTables, size: tuple[int, int], *, grey=False, seed=0) -> Setting:
         """With the plan that the tables give for the size."""
-        return cls(model, tables, tables.plan(size, grey), size, grey, seed, bf16)
+        return cls(model, tables, tables.plan(size, grey), size, grey, seed)

@@ -68,7 +68,7 @@ class ExactMaps:
             return self.evaluate(z, level)
 
 
-def conv2d(of: Exactly, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
+def _conv2d(of: Exactly, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
     both = {"stride": stride, "dilation": dilation}
     if groups != 1 or any(len({*pair(value)}) > 1 for value in both.values()) or pair(dilation)[0] != 1:
         raise ArithmeticError("convolutions in groups, or with holes, are not exact")
@@ -76,43 +76,43 @@ def conv2d(of: Exactly, x, weight, bias=None, stride=1, padding=0, dilation=1, g
     return y.permute(0, 3, 1, 2)
 
 
-def linear(of: Exactly, x, weight, bias=None) -> Tensor:
+def _linear(of: Exactly, x, weight, bias=None) -> Tensor:
     """x (B, ..., I)."""
     y = of.conv(weight, 1)(x.reshape(len(x), -1, 1, x.shape[-1]), bias, (0, 0))
     return y.view(*x.shape[:-1], -1)
 
 
-def interpolate(_, x, size=None, scale_factor=None, mode="nearest", **_more) -> Tensor:
+def _interpolate(_, x, size=None, scale_factor=None, mode="nearest", **_more) -> Tensor:
     if mode != "nearest":
         raise ArithmeticError(f"interpolation by {mode!r} is not exact")
     return F.interpolate(x, size, scale_factor, mode)
 
 
-def dropout(_, x, p=0.5, training=True, inplace=False) -> Tensor:
+def _dropout(_, x, p=0.5, training=True, inplace=False) -> Tensor:
     if training:
         raise ArithmeticError("a network that is being trained is not exact")
     return x
 
 
-def group_norm(_, x, groups, weight=None, bias=None, eps=1e-5) -> Tensor:
+def _group_norm(_, x, groups, weight=None, bias=None, eps=1e-5) -> Tensor:
     return functions.group_norm(x, groups, weight, bias, eps)
 
 
-def attention(_, q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, **_more) -> Tensor:
+def _attention(_, q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, **_more) -> Tensor:
     if attn_mask is not None or dropout_p or is_causal:
         raise ArithmeticError("attention with a mask is not exact")
     return functions.attention(q, k, v)
 
 
-def avg_pool2d(_, x, kernel_size, stride=None, *more, **_more) -> Tensor:
+def _avg_pool2d(_, x, kernel_size, stride=None, *more, **_more) -> Tensor:
     return functions.average(x, pair(kernel_size)[0])
 
 
-def logspace(_, start, end, steps, device=None, dtype=torch.float32) -> Tensor:
+def _logspace(_, start, end, steps, device=None, dtype=torch.float32) -> Tensor:
     return torch.tensor(functions.logspace(start, end, steps), device=device, dtype=dtype)
 
 
-def divide(_, x, y) -> Tensor:
+def _divide(_, x, y) -> Tensor:
     """By a tensor: CUDA multiplies with the reciprocal of a number."""
     return x / (y if isinstance(y, Tensor) else torch.tensor(y, dtype=x.dtype, device=x.device).expand_as(x))
 
@@ -122,23 +122,23 @@ def pair(value) -> tuple[int, int]:
 
 
 EXACT: dict[Callable, Callable] = {
-    F.conv2d: conv2d,
-    F.linear: linear,
-    F.group_norm: group_norm,
+    F.conv2d: _conv2d,
+    F.linear: _linear,
+    F.group_norm: _group_norm,
     F.silu: lambda _, x, inplace=False: functions.silu(x),
-    F.scaled_dot_product_attention: attention,
-    F.interpolate: interpolate,
-    F.avg_pool2d: avg_pool2d,
-    F.dropout: dropout,
+    F.scaled_dot_product_attention: _attention,
+    F.interpolate: _interpolate,
+    F.avg_pool2d: _avg_pool2d,
+    F.dropout: _dropout,
     Tensor.sin: lambda _, x: functions.wave(x, 0),
     Tensor.cos: lambda _, x: functions.wave(x, 1),
     Tensor.exp: lambda _, x: functions.exp(x),
     torch.sin: lambda _, x: functions.wave(x, 0),
     torch.cos: lambda _, x: functions.wave(x, 1),
     torch.exp: lambda _, x: functions.exp(x),
-    torch.logspace: logspace,
+    torch.logspace: _logspace,
     torch.addcmul: lambda _, x, a, b: a * b + x,
-    Tensor.__truediv__: divide,
-    Tensor.div: divide,
-    torch.div: divide,
+    Tensor.__truediv__: _divide,
+    Tensor.div: _divide,
+    torch.div: _divide,
 }

@@ -12,8 +12,6 @@ from ddpm.exact.mode import ExactMaps
 from ddpm.networks.local import LocalConfig, LocalNet
 from ddpm.networks.unet import UNet, UNetConfig
 
-from .store import knows_bf16
-
 if TYPE_CHECKING:
     from ddpm.exact.local import ExactLocalNet
 
@@ -79,15 +77,10 @@ class DDPM(nn.Module):
             self.exact = ExactMaps(self.maps_at)
         return self.eval().requires_grad_(False)
 
-    @property
-    def knows_bf16(self) -> bool:
-        """Whether the network can be evaluated with ``bf16``, to nearly the same result on all machines."""
-        return knows_bf16(self.config) and self.exact is None
-
-    def forward(self, z: torch.Tensor, gamma: torch.Tensor, bf16=False) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, z: torch.Tensor, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """z (B, C, H, W), gamma (B,) -> eps_hat, log m, both like z. Any H, W >= 1. z has the dtype of the weights."""
         height, width = z.shape[2:]
-        h_eps, h_m = (h[:, :, :height, :width] for h in self._net(self.padded(z), gamma, bf16))
+        h_eps, h_m = (h[:, :, :height, :width] for h in self._net(self.padded(z), gamma))
         gamma = gamma.to(z.dtype)[:, None, None, None]
         alpha2, sigma2 = torch.sigmoid(-gamma), torch.sigmoid(gamma)
         power = alpha2 * DATA_STD**2 + sigma2
@@ -102,7 +95,7 @@ class DDPM(nn.Module):
             h_part.add_(c_skip * z_part)
         return h_eps, h_m.clamp_(*LOG_M).add_(c_out2.log())
 
-    def maps(self, z: torch.Tensor, gamma: torch.Tensor, bf16=False) -> tuple[torch.Tensor, torch.Tensor]:
+    def maps(self, z: torch.Tensor, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """h_eps, h_m of the network, like z, of which eps_hat and log m are made; see ``forward``.
 
         Those of the exact network, if there is one that knows the noise level and z is float32.
@@ -111,7 +104,7 @@ class DDPM(nn.Module):
         if self.exact and z.dtype == torch.float32 and not torch.is_grad_enabled() and self.exact.knows(gamma):
             h_eps, h_m = self.exact.at(self.padded(z), gamma)
         else:
-            h_eps, h_m = self._net(self.padded(z), gamma, bf16)
+            h_eps, h_m = self._net(self.padded(z), gamma)
         return h_eps[:, :, :height, :width], h_m[:, :, :height, :width]
 
     def maps_at(self, z: torch.Tensor, gamma: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -132,9 +125,8 @@ class DDPM(nn.Module):
         g = gamma[:, None, None, None]
         return (torch.sigmoid(-g) * DATA_STD**2 + torch.sigmoid(g)).rsqrt()
 
-    def _net(self, z, gamma, bf16):
-        scale = self.unit_variance(gamma.to(z.dtype))
-        return self.net(z, gamma, scale, bf16) if bf16 else self.net(z, gamma, scale)
+    def _net(self, z, gamma):
+        return self.net(z, gamma, self.unit_variance(gamma.to(z.dtype)))
 
 
 def network_from_config(config: dict) -> UNet | LocalNet:

@@ -80,10 +80,8 @@ class DiffusersDDPM(DDPM):
         super().__init__(config, net, stride=2 ** (len(channels) - 1))
         self.variance, self.clip = variance, clip
 
-    def forward(self, z: torch.Tensor, gamma: torch.Tensor, bf16=False) -> tuple[torch.Tensor, torch.Tensor]:
-        """z (B, 3, H, W) float32, gamma (B,) -> eps_hat, log m, both like z. Any H, W >= 1. It does not know bf16."""
-        if bf16:
-            raise TypeError("a network of diffusers does not know bf16")
+    def forward(self, z: torch.Tensor, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """z (B, 3, H, W) float32, gamma (B,) -> eps_hat, log m, both like z. Any H, W >= 1."""
         assert isinstance(self.schedule, Discrete)
         t = torch.from_numpy(self.schedule.timestep(gamma.cpu().numpy())).to(z.device, z.dtype)
         out = self.net(self.padded(z), t).sample[..., : z.shape[2], : z.shape[3]]

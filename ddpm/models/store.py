@@ -49,13 +49,13 @@ def integers_of(path: Path) -> Path | None:
 
 
 def line_and_number(name: str) -> tuple[str, int]:
-    """``photo-6`` -> (``photo``, 6); a name without a number is a line of its own, number 0."""
+    """``photo-7`` -> (``photo``, 6); a name without a number is a line of its own, number 0."""
     line, _, number = name.rpartition("-")
     return (line, int(number)) if number.isdigit() else (name, 0)
 
 
 def find_model(name: str) -> Path:
-    """Path (without suffix) of a model: a name (``photo-6``), a line (``photo``: its newest), or a file.
+    """Path (without suffix) of a model: a name (``photo-7``), a line (``photo``: its newest), or a file.
 
     Or the folder of a diffusers model, see pretrained.py, or of a training run, see runs.py.
     """
@@ -96,11 +96,6 @@ def fingerprint_of(config: dict, coding: dict | None, weights: Path) -> str:
     begun = hashlib.sha256(hashlib.sha256(essence.encode()).digest())
     with weights.open("rb") as file:
         return hashlib.file_digest(file, lambda: begun).hexdigest()
-
-
-def knows_bf16(config: dict) -> bool:
-    """Whether a model's network can be evaluated in bfloat16, see networks/local.py."""
-    return config.get("network", {}).get("kind") == "local"
 
 
 def looks_like(folder: Path) -> bool:

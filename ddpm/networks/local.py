@@ -14,13 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .arithmetic import Plain, Rounded
+from .arithmetic import Plain
 from .rows import Rolling, Whole
 from .unet import gamma_embedding, zero
 
 PLAIN = Plain()
 WHOLE, STRIP = 1 << 19, 1 << 17  # pixels of a batch that is evaluated as a whole, at most; of a strip of a larger one
-WHOLE64, STRIP64 = 1 << 15, 1 << 14  # in float64, which convolutions copy nine times over
 
 
 @dataclass(frozen=True)
@@ -89,12 +88,12 @@ class Level(nn.Module):
             self.grow = nn.Linear(wide, 4 * c, bias=False)
         self.up = nn.ModuleList(Block(c, c_emb) for _ in range(config.up[i]))
 
-    def forward(self, x, emb, rows, coarse, *, arithmetic=PLAIN, then=None):
-        """Coarser levels compute in the arithmetic ``coarse``; ``then`` is what becomes of this one's map."""
+    def forward(self, x, emb, rows, arithmetic, then=None):
+        """``then`` is what becomes of its map."""
         for block in self.down:
             x = block(x, emb, rows, arithmetic)
         if self.coarser:
-            h = self.coarser(self.shrink(fold(rows.pairs(self, x), 2)), emb, rows, coarse, arithmetic=coarse)
+            h = self.coarser(self.shrink(fold(rows.pairs(self, x), 2)), emb, rows, arithmetic)
             x = rows.add(self, x, unfold(self.grow(h), 2))
 
         def rest(x):
@@ -106,11 +105,7 @@ class Level(nn.Module):
 
 
 class LocalNet(nn.Module):
-    """(B, C, H, W), gamma (B,) -> h_eps, h_m, both (B, C, H, W). H and W are multiples of ``config.stride``.
-
-    bf16: the blocks of all levels but the finest compute as ``Rounded`` does. The finest level's take less than half of
-    the work, and what they make of a pixel's last digits shows.
-    """
+    """(B, C, H, W), gamma (B,) -> h_eps, h_m, both (B, C, H, W). H and W are multiples of ``config.stride``."""
 
     def __init__(self, config: LocalConfig):
         super().__init__()
@@ -128,24 +123,22 @@ class LocalNet(nn.Module):
         waves = [wave(2.0**n * math.pi * z) for n in self.config.fourier for wave in (torch.sin, torch.cos)]
         return fold(torch.cat([z * scale, *waves], -1), self.config.patch)
 
-    def forward(self, z, gamma, scale, bf16=False):
+    def forward(self, z, gamma, scale):
         emb = self.embed(gamma_embedding(gamma, self.config.embedding, z.dtype))
         height, row = z.shape[2], len(z) * z.shape[3]
-        coarse = Rounded(z.device) if bf16 else PLAIN
-        whole, at_once = (WHOLE64, STRIP64) if z.dtype == torch.float64 else (WHOLE, STRIP)
-        if torch.is_grad_enabled() or row * height <= whole:
-            return self.maps(z, emb, scale, Whole(), coarse).chunk(2, 1)
-        strip = max(1, at_once // (row * self.config.stride)) * self.config.stride
-        rows, out, done = Rolling(at_once // self.config.patch**2), z.new_empty(len(z), 2 * z.shape[1], *z.shape[2:]), 0
+        if torch.is_grad_enabled() or row * height <= WHOLE:
+            return self.maps(z, emb, scale, Whole()).chunk(2, 1)
+        strip = max(1, STRIP // (row * self.config.stride)) * self.config.stride
+        rows, out, done = Rolling(STRIP // self.config.patch**2), z.new_empty(len(z), 2 * z.shape[1], *z.shape[2:]), 0
         for top in range(0, height, strip):
             rows.last = top + strip >= height
-            maps = self.maps(z[:, :, top : top + strip], emb, scale, rows, coarse)
+            maps = self.maps(z[:, :, top : top + strip], emb, scale, rows)
             out[:, :, done : done + maps.shape[2]] = maps
             done += maps.shape[2]
         return out.chunk(2, 1)
 
-    def maps(self, z, emb, scale, rows, coarse):
+    def maps(self, z, emb, scale, rows, arithmetic=PLAIN):
         """h_eps and h_m in one, (B, 2 C, H, W)."""
-        x = rows.conv3(self.first, self.features(z, scale), PLAIN)
-        x = self.levels(x, emb, rows, coarse, then=lambda x: rows.conv3(self.last, x, PLAIN))
+        x = rows.conv3(self.first, self.features(z, scale), arithmetic)
+        x = self.levels(x, emb, rows, arithmetic, lambda x: rows.conv3(self.last, x, arithmetic))
         return unfold(x.to(z.dtype), self.config.patch).permute(0, 3, 1, 2)

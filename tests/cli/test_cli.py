@@ -272,12 +272,12 @@ def test_models_and_version(run):
     usual = {find_model("cifar10").name: "pictures up to 32x32", find_model("photo").name: "larger pictures"}
     assert {n: r["default_for"] for n, r in rows.items() if r["default_for"]} == usual
     assert rows["tiny-1"]["default_for"] is None
-    assert rows["cifar10-4"]["trained_on"] == ["cifar10/train-*.webp"]
+    assert rows["cifar10-5"]["trained_on"] == ["cifar10/train-*.webp"]
     lines = dict(line.split(maxsplit=1) for line in run("models", "--all").out.decode().splitlines())
-    assert lines["cifar10-4"].endswith("trained on cifar10/train-*.webp")
+    assert lines["cifar10-5"].endswith("trained on cifar10/train-*.webp")
     for name, which in usual.items():
         assert f"default for {which}" in lines[name]
-    assert lines["photo-5"].endswith("trained on photos/train; 3.2207 bits/dim of 24 pictures")
+    assert lines["photo-7"].endswith("trained on photos/train; 3.2207 bits/dim of 24 pictures")
     assert version("ddpm-codec").encode() in run("--version").out
 
 
@@ -299,7 +299,7 @@ def test_a_model_without_a_card_is_named_and_the_others_listed(run, tmp_path, mo
     monkeypatch.setenv("DDPM_CODEC_MODELS", str(tmp_path))
     listed = run("models", "--all", code=2)
     assert b"broken-1: not a model" in listed.err
-    assert b"photo-5" in listed.out
+    assert b"photo-7" in listed.out
 
 
 def test_train_calibrate_encode(run, picture, tmp_path):

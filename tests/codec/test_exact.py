@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from codec.lossless.exact import ExactPixels, pixels_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +15,6 @@ from codec import Codec, CodecError, Target, archive
 from codec.archive.header import unpack
 from codec.calibration.exact import exact_tensors
 from codec.calibration.tables import coding_tables
-from codec.lossless.exact import ExactPixels, pixels_of
 from codec.lossy.basis import COSINE, cosines
 from codec.lossy.denoise import M_GRID, enlarge, m_table
 from codec.lossy.tables import CodingTables
