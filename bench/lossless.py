@@ -10,13 +10,11 @@ the data.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 
 import click
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from bench.baselines.peers import lossless_rows
@@ -26,9 +24,8 @@ from bench.reporting.lengths import SINGLE, published_option
 from bench.reporting.output import finish, output_options, save
 from bench.reporting.run import Run
 from codec import Codec, Target
-from codec.lossless.entropy import HALF, OCTAVE
-from codec.lossless.likelihood import distortion
-from codec.lossless.pixels import Pixels, planes
+from codec.lossless.likelihood import pixel_nats
+from codec.lossless.pixels import planes, sight_of
 from codec.lossy import progressive
 from codec.terms import CodeTerms
 from ddpm.diffusion.bound import bound
@@ -38,25 +35,17 @@ from ddpm.images.batches import parts, stacked
 BATCH_PIXELS = 1 << 16
 
 
-def portability(codec: Codec, files: list[bytes], pictures: list[np.ndarray]) -> float:
-    """What agreement between machines costs, as a share of files of one size.
-
-    It is the lossless part beyond -log2 p(x | z_0): shifts, the rounding of z_0, of means and deviations, and tables of
-    probabilities.
-    """
+def tables_cost(codec: Codec, files: list[bytes], pictures: list[np.ndarray]) -> float:
+    """What the coder of pixels costs, as a share of files of one size: bytes beyond -log2 p(x | z_0), as believed."""
     opened = [codec.open(data) for data in files]
-    h, plan = opened[0].info.header, opened[0].allotment.plan
-    setting, size = codec.setting_of(h), (h.height, h.width)
+    header, plan = opened[0].info.header, opened[0].allotment.plan
+    setting = codec.setting_of(header)
     chain = progressive.decode(setting, [o.bits for o in opened], [o.allotment for o in opened], plan.steps)
-    pixels, spent = Pixels(setting), 0.0
+    spent = 0.0
     for z, file, picture in zip(chain.z, opened, pictures):
         begin, end = file.parts["pixels"]
-        shape = (1, 1 if h.grey else 3, *size)
-        mean, octaves = (torch.from_numpy(v).view(shape) for v in pixels.beliefs(pixels.coded(z)))
-        x = torch.from_numpy(planes(picture) / HALF - 1).view(shape)
-        log_std = octaves * (math.log(2) / OCTAVE) - math.log(HALF)
-        ideal = distortion(pixels.context, x, mean / HALF - 1, log_std) * x.numel() / LN2
-        spent += 8 * (end - begin) - float(ideal)
+        nats = sum(pixel_nats(*group).sum() for group in sight_of(setting, z).predictions(planes(picture)))
+        spent += 8 * (end - begin) - float(nats) / LN2
     return spent / sum(8 * len(data) for data in files)
 
 
@@ -77,7 +66,7 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> Iterator[d
                 if not all(np.array_equal(a, b.array) for a, b in zip(shown, back)):
                     raise RuntimeError("a picture did not come back")
             if price is None:  # the first batch says enough
-                price = portability(codec, [f.data for f in files], shown)
+                price = tables_cost(codec, [f.data for f in files], shown)
             x = stacked(part)
             size = tuple(x.shape[2:])
             plan = codec.plan(*size, grey)
@@ -95,7 +84,7 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> Iterator[d
             mean = {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}
             n, row = len(rows), {"code": SINGLE, "steps": "codec", "images": len(rows), "looks": evaluations}
             speed = {"encode_s": seconds[0] / n, "decode_s": seconds[1] / n if check else None}
-            yield row | mean | {"portability": price} | speed
+            yield row | mean | {"tables": price} | speed
 
 
 @command()

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from codec.lossless.exact import ExactPixels, pixels_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,8 +17,10 @@ from codec.calibration.tables import coding_tables
 from codec.lossy.basis import COSINE, cosines
 from codec.lossy.denoise import M_GRID, enlarge, m_table
 from codec.lossy.tables import CodingTables
+from ddpm.exact import functions
 from ddpm.exact.convolution import Float32, Int8, is_exact
 from ddpm.exact.local import ExactLocalNet
+from ddpm.exact.mode import Exactly
 from ddpm.machine import all_threads
 from ddpm.models.load import load_model, save_model
 from ddpm.models.model import DDPM
@@ -29,9 +30,13 @@ NETWORK = {"kind": "local", "widths": [8, 16], "down": [1, 1], "up": [1, 1], "pa
 PICTURES = [smooth_picture(24, 20, 1), smooth_picture(33, 18, 2), smooth_picture(16, 40, 3, channels=1)]
 
 
-@pytest.fixture(scope="module")
-def exact(tmp_path_factory):
+@pytest.fixture(scope="module", params=["local", "unet"])
+def exact(request, models, tmp_path_factory):
     """The path of a small model with an exact network."""
+    return str(models / "tiny-1") if request.param == "unet" else local(tmp_path_factory)
+
+
+def local(tmp_path_factory) -> str:
     torch.manual_seed(0)
     schedule = {"kind": "linear-gamma", "gamma_max": 5.5, "gamma_min": -9.2}
     model = DDPM({"schedule": schedule, "network": NETWORK}).eval()
@@ -51,12 +56,15 @@ def exact(tmp_path_factory):
 @contextlib.contextmanager
 def computed(codec: Codec, kind, threads: int, onednn: bool):
     """The codec's network by this kind of convolution, and so on."""
-    before, net = codec.model.exact, codec.model.exact
-    with all_threads(), torch.backends.mkldnn.flags(enabled=onednn):
+    net = codec.model.exact
+    with all_threads(), torch.backends.mkldnn.flags(enabled=onednn), pytest.MonkeyPatch.context() as patch:
         torch.set_num_threads(threads)
-        codec.model.exact = ExactLocalNet(net.config, net.tensors, kind)
+        if isinstance(net, ExactLocalNet):
+            patch.setattr(codec.model, "exact", ExactLocalNet(net.config, net.tensors, kind))
+        else:
+            patch.setattr(functions, "fastest", lambda device: kind)
+            patch.setattr(net, "exactly", Exactly())
         yield
-    codec.model.exact = before
 
 
 def settings():
@@ -103,11 +111,14 @@ def test_archives_do_not_depend_on_what_computes(exact):
 
 def test_archives_ask_for_an_exact_network(exact):
     model = load_model(exact)
-    with pytest.raises(CodecError, match="leave out --steps"):
-        archive.create(ARCHIVED, model, 6)
+    if isinstance(model.exact, ExactLocalNet):
+        with pytest.raises(CodecError, match="leave out --steps"):
+            archive.create(ARCHIVED, model, 6)
     model.exact = None
-    with pytest.raises(CodecError, match="calibrate MODEL DATA --exact"):
+    with pytest.raises(CodecError, match="--exact"):
         archive.create(ARCHIVED, model)
+    with pytest.raises(CodecError, match="--exact"):
+        Codec(model)
 
 
 @given(st.integers(0, 2**32), st.sampled_from([1, 2, 4, 8]), st.floats(1e-6, 1))
@@ -127,13 +138,6 @@ def test_pictures_of_a_batch_are_what_they_are_alone(exact):
     codec = Codec(exact)
     together = codec.encode([PICTURES[0], smooth_picture(24, 20, 7)], Target(bits_per_dim=0.6))
     assert codec.encode(PICTURES[0], Target(bits_per_dim=0.6)).data == together[0].data
-
-
-def test_the_exact_network_is_used_where_it_knows_the_level(exact):
-    codec = Codec(exact)
-    assert isinstance(pixels_of(codec.setting((24, 20))), ExactPixels)
-    codec.model.exact = None
-    assert not isinstance(pixels_of(codec.setting((24, 20))), ExactPixels)
 
 
 def test_it_says_nearly_what_the_float_network_says(exact):

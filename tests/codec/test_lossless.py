@@ -11,38 +11,9 @@ from scipy.stats import norm
 from codec import CodecError, Target, decode, inspect
 from codec.errors import DamagedFile
 from codec.images import alpha
-from codec.lossless import entropy, rounding
+from codec.lossless import entropy
 from codec.lossless import pixels as lossless
 from tests.conftest import smooth_picture
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    st.integers(1, 1500),
-    st.sampled_from([0.5, 1 / 16, 1.0]),
-    st.integers(6, 20),
-    st.integers(0, 2**32 - 1),
-)
-def test_rounding_survives_a_drift_below_its_tolerance(n, spacing, room, seed):
-    rng, tolerance = np.random.default_rng(seed), spacing * 2.0**-room / 4
-    values = rng.uniform(-300, 300, n)
-    shifts = rounding.choose_shifts(values, spacing, tolerance)
-    points = rounding.to_grid(values, shifts, spacing)
-    drifted = values + rng.uniform(-0.99, 0.99, n) * tolerance
-    assert np.array_equal(rounding.to_grid(drifted, shifts, spacing), points)
-    assert np.abs(rounding.from_grid(points, shifts, spacing) - values).max() <= spacing / 2
-    assert rounding.shift_counts(8).sum() == pytest.approx(1 << 20, abs=300)
-
-
-def test_shifts_cost_what_theory_says():
-    """Of a block, (1 - 2 tolerance/spacing)^256 are safe with a given shift."""
-    values = np.random.default_rng(0).uniform(0, 255, 256 * 4000)
-    shifts = rounding.choose_shifts(values, 0.5, 2.0**-9)
-    safe = (1 - 2 * 2.0**-9 / 0.5) ** 256
-    assert (shifts == 0).mean() == pytest.approx(safe, abs=0.02)
-    counts = rounding.shift_counts(lossless.Z_UNSAFE)
-    bits = -np.log2(counts[shifts] / counts.sum()).mean() / 256
-    assert bits < 0.018
 
 
 @settings(deadline=None, max_examples=40)
@@ -54,10 +25,8 @@ def test_pixels_survive_range_coding(n, seed, octave, wild):
     near = np.clip(np.rint(means / 16 + 2.0 ** (scales / 8) * rng.standard_normal(n)), 0, 255)
     x = np.where(rng.random(n) < wild, rng.integers(0, 256, n), near).astype(np.uint8)
     writer = entropy.Writer()
-    writer.counts(np.arange(5), np.arange(1, 9))
     writer.pixels(x, means, scales)
     reader = entropy.Reader(writer.bytes())
-    assert reader.counts(5, np.arange(1, 9)).tolist() == [0, 1, 2, 3, 4]
     assert np.array_equal(reader.pixels(means, scales), x)
 
 
@@ -86,9 +55,9 @@ def test_the_probabilities_are_far_from_rounding_either_way():
 
 def test_large_pictures_are_the_same_by_parts(codec, monkeypatch):
     """A picture that is rounded and coded a few blocks at a time has the same file, and decodes so."""
-    pictures = [smooth_picture(24, 32), np.full((24, 32), 77, np.uint8)]  # nine blocks, and three
+    pictures = [smooth_picture(24, 32), np.full((24, 32), 77, np.uint8)]
     files = [codec.encode([p], Target(lossless=True), store=False)[0].data for p in pictures]
-    for module in (entropy, lossless, rounding):
+    for module in (entropy, lossless):
         monkeypatch.setattr(module, "CHUNK", 2)
     for picture, data in zip(pictures, files):
         assert codec.encode([picture], Target(lossless=True), store=False)[0].data == data
@@ -230,34 +199,15 @@ def test_every_flipped_byte_is_refused(codec):
                 decode(bytes(data))
 
 
-def test_other_arithmetic_is_found_out(codec):
-    """Where z_0 is further off than the tolerance, the checksum of the pixels says so."""
-    picture = smooth_picture(16, 16)
-    [file] = codec.encode([picture], Target(lossless=True), store=False)
-    opened = codec.open(file.data)
-    pixels = lossless.Pixels(codec.setting_of(opened.info.header))
+def test_another_z_is_found_out(codec):
+    """By the checksum of the pixels, or before."""
+    picture, setting = smooth_picture(16, 16), codec.setting((16, 16))
     z = torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(20))
-    data = lossless.encode(pixels, z, picture)
-    near = z + 0.9 * lossless.Z_TOLERANCE / pixels.unit * (2 * torch.rand(z.shape) - 1)
-    assert np.array_equal(lossless.decode(pixels, near, data), picture)
-    with pytest.raises(DamagedFile, match="checksum"):
-        lossless.decode(pixels, z + 0.2 / pixels.unit, data)
+    data = lossless.encode(setting, z, picture)
+    assert np.array_equal(lossless.decode(setting, z, data), picture)
     with pytest.raises(DamagedFile):
-        lossless.decode(pixels, z, data[:-2])
+        lossless.decode(setting, z, data[:-2])
     for seed in range(20):
-        with pytest.raises(DamagedFile, match="other arithmetic"):
-            lossless.decode(pixels, torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(seed)), data)
-
-
-def test_double_precision_runs_through(model):
-    """A float64 network must not pass through float32 anywhere, or its last places would differ between machines."""
-    exact = lossless.exact(model)
-    z, gamma = torch.randn(1, 3, 16, 16, dtype=torch.float64), torch.tensor([-9.2], dtype=torch.float64)
-    with torch.inference_mode():
-        out = exact(z, gamma)
-        moved = exact(z * (1 + 1e-13), gamma)
-        single = model(z.float(), gamma)
-    for a, b, c in zip(out, moved, single):
-        assert a.dtype == torch.float64
-        assert 0 < (a - b).abs().max() < 1e-9
-        assert (a - c).abs().max() < 1e-2
+        other = z + 0.003 * torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(seed))
+        with pytest.raises(DamagedFile, match="as they went in"):
+            lossless.decode(setting, other, data)

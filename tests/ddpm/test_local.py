@@ -61,3 +61,10 @@ def test_fold_is_undone_and_puts_neighbours_together():
     x = torch.arange(2 * 4 * 6 * 3).view(2, 4, 6, 3)
     assert torch.equal(local.unfold(local.fold(x, 2), 2), x)
     assert local.fold(x, 2)[0, 0, 0].tolist() == [*range(6), *range(18, 24)]
+
+
+def test_one_picture_under_autocast_is_treated_as_several(model):
+    z, gamma = torch.randn(2, 3, 16, 24, generator=torch.Generator().manual_seed(0)), torch.zeros(2)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        both, one = (model(z[:n], gamma[:n])[0].float() for n in (2, 1))
+    assert torch.allclose(both[:1], one, atol=0.05)
