@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from constriction import stream  # pyright: ignore[reportAttributeAccessIssue]  # stubs lack it
@@ -25,6 +24,7 @@ FINENESS = 8  # grid points per standard deviation, at least
 WIDEST = 1 << 10  # grid points per standard deviation, at most; a wider Gaussian is coded as this one
 REACH = 7  # standard deviations to either side that are coded directly; every grid point in it takes 2^-24 of the mass
 MASS = 1 << 24  # all of it, in integers; float32 and its sums have them exactly
+ROOM = 1 << 25  # integers that tables are kept for
 COST = 5e-4  # bits that rounding may cost a dimension over a whole chain, for means and deviations each
 
 
@@ -64,6 +64,7 @@ class Gaussians:
         # All deviations from 1 to WIDEST, and what lies between them on their logarithmic scale.
         between = powers_of_two(0, 2 * self.octave * (WIDEST.bit_length() - 1), 2 * self.octave)
         self.stds, self.edges = between[::2], between[1::2]
+        self.made, self.room = {}, ROOM
 
     def frame(self, mean: np.ndarray, std: np.ndarray | float) -> Frame:
         """For means (n,) and deviations, as many or one, in grid points."""
@@ -81,10 +82,18 @@ class Gaussians:
         present = np.flatnonzero(counts)
         counts, fractions, scales = counts[present], present & self.fractions - 1, (present >> shift) + lowest
         stds = self.stds[scales] if std.ndim else np.full(len(present), std)
-        models = [
-            (n, tables(s, self.fractions)[f]) for n, f, s in zip(*map(np.ndarray.tolist, (counts, fractions, stds)))
-        ]
+        each = zip(counts.tolist(), fractions.tolist(), stds.tolist())
+        models = [(count, self.tables(s)[f]) for count, f, s in each]
         return Frame(order, (fine >> shift)[order], np.repeat(reach(stds), counts), models)
+
+    def tables(self, std: float) -> list[stream.model.Categorical]:
+        """Of one deviation, for all fractions; kept while there is room."""
+        if std not in self.made:
+            if self.room < 0:
+                self.made, self.room = {}, ROOM
+            self.made[std] = tables(std, self.fractions)
+            self.room -= self.fractions * 2 * int(reach(std))
+        return self.made[std]
 
 
 def reach(std):
@@ -92,9 +101,8 @@ def reach(std):
     return np.ceil(REACH * std).astype(np.int32)
 
 
-@lru_cache(maxsize=1 << 9)
 def tables(std: float, fractions: int) -> list[stream.model.Categorical]:
     """The integers within reach of 0 under means of 0, 1, ... of so many ``fractions``."""
-    r, means = reach(np.float64(std)), np.arange(fractions)[:, None] / fractions
+    r, means = reach(std), np.arange(fractions)[:, None] / fractions
     below = np.rint(cdf((np.arange(-r, r + 2) - (0.5 + means)) / std) * MASS)
     return [stream.model.Categorical(mass, perfect=False) for mass in np.diff(below).astype(np.float32)]
