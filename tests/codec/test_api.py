@@ -125,12 +125,12 @@ def test_grey_stays_grey_and_costs_less(codec):
 
 
 def test_too_small_a_target_names_the_minimum(codec):
-    with pytest.raises(CodecError, match="has 10 bytes"):
+    with pytest.raises(CodecError, match="has 11 bytes"):
         encode(codec, PICTURE, bytes=9)
-    assert len(encode(codec, PICTURE, bytes=10).data) == 10
-    with pytest.raises(CodecError, match=r"has 10 bytes$"):
+    assert len(encode(codec, PICTURE, bytes=11).data) == 11
+    with pytest.raises(CodecError, match=r"has 11 bytes$"):
         encode(codec, PICTURE, bytes=9)
-    with pytest.raises(CodecError, match=r"has 10 bytes, [0-9.]+ bits/dim$"):
+    with pytest.raises(CodecError, match=r"has 11 bytes, [0-9.]+ bits/dim$"):
         encode(codec, PICTURE, bits_per_dim=0.01)
 
 

@@ -49,7 +49,7 @@ WORDS = {
     "wide gaussian": [(298, "ab7b2224ca7c30a9"), (298, "d390abec62956176")],
 }
 SHORT = {"RangeEncoder": [1728551843, 2399935616, 1651491802], "AnsCoder": [1140850689, 130575694, 1423921]}
-PIXELS = (1788, "bd1d736a142b8f86")
+PIXELS = (1144, "0356902eddb9b16b")
 STACK = [(214, "3cbd1ca680d98c1d")]
 
 
