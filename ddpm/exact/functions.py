@@ -18,33 +18,14 @@ from ddpm.diffusion.schedule import DIGITS
 
 from . import passes
 from .convolution import LIMIT, fastest
+from .passes import FINE, TINY, of_each, rounded
 from .tables import ZERO_OF_HIGH
 
-TINY = 2.0**-100
 BITS, MOST_BITS = 10, 12  # of maps that convolutions read: rather smaller digits than fewer; at most
 DIGITS_OF_WEIGHTS = 64, 32, 16, 8  # of which two make up a weight
 PRODUCTS = 2304  # in a sum, at most
-FINE = 16  # bits of maps otherwise
 WAVES = 1 << 16  # entries of a period of the sine
 EXP_UNIT, EXP_RANGE, EXP_BITS = 1 << 10, 24, 24  # of exp of what is not above 0, in integers of 2^-24
-
-
-def picture_shaped(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """(B,) -> (B, 1, ..., 1), to be multiplied with x."""
-    return values.view(-1, *[1] * (x.ndim - 1))
-
-
-def scales(x: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of x (B, ...) for each picture: what makes integers of so many bits of it, and their unit, (B,)."""
-    largest = x.abs().amax(tuple(range(1, x.ndim))).clamp_(min=TINY)
-    most = torch.full_like(largest, (1 << bits - 1) - 1)
-    return most / largest, largest / most
-
-
-def rounded(x: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """x (B, ...) float32 -> integers of so many bits, in float32, and the unit of each picture (B,): x ~ q unit."""
-    scale, unit = scales(x, bits)
-    return (x * picture_shaped(scale, x)).round_(), unit
 
 
 class Conv:
@@ -53,22 +34,28 @@ class Conv:
     def __init__(self, weight: torch.Tensor, stride: int):
         """weight (O, I, k, k)."""
         self.digit, self.unit, parts = digits(weight)
-        self.bits = bits_that_fit(parts)
-        self.sums = [Sums(part, self.bits, stride) for part in parts]
-        self.inputs = [part.shape[1] for part in parts]
+        self.bits, self.inputs = bits_that_fit(parts), [part.shape[1] for part in parts]
+        kind = fastest(weight.device)
+        self.dtype, self.halved = kind.dtype, kind.dtype == torch.uint8 and self.bits > 8
+        self.high = [kind(part, ZERO_OF_HIGH, stride) for part in parts]
+        self.low = [kind(part, 0, stride) for part in parts] if self.halved else []
+        self.none = torch.zeros(len(weight), device=weight.device)
 
     def __call__(self, x: torch.Tensor, bias: torch.Tensor | None, padding: tuple[int, int]) -> torch.Tensor:
         """x (B, H, W, I) -> (B, H', W', O), float32."""
-        q, unit = rounded(x, self.bits)
-        if len(self.sums) == 1:
-            total = self.sums[0](q, padding)
-        else:
-            found = [sums(part, padding).double() for sums, part in zip(self.sums, q.split(self.inputs, 3))]
-            total = torch.stack(found).sum(0)
-        high, low = total.chunk(2, 3)
-        v = torch.add(low, high, alpha=self.digit).float()  # a power of two, so that there is one rounding
-        v.mul_(self.unit * picture_shaped(unit, v))
-        return v if bias is None else v.add_(bias)
+        high, low, unit = passes.read(x, self.bits, self.dtype, self.high[0].zero, halved=self.halved)
+        sums = self.of(self.high, high, padding)
+        if low is not None:
+            sums = self.of(self.low, low, padding).add_(sums, alpha=256)  # of integers that fit
+        y = passes.finished(sums.flatten(1, 2), self.digit, self.unit, unit, self.none if bias is None else bias)
+        return y.view(*sums.shape[:3], -1)
+
+    def of(self, convs, maps: torch.Tensor, padding: tuple[int, int]) -> torch.Tensor:
+        """Sums over all parts, float64 if there are several."""
+        if len(convs) == 1:
+            return convs[0](maps, padding)
+        found = [conv(part.contiguous(), padding).double() for conv, part in zip(convs, maps.split(self.inputs, 3))]
+        return torch.stack(found).sum(0)
 
 
 def digits(weight: torch.Tensor) -> tuple[int, torch.Tensor, list[torch.Tensor]]:
@@ -96,41 +83,15 @@ def bits_that_fit(parts: list[torch.Tensor]) -> int:
     return next(b for b in range(MOST_BITS, 0, -1) if ((1 << b - 1) - 1) * largest < LIMIT)
 
 
-class Sums:
-    """Of products of integers of so many bits with weights, by the fastest kind of convolution."""
-
-    def __init__(self, weight: torch.Tensor, bits: int, stride: int):
-        kind = fastest(weight.device)
-        self.halved = kind.dtype == torch.uint8 and bits > 8
-        self.high = kind(weight, ZERO_OF_HIGH, stride)
-        self.low = kind(weight, 0, stride) if self.halved else None
-
-    def __call__(self, q: torch.Tensor, padding: tuple[int, int]) -> torch.Tensor:
-        if self.low is None:
-            return self.high(as_read(q, self.high), padding)
-        high = (q * (1 / 256)).floor_()
-        low = self.low(as_read(q.sub_(high * 256), self.low), padding)
-        return low.add_(self.high(as_read(high, self.high), padding).mul_(256))
-
-
-def as_read(q: torch.Tensor, conv) -> torch.Tensor:
-    """Integers as a kind of convolution reads them."""
-    return (q.add_(conv.zero) if conv.zero else q).to(conv.dtype).contiguous()
-
-
 def group_norm(x: torch.Tensor, groups: int, weight, bias, eps: float) -> torch.Tensor:
     """x (B, C, ...)."""
-    b, c, *size = x.shape
-    x = x.flatten(2).transpose(1, 2).contiguous()
-    scale, unit = scales(x, FINE)
-    total, squares = (sums.view(b, groups, -1).sum(2) for sums in passes.moments(x, scale))
-    n = torch.full_like(total, x.shape[1] * c // groups)  # a number CUDA would multiply with the reciprocal of
-    mean, unit = total / n, unit.double()[:, None]
-    r = 1 / (squares / n - mean * mean + torch.full_like(unit, eps) / (unit * unit)).sqrt()
-    mean, gain = (values.float().repeat_interleave(c // groups, 1) for values in (mean, r))
-    gain = gain if weight is None else gain * weight
-    shift = -(mean * gain) if bias is None else bias - mean * gain
-    return passes.affine(x, scale, gain, shift).transpose(1, 2).view(b, c, *size)
+    weight, bias = (x.new_ones(x.shape[1]), x.new_zeros(x.shape[1])) if weight is None else (weight, bias)
+    return passes.group_norm(positions(x), groups, weight, bias, eps).transpose(1, 2).view(x.shape)
+
+
+def positions(x: torch.Tensor) -> torch.Tensor:
+    """(B, C, ...) -> (B, n, C)."""
+    return x.flatten(2).transpose(1, 2).contiguous()
 
 
 def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -138,18 +99,16 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor
     (q, of_q), (k, of_k), (v, of_v) = (rounded(part, FINE) for part in (q, k, v))
     scale = of_q.double() * of_k.double() / torch.tensor(float(q.shape[-1]), dtype=torch.float64).sqrt() * EXP_UNIT
     logits = q.double() @ k.double().transpose(-2, -1)
-    logits = logits.mul_(picture_shaped(scale, q)).round_()
+    logits = logits.mul_(of_each(scale, q)).round_()
     below = logits.amax(-1, keepdim=True).sub(logits).clamp_(max=EXP_RANGE * EXP_UNIT).nan_to_num_()
     weights = on(exp_table, q.device)[below.long()]
     y = (weights @ v.double()) / weights.sum(-1, keepdim=True)
-    return (y * picture_shaped(of_v.double(), y)).float()
+    return (y * of_each(of_v.double(), y)).float()
 
 
 def silu(x: torch.Tensor) -> torch.Tensor:
     """x (B, C, ...)."""
-    if x.ndim < 3:
-        return passes.silu(x.contiguous())
-    return passes.silu(x.flatten(2).transpose(1, 2).contiguous()).transpose(1, 2).view(x.shape)
+    return passes.silu(x.contiguous()) if x.ndim < 3 else passes.silu(positions(x)).transpose(1, 2).view(x.shape)
 
 
 def wave(x: torch.Tensor, quarters: int) -> torch.Tensor:
@@ -175,6 +134,7 @@ def exp(x: torch.Tensor) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64, device=x.device).to(x.dtype).view(x.shape)
 
 
+@lru_cache
 def logspace(start: float, end: float, steps: int) -> list[float]:
     """10^start ... 10^end."""
     with localcontext(prec=DIGITS):

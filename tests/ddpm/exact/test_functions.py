@@ -171,15 +171,29 @@ def test_powers_of_ten_and_exps_are_rounded_correctly(steps):
         assert float(value) == F32(float(mpmath.exp(float(at))))
 
 
-def test_without_kernels_it_is_the_same(monkeypatch):
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 9), st.sampled_from([4, 8, 12]), st.integers(0, 99), st.booleans())
+def test_without_kernels_it_is_the_same(batch, n, channels, seed, halved):
     """As on devices that have no numba."""
-    x, gain, shift = torch.from_numpy(noise((2, 30, 8), 0, 20)), torch.randn(2, 8), torch.randn(2, 8)
-    scale = torch.tensor([3.7, 0.9])
-    calls = (lambda: passes.silu(x), lambda: passes.affine(x, scale, gain, shift), lambda: passes.moments(x, scale))
+    x, gain, bias = (torch.from_numpy(noise(s, seed, 20)) for s in ((batch, n, channels), channels, channels))
+    sums, unit = torch.from_numpy(noise((batch, n, 2 * channels), seed, 2.0**20)).round(), x[:, 0, 0].abs()
+    dtype, zero = (torch.uint8, 128) if halved else (torch.float32, 0)
+    calls = [lambda: passes.silu(x), lambda: passes.group_norm(x, 4, gain, bias, 1e-5)]
+    calls += [
+        lambda: passes.finished(sums, 64, gain, unit, bias),
+        lambda: passes.read(x[:1], 8, torch.float32, 0, halved=False)[0],
+    ]
+    calls += [
+        lambda: torch.cat(
+            [v.double() for v in passes.read(x, 12, dtype, zero, halved=halved) if v is not None and v.ndim > 1]
+        )
+    ]
+    calls += [lambda: passes.read(x, 12, dtype, zero, halved=halved)[2]]
     with_kernels = [call() for call in calls]
-    monkeypatch.setattr(passes, "on_cpu", lambda x: False)
-    for one, call in zip(with_kernels, calls):
-        torch.testing.assert_close(call(), one, rtol=0, atol=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passes, "on_cpu", lambda x: False)
+        for one, call in zip(with_kernels, calls):
+            assert torch.equal(call(), one)
 
 
 def test_what_is_not_exact_is_refused():
