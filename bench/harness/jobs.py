@@ -18,7 +18,6 @@ from codec import Codec, Target
 from codec.channel import simulation
 from codec.images.pictures import read_picture
 from codec.lossless import pixels as lossless
-from codec.lossy.alone import Alone
 from ddpm.diffusion.bound import bound, own_steps, terms_for
 from ddpm.diffusion.reverse import Reverse
 from ddpm.images.data import cut_sheet
@@ -77,7 +76,6 @@ class Encode(Job):
 
     def watch(self, watch, evaluated):
         super().watch(watch, evaluated)
-        watch.over(Alone, "maps", "network")  # which may wait for other threads
         for name in ("encode", "decode"):
             watch.over(simulation.TrellisUse, name, "channel")
         watch.over(simulation.TrellisUse, "__init__", "channel")  # which makes the shared randomness

@@ -11,6 +11,7 @@ others, time counts to the part that waits. On a GPU a part ends when all it sta
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections import Counter
@@ -61,6 +62,7 @@ class Watch:
         """
         function = getattr(owner, name)
 
+        @functools.wraps(function)
         def watched(*args, **how):
             if when and not when(*args, **how):
                 return function(*args, **how)

@@ -14,6 +14,7 @@ from codec.lossy.tables import CodingTables
 from ddpm.diffusion.bound import bound, own_steps, terms_for
 from ddpm.diffusion.reverse import Reverse
 from ddpm.diffusion.schedule import Levels
+from ddpm.exact.local import ExactLocalNet
 from ddpm.images import lists
 from ddpm.images.batches import batches, middle
 from ddpm.models import pretrained, runs
@@ -22,9 +23,11 @@ from ddpm.models.model import DDPM, strict_fp32
 from ddpm.models.store import find_model, is_run, looks_like, weights_of
 from ddpm.networks.local import LocalNet
 
+from .exact import exact_tensors
 from .tables import coding_tables, with_context
 
 BATCH_PIXELS = 1 << 16
+EXACT_PIXELS = 1 << 19  # that a network is watched on, to be made exact
 TRAINING = {"used": "training"}  # what a card calls the lists of a run
 
 
@@ -135,21 +138,27 @@ def release(
 
 
 def measure(source, model: DDPM, batches, settings: dict | None, *, exact: bool, quiet: bool):
-    """The tables of a model, by ``coding_tables`` with these settings; without any its own, with a new context or an
-    exact network: the tensors of that, or None."""
+    """The tables of a model, by ``coding_tables`` with these settings, without any its own with a new context, or as
+    they are if it is made ``exact``; and the tensors of its exact network, if it is of a kind that needs them."""
+    local = isinstance(model.net, LocalNet)
+    if exact and not local:
+        raise CodecError(f"{source}: its network is exact as it is")
     if settings is not None:
         settings = dict(settings)
-        return coding_tables(model, batches, levels_of(model, settings.pop("steps")), **settings, quiet=quiet), None
-    known = CodingTables.of_model(model)
-    if known is None:
+        tables = coding_tables(model, batches, levels_of(model, settings.pop("steps")), **settings, quiet=quiet)
+    elif (tables := CodingTables.of_model(model)) is None:
         raise CodecError(f"{source} has no coding tables to which this could be added")
-    if not exact:
-        return with_context(model, batches, known), None
-    if not isinstance(model.net, LocalNet):
-        raise CodecError(f"{source}: only networks of kind local can be made exact so far")
-    from .exact import exact_tensors  # its compiler takes time to load
+    elif not exact:
+        tables = with_context(model, batches, tables)
+        if isinstance(model.exact, ExactLocalNet):
+            return tables, model.exact.tensors
+    return tables, exact_tensors(model.placed("cpu"), tables, few_of(batches), quiet=quiet) if local else None
 
-    return known, exact_tensors(model, known, batches, quiet=quiet)
+
+def few_of(batches: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The first pictures of each batch: as many as networks are made exact by in some minutes."""
+    pixels = sum(b.shape[0] * b.shape[2] * b.shape[3] for b in batches)
+    return [b[: max(1, len(b) * EXACT_PIXELS // max(pixels, EXACT_PIXELS))] for b in batches]
 
 
 def check_place(output: str) -> None:

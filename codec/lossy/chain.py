@@ -22,7 +22,6 @@ import torch
 from codec.randomness.streams import shared_noise
 from ddpm.diffusion.gaussian import Step
 
-from .alone import Alone
 from .basis import Cosines, over
 from .denoise import denoise, mirrored_x_hat
 from .setting import Setting
@@ -48,7 +47,7 @@ class Chain:
 
     def __init__(self, setting: Setting, batch: int):
         self.setting, self.plan, self.grey, self.k = setting, setting.plan, setting.grey, 0
-        self.device, self.network = setting.model.device, Alone(setting.model)
+        self.model, self.device = setting.model, setting.model.device
         self.basis = Cosines(setting.tables, setting.size, setting.grey)
         self.z = self._noise(CHROMA - 1).repeat(batch, 1, 1, 1)
 
@@ -76,7 +75,7 @@ class Chain:
 
     def denoise(self) -> tuple[torch.Tensor, torch.Tensor]:
         """x_hat and m where the chain stands, (B, 3, H, W) each."""
-        return denoise(self.network, self.setting.tables, self.level, self.z)
+        return denoise(self.model, self.setting.tables, self.level, self.z)
 
     def mean(self, x_hat: torch.Tensor | None = None) -> torch.Tensor:
         """The best guess at x where the chain stands; ``x_hat`` if that is known already.
@@ -88,7 +87,7 @@ class Chain:
         if math.isinf(self.gamma):
             return x_hat
         setting = self.setting
-        return mirrored_x_hat(self.network, setting.tables, self.level, self.z).add_(x_hat).div_(2)
+        return mirrored_x_hat(self.model, setting.tables, self.level, self.z).add_(x_hat).div_(2)
 
     def predict(self) -> Prediction:
         """p(z_s | z_t) for the step that comes next."""

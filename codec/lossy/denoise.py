@@ -25,16 +25,13 @@ import torch.nn.functional as F
 from ddpm.diffusion.schedule import DIGITS, smaller, x_hat_coefficients
 from ddpm.models.model import DATA_STD, DDPM, LOG_M, mirror
 
-from .alone import Alone
 from .tables import CodingTables
 
 GRID = 2.0**-16  # of z and x_hat where they are averaged or interpolated
 M_GRID, M_ENTRIES = 2.0**-26, 64  # of m; entries of its table in a unit of its logarithm
 
 
-def denoise(
-    model: DDPM | Alone, tables: CodingTables, level: int, z: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def denoise(model: DDPM, tables: CodingTables, level: int, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """x_hat, float32, cut to the range of images, and m, float64, of z (B, 3, H, W), a point at a level of the tables.
 
     At the first, where gamma is infinite, what pictures are like: m then is the limit of m exp(gamma), the variance of
@@ -51,7 +48,7 @@ def denoise(
     return x_hat.contiguous(), m.contiguous()
 
 
-def mirrored_x_hat(model: DDPM | Alone, tables: CodingTables, level: int, z: torch.Tensor) -> torch.Tensor:
+def mirrored_x_hat(model: DDPM, tables: CodingTables, level: int, z: torch.Tensor) -> torch.Tensor:
     """x_hat of ``denoise`` as it is seen in a mirror, turned back; gamma is finite."""
     scale = tables.scales[level]
     x_hat = seen_at(model, scale, tables.gammas[level], z, mirrored=True)[0]
@@ -59,7 +56,7 @@ def mirrored_x_hat(model: DDPM | Alone, tables: CodingTables, level: int, z: tor
 
 
 def seen_at(
-    model: DDPM | Alone, scale: int, gamma: float, z: torch.Tensor, *, mirrored=False
+    model: DDPM, scale: int, gamma: float, z: torch.Tensor, *, mirrored=False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """x_hat, float32, and m, float64, of the picture ``scale`` times smaller that z (B, 3, H, W) at gamma shows."""
     z, gamma = coarse(z.flip(3) if mirrored else z, gamma, scale)

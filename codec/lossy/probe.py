@@ -10,7 +10,6 @@ import torch
 from ddpm.diffusion.gaussian import Step, kl_nats
 from ddpm.diffusion.likelihood import LN2, to_unit
 
-from .alone import Alone
 from .basis import Cosines
 from .denoise import denoise
 from .setting import Setting
@@ -51,9 +50,7 @@ def probe(setting: Setting, pictures: torch.Tensor) -> np.ndarray:
         basis = Cosines(tables, (parts.shape[3], parts.shape[4]), setting.grey)
         noise = torch.randn(parts.shape[1:], generator=generator).to(parts.device)
         z = step.alpha_t * parts + step.sigma_t * noise
-        # Pictures are evaluated alone, the tiles of one together.
-        network, stacks = (Alone(model), [z[:, 0]]) if parts.shape[1] == 1 else (model, z)
-        found = (denoise(network, tables, level, stack) for stack in stacks)
+        found = (denoise(model, tables, level, stack) for stack in ([z[:, 0]] if parts.shape[1] == 1 else z))
         x_hats, ms = (torch.cat(v) for v in zip(*found))
         kl = [
             kl_nats(basis.coordinates(step.delta(x, x_hat)) ** 2, basis.extra_variance(level, step, m)).double().mean()

@@ -78,7 +78,7 @@ def test_peers_files_grow_with_quality(name):
 @pytest.fixture
 def fast(model, tmp_path):
     """For pictures that are large enough for MS-SSIM: the tables of the tiny model, a network without attention."""
-    network = {"kind": "local", "widths": [8, 16], "down": [1, 1], "up": [1, 0]}
+    network = {"base": 8, "multipliers": [1, 2], "blocks": [1, 1], "attention": [], "groups": 4}
     save_model(DDPM({**model.config, "network": network}).eval(), tmp_path / "fast-1", {"coding": model.coding})
     return tmp_path / "fast-1"
 

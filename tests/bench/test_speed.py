@@ -158,7 +158,7 @@ def test_results_are_presented_from_json_alone():
 
 
 def test_bfloat16_is_only_said_of_networks_that_compute_in_it(model):
-    assert Encode(model, 16, 1, True, 0.2).arithmetic == "float32"
+    assert Encode(model, 16, 1, 0.2).arithmetic == "float32"
     assert Bpd(model, 16, 1, True).arithmetic == "bfloat16"
     assert Train("tiny", CPU, False).arithmetic == "bfloat16"
 

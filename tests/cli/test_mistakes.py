@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "a.png")
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "b.png")
     (folder / "bad.png").write_bytes(b"not a picture")
-    (folder / "old.ddpm").write_bytes(Header(b"\1", 8, 8, MEAN, 3).pack() + b"ab")
+    (folder / "old.ddpm").write_bytes(Header(b"\1\2", 8, 8, MEAN, 3).pack() + b"ab")
     (folder / "alien").write_bytes(b"not a file of ours")
     for name, data in files_of_models().items():
         (folder / name).write_bytes(data)

@@ -6,13 +6,16 @@ import pytest
 import torch
 from PIL import Image
 
+from codec import Codec, Target
 from codec.calibration.release import release
 from codec.calibration.tables import fit_bands, step_costs
 from codec.lossy.basis import Cosines
 from codec.lossy.tables import RINGS, CodingTables, Tables
 from ddpm.diffusion.gaussian import Step
-from ddpm.models.load import load_model
+from ddpm.models.load import load_model, save_model
+from ddpm.models.model import DDPM
 from ddpm.models.store import read_card
+from ddpm.training.presets import PRESETS
 from tests.conftest import smooth_picture
 
 
@@ -64,3 +67,28 @@ def test_a_model_made_from_the_one_beside_it_shares_its_weights(models, tmp_path
     assert not (tmp_path / "own-2.safetensors").exists()
     assert read_card(tmp_path / "own-2")["fingerprint"] == read_card(tmp_path / "elsewhere" / "own-2")["fingerprint"]
     assert CodingTables.of_model(load_model(str(tmp_path / "own-2"))).memory == 4
+
+
+def test_networks_of_kind_local_are_made_exact(tmp_path):
+    """Whenever they get tables, and again only if asked for."""
+    torch.manual_seed(0)
+    network = {"kind": "local", "widths": [8, 12], "down": [1, 1], "up": [1, 0]}
+    model = DDPM({**PRESETS["tiny"]["model"], "network": network})
+    for p in model.parameters():
+        if not p.any():
+            torch.nn.init.normal_(p, std=0.05)
+    save_model(model, tmp_path / "local-1", {})
+    for i in range(2):
+        Image.fromarray(smooth_picture(24, 24, i)).save(tmp_path / f"{i}.png")
+    how = {"tile": None, "images": 2, "crop": 24, "quiet": True}
+    settings = {"steps": 6, "surplus": 1.05, "memory": 8, "min_bits": 12, "thin": None, "block": 8, "scales": (1,)}
+    pictures, path = [str(tmp_path / f"{i}.png") for i in range(2)], str(tmp_path / "local-2")
+    release(str(tmp_path / "local-1"), pictures, path, settings=settings, **how)
+    codec, picture = Codec(path), smooth_picture(17, 22, 5)
+    assert np.array_equal(
+        codec.decode([codec.encode(picture, Target(lossless=True), store=False).data])[0].array, picture
+    )
+    release(path, pictures, str(tmp_path / "local-3"), settings=None, **how)
+    made = [(tmp_path / f"local-{i}.exact.safetensors").read_bytes() for i in (2, 3)]
+    assert made[0] == made[1]
+    assert Codec(str(tmp_path / "local-3")).tables.of(False).context is not None

@@ -42,8 +42,7 @@ def test_any_size_and_gamma(folder, size):
     assert torch.isfinite(log_m).all()
 
 
-@pytest.mark.parametrize("shape", [(16, 16), (13, 22)])
-@pytest.mark.parametrize("channels", [3, 1])
+@pytest.mark.parametrize(("shape", "channels"), [((16, 16), 3), ((13, 22), 1)])
 def test_encode_and_decode(folder, shape, channels):
     picture = smooth_picture(*shape, 9, channels)
     [file] = Codec(str(folder), "cpu").encode([picture], Target(bits_per_dim=3.0))
@@ -52,7 +51,7 @@ def test_encode_and_decode(folder, shape, channels):
     assert whole.array.shape == picture.shape
     assert np.mean((whole.array.astype(float) - picture) ** 2) == pytest.approx(file.mse)
     assert file.mse < np.var(picture.astype(float))
-    for n in range(14, len(file.data), max(1, len(file.data) // 5)):
+    for n in range(14, len(file.data), max(1, len(file.data) // 3)):
         part = decode(file.data[:n], model=str(folder), device="cpu")
         assert part.array.shape == picture.shape
         assert part.steps <= whole.steps
@@ -63,7 +62,7 @@ def test_a_model_in_memory_and_the_native_size(folder):
     files = codec.encode([smooth_picture(16, 16)], Target(bytes=200)) + codec.encode(
         [smooth_picture(16, 17)], Target(bytes=200)
     )
-    assert [codec.open(f.data).info.header_bytes for f in files] == [6, 8]
+    assert [codec.open(f.data).info.header_bytes for f in files] == [7, 9]
 
 
 def test_fingerprint_covers_tables_weights_and_schedule(folder, tmp_path):
