@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 DIGITS = 40  # of constants that are rounded to floats in the end
+DATA_STD = 0.5  # of images on [-1, 1]; sets the preconditioning of networks, as in Karras et al. 2022
 
 
 def alpha_sigma(gamma):

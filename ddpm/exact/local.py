@@ -12,12 +12,13 @@ import zlib
 import numpy as np
 import torch
 
-from ddpm.networks.local import STRIP, WHOLE, LocalConfig, unfold
+from ddpm.networks.local import STRIP, WHOLE, LocalConfig, LocalNet, unfold
 from ddpm.networks.rows import Rolling, Whole
 
 from . import kernels
 from .convolution import Float32, Kind, fastest
 from .kernels import F32, flat, flat_pair, spread
+from .levels import tensors_at
 from .tables import ZERO_OF_HIGH, silu_table, wave_table
 
 Tensors = dict[str, np.ndarray]
@@ -179,11 +180,13 @@ class ExactLocalNet:
     """z (B, 3, H, W) float32, index of a noise level -> h_eps, h_m, both (B, 3, H, W) float32, the same everywhere.
 
     H and W are multiples of ``config.stride``. tensors: see quantise.py. kind: of convolution, see convolution.py. It
-    computes on the CPU, wherever z is.
+    computes on the CPU, wherever z is. ``floats``: the network that it was made of; with it any level is known.
     """
 
     def __init__(self, config: LocalConfig, tensors: Tensors, kind: Kind | None = None):
-        kind = kind or fastest()
+        self.kind = kind = kind or fastest()
+        self.floats: LocalNet | None = None
+        self.others: dict[float, ExactLocalNet] = {}
         # z reaches the network as a float32, and so does the gamma that it is asked about.
         self.level_of = {float(F32(gamma)): i for i, gamma in enumerate(tensors["gammas"])}
         self.config, self.tensors, self.scales = config, tensors, tensors["first.scale"]
@@ -205,13 +208,27 @@ class ExactLocalNet:
         return crc
 
     def knows(self, gamma: torch.Tensor) -> bool:
-        """Whether all of gamma (B,) are one noise level that there are tensors for."""
-        return float(gamma[0]) in self.level_of and bool((gamma == gamma[0]).all())
+        """Whether all of gamma (B,) are one noise level that there are tensors for, or can be."""
+        known = self.floats is not None or float(gamma[0]) in self.level_of
+        return known and bool((gamma == gamma[0]).all())
+
+    def answering(self, gamma: float) -> ExactLocalNet:
+        """It, or one of this noise level alone."""
+        if gamma in self.level_of:
+            return self
+        if gamma not in self.others:
+            assert self.floats is not None  # else it does not know the level
+            self.others.clear()  # weights and all, of which one is enough
+            tensors = tensors_at(self.floats, self.tensors, gamma)
+            self.others[gamma] = ExactLocalNet(self.config, tensors, self.kind)
+        return self.others[gamma]
 
     @torch.inference_mode()
     def at(self, z: torch.Tensor, gamma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """h_eps, h_m, like z, at a gamma (B,) that it ``knows``."""
-        h_eps, h_m = self(z.cpu(), self.level_of[float(gamma[0])])
+        level = float(gamma[0])
+        net = self.answering(level)
+        h_eps, h_m = net(z.cpu(), net.level_of[level])
         return h_eps.to(z.device), h_m.to(z.device)
 
     def __call__(self, z: torch.Tensor, level: int) -> tuple[torch.Tensor, torch.Tensor]:

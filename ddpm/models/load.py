@@ -36,6 +36,7 @@ def load_model(name: str, device: torch.device | str = "cpu") -> DDPM:
 
             assert isinstance(model.net, LocalNet), "only networks of kind local are exact"
             model.exact = checked(model.net.config, load_arrays(integers))
+            model.exact.floats = model.net
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AssertionError, ArithmeticError) as e:
         raise UnknownModel(f"{path}: not a model: {str(e).splitlines()[0]}") from None
     return model.identified(path.name, card, bytes.fromhex(card["fingerprint"])).placed(device).only_evaluated()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import nn
 
-from ddpm.diffusion.schedule import schedule_from_config, unit_variance
+from ddpm.diffusion.schedule import DATA_STD, schedule_from_config, unit_variance
 from ddpm.exact.mode import ExactMaps
 from ddpm.networks.local import LocalConfig, LocalNet
 from ddpm.networks.unet import UNet, UNetConfig
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 NETWORKS = {"unet": (UNetConfig, UNet), "local": (LocalConfig, LocalNet)}
 ROWS = 256  # of a large picture, looked at together
 LOG_M = -12, 6  # limits of h_m
-DATA_STD = 0.5  # of images on [-1, 1]; sets the preconditioning below, as in Karras et al. 2022
 
 
 def mirror(n: int, size: int, device=None) -> torch.Tensor:

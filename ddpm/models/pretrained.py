@@ -19,11 +19,11 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ddpm.diffusion.gaussian import eps_from
-from ddpm.diffusion.schedule import Discrete, guess_of_eps, rounded_alpha_sigma
+from ddpm.diffusion.schedule import DATA_STD, Discrete, guess_of_eps, rounded_alpha_sigma
 from ddpm.errors import UnknownModel
 from ddpm.files import write_whole
 
-from .model import DATA_STD, DDPM
+from .model import DDPM
 from .store import PICKLES, STEM, fingerprint_of, refuse_pickle
 
 TABLES = "ddpm-codec.json"

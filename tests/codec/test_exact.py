@@ -60,7 +60,8 @@ def computed(codec: Codec, kind, threads: int, onednn: bool):
     with all_threads(), torch.backends.mkldnn.flags(enabled=onednn), pytest.MonkeyPatch.context() as patch:
         torch.set_num_threads(threads)
         if isinstance(net, ExactLocalNet):
-            patch.setattr(codec.model, "exact", ExactLocalNet(net.config, net.tensors, kind))
+            patch.setattr(codec.model, "exact", other := ExactLocalNet(net.config, net.tensors, kind))
+            other.floats = net.floats
         else:
             patch.setattr(functions, "fastest", lambda device: kind)
             patch.setattr(net, "exactly", Exactly())
@@ -111,9 +112,6 @@ def test_archives_do_not_depend_on_what_computes(exact):
 
 def test_archives_ask_for_an_exact_network(exact):
     model = load_model(exact)
-    if isinstance(model.exact, ExactLocalNet):
-        with pytest.raises(CodecError, match="leave out --steps"):
-            archive.create(ARCHIVED, model, 6)
     model.exact = None
     with pytest.raises(CodecError, match="--exact"):
         archive.create(ARCHIVED, model)
@@ -140,15 +138,28 @@ def test_pictures_of_a_batch_are_what_they_are_alone(exact):
     assert codec.encode(PICTURES[0], Target(bits_per_dim=0.6)).data == together[0].data
 
 
-def test_it_says_nearly_what_the_float_network_says(exact):
+@pytest.mark.parametrize("gamma", [None, 4.1, -2.7, -9.9])
+def test_it_says_nearly_what_the_float_network_says(exact, gamma):
+    """Also at levels that it has not been made for."""
     model, tables = load_model(exact), CodingTables.of_model(load_model(exact))
     z = torch.randn(2, 3, 24, 20, generator=torch.Generator().manual_seed(1))
-    gamma = torch.full((2,), tables.gammas[-1])
+    gamma = torch.full((2,), tables.gammas[-1] if gamma is None else gamma)
     with torch.inference_mode():
         exact_maps = model.maps(z, gamma)
         model.exact = None
         for h, expected in zip(exact_maps, model.maps(z, gamma)):
             assert 0 < float((h - expected).square().mean()) < 0.02 * float(expected.square().mean())
+
+
+@pytest.mark.parametrize("how", [{"max_size": 7}, {"recon": "flow"}, {"recon": "sample"}], ids=str)
+def test_whatever_is_shown_does_not_depend_on_what_computes(exact, how):
+    codec = Codec(exact)
+    data = codec.encode(PICTURES[0], Target(bits_per_dim=0.6)).data
+    shown = []
+    for setting in settings()[::3]:
+        with computed(codec, *setting):
+            shown.append(codec.decode(data, **how).array)
+    assert all(np.array_equal(picture, shown[0]) for picture in shown)
 
 
 def test_no_cosine_is_near_a_tie():
