@@ -18,8 +18,8 @@ from ddpm.diffusion.schedule import DIGITS
 
 from . import passes
 from .convolution import LIMIT, fastest
-from .passes import FINE, TINY, of_each, rounded
-from .tables import ZERO_OF_HIGH
+from .passes import of_each, rounded
+from .tables import FINE, TINY, ZERO_OF_HIGH
 
 BITS, MOST_BITS = 10, 12  # of maps that convolutions read: rather smaller digits than fewer; at most
 DIGITS_OF_WEIGHTS = 64, 32, 16, 8  # of which two make up a weight

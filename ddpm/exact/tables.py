@@ -12,6 +12,9 @@ WAVE = 127  # amplitude of the waves
 PERIOD = 1 << 12  # of the slower wave, in units of 2^-16
 SILU_UNIT = 128  # entries of the table in a unit
 SILU_RANGE = 16
+TINY = 2.0**-100  # the least that the largest value of a map, or weight, counts for
+FINE = 16  # bits of maps that norms and attention round
+WIDE_UNIT, WIDE_RANGE = 1 << 10, 32  # of the wider SiLU: entries in a unit; beyond its table it is x or 0
 
 
 @lru_cache
@@ -29,6 +32,7 @@ def silu_table() -> np.ndarray:
 
 @lru_cache
 def wide_silu_table() -> np.ndarray:
-    """(2 RANGE UNIT + 1,) float32 of multiples of 2^-16: x / (1 + e^-x), see passes.py."""
-    x = np.arange(-32 * 1024, 32 * 1024 + 1) / 1024
+    """(2 WIDE_RANGE WIDE_UNIT + 1,) float32 of multiples of 2^-16: x / (1 + e^-x)."""
+    most = WIDE_RANGE * WIDE_UNIT
+    x = np.arange(-most, most + 1) / WIDE_UNIT
     return (np.rint(x / (1 + np.exp(-x)) * 2**16) / 2**16).astype(np.float32)

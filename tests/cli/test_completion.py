@@ -123,8 +123,8 @@ def test_bash_completes(program, tmp_path):
         os.write(master, b"ddpm-codec encode one\t")
         shows(r"encode one\\ picture\.png")
         os.write(master, b" --model cifar10-\t")
-        shows(r"--model cifar10-")
-        os.write(master, b"5\t--psn\t")
+        shows(r"--model cifar10-5 ")
+        os.write(master, b"--psn\t")
         shows(r"--psnr")
     finally:
         bash.kill()

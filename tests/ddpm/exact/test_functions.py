@@ -189,9 +189,10 @@ def test_without_kernels_it_is_the_same(batch, n, channels, seed, halved):
         )
     ]
     calls += [lambda: passes.read(x, 12, dtype, zero, halved=halved)[2]]
-    with_kernels = [call() for call in calls]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(passes, "on_cpu", lambda x: False)
+        patch.setattr(passes.WORK, "done", passes.ENOUGH)
+        with_kernels = [call() for call in calls]
+        patch.setattr(passes.WORK, "done", -(1 << 60))
         for one, call in zip(with_kernels, calls):
             assert torch.equal(call(), one)
 

@@ -49,8 +49,9 @@ def by(monkeypatch, kind=None, threads=1, onednn=True, kernels=True):
     with monkeypatch.context() as patch, torch.backends.mkldnn.flags(enabled=onednn):
         if kind is not None:
             patch.setattr(functions, "fastest", lambda device: kind)
+        patch.setattr(passes.WORK, "done", passes.ENOUGH)
         if not kernels:
-            patch.setattr(passes, "on_cpu", lambda x: False)
+            patch.setattr(passes.WORK, "done", -(1 << 60))
         torch.set_num_threads(threads)
         yield
     torch.set_num_threads(before)
