@@ -54,7 +54,7 @@ def test_portability_tells_how_far_pictures_are_apart():
 def test_a_long_measurement_goes_on_where_it_stopped(model, tmp_path, monkeypatch):
     from bench import archive
 
-    pictures = [smooth_picture(16, 16, s) for s in range(20)]
+    pictures = [smooth_picture(16, 16, s) for s in range(12)]
     monkeypatch.setattr(archive, "create", partial(archive.create, store=False))
     measure = partial(archive.measure, steps=6, draws=2, check=True)
     whole = measure(model, pictures)
