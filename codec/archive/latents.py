@@ -36,7 +36,7 @@ class ScheduleLatents:
     """
 
     def __init__(self, model: DDPM, steps: int):
-        """ValueError if the schedule has no such chain, CodecError if the network is not exact at its levels."""
+        """ValueError if the schedule has no such chain, NotExact if its network is not."""
         self.model = model
         gammas = np.unique(np.rint(Reverse(model).levels(steps) / GAMMAS))[::-1] * GAMMAS
         check_exact(model)

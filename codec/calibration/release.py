@@ -97,9 +97,9 @@ def release(
 
     A model beside the one it is made from shares its weights. The tables of a diffusers model go into its folder
     instead. settings: steps, surplus, memory, min_bits, thin (see ``coding_tables``); None: the model's own tables
-    stay, only what they have for lossless files is measured. exact: the tables stay, and the network is made exact, see
-    ``exact_tensors``. The card names all pictures by lists' hashes. Returns the
-    tables, and the number of pictures that they were measured on.
+    stay, only what they have for lossless files is measured. exact: the tables stay. Networks of kind local are
+    made exact whenever they get tables, and with ``exact``, see ``exact_tensors``. The card names all pictures by
+    lists' hashes. Returns the tables, and the number of pictures that they were measured on.
     """
     beside = looks_like(Path(source))
     if beside != (output is None):

@@ -170,4 +170,4 @@ def impossible_is_damage():
     try:
         yield
     except AssertionError:
-        raise DamagedFile("the pixels do not come out as they went in: other arithmetic, or damage") from None
+        raise DamagedFile("the pixels do not come out as they went in: the file is damaged") from None

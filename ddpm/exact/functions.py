@@ -8,6 +8,7 @@ tables. docs/exact.md defines them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from decimal import Decimal, localcontext
 from functools import lru_cache
 
@@ -142,13 +143,9 @@ def logspace(start: float, end: float, steps: int) -> list[float]:
         return [float(Decimal(10) ** (Decimal(start) + apart * i)) for i in range(steps)]
 
 
-def on(table, device: torch.device) -> torch.Tensor:
-    """A table, on a device."""
-    return _on(table, device)
-
-
 @lru_cache
-def _on(table, device):
+def on(table: Callable[[], np.ndarray], device: torch.device) -> torch.Tensor:
+    """A table, on a device."""
     return torch.from_numpy(table()).to(device)
 
 

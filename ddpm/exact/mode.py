@@ -15,8 +15,8 @@ from torch.overrides import TorchFunctionMode
 
 from . import functions
 
-ELEMENTWISE = {"add", "sub", "mul", "div", "true_divide", "neg", "abs", "clamp", "round", "sqrt"}
-ELEMENTWISE |= {f"__{side}{name}__" for side in ("", "r", "i") for name in ("add", "sub", "mul", "truediv")}
+ELEMENTWISE = {"add", "sub", "mul", "neg", "abs", "clamp", "sqrt"}
+ELEMENTWISE |= {f"__{side}{name}__" for side in ("", "r", "i") for name in ("add", "sub", "mul")}
 MOVES = {"cat", "stack", "chunk", "split", "unbind", "view", "reshape", "flatten", "transpose", "permute", "expand"}
 MOVES |= {"expand_as", "squeeze", "unsqueeze", "pad", "flip", "pixel_shuffle", "pixel_unshuffle", "contiguous", "clone"}
 MOVES |= {"detach", "to", "float", "double", "long", "int", "cpu", "full", "zeros", "ones", "empty", "zeros_like"}
@@ -104,8 +104,13 @@ def _attention(_, q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, **_mo
     return functions.attention(q, k, v)
 
 
-def _avg_pool2d(_, x, kernel_size, stride=None, *more, **_more) -> Tensor:
-    return functions.average(x, pair(kernel_size)[0])
+def _avg_pool2d(_, x, kernel_size, stride=None, padding=0, ceil_mode=False, *more, **_more) -> Tensor:
+    size, *others = {*pair(kernel_size), *pair(stride or kernel_size)}
+    if others or size & (size - 1) or any(pair(padding)) or ceil_mode or more:
+        raise ArithmeticError(
+            "only means of squares side by side, of 2, 4, 8 ... pixels, are exact"
+        )
+    return functions.average(x, size)
 
 
 def _logspace(_, start, end, steps, device=None, dtype=torch.float32) -> Tensor:

@@ -200,6 +200,7 @@ def test_without_kernels_it_is_the_same(batch, n, channels, seed, halved):
 def test_what_is_not_exact_is_refused():
     x = torch.randn(1, 4, 6, 6)
     calls = [torch.sigmoid, torch.tanh, lambda x: x.mean(), lambda x: x @ x, lambda x: torch.add(x, x, alpha=0.3)]
+    calls += [lambda x: F.avg_pool2d(x, 3), lambda x: F.avg_pool2d(x, 2, 1), lambda x: x.div_(3)]
     calls += [lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), lambda x: F.dropout(x, 0.1)]
     calls += [lambda x: F.conv2d(x, torch.randn(4, 1, 3, 3), groups=4), lambda x: x.sum(), lambda x: F.gelu(x)]
     for call in calls:
