@@ -62,9 +62,7 @@ AT_LEAST_1 = click.IntRange(1)
     help="Let noisy levels run 1/SCALE size; repeatable.",
 )
 @click.option("--context-only", is_flag=True, help="Keep MODEL's tables; measure only those of lossless pixels.")
-@click.option(
-    "--exact", is_flag=True, help="Keep MODEL's tables; make its integers anew, of a network of kind local."
-)
+@click.option("--exact", is_flag=True, help="Keep MODEL's tables; make its integers anew, of a network of kind local.")
 @click.option("--test", type=File(), help="Pictures to evaluate the bound on, for the model card.")
 @click.option("--note", help="What the card shall say besides, e.g. the licence of the pictures.")
 @options(skip_bad_option, device_option, click.option("--quiet", is_flag=True, help="No progress and no report."))

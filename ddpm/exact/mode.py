@@ -107,9 +107,7 @@ def _attention(_, q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, **_mo
 def _avg_pool2d(_, x, kernel_size, stride=None, padding=0, ceil_mode=False, *more, **_more) -> Tensor:
     size, *others = {*pair(kernel_size), *pair(stride or kernel_size)}
     if others or size & (size - 1) or any(pair(padding)) or ceil_mode or more:
-        raise ArithmeticError(
-            "only means of squares side by side, of 2, 4, 8 ... pixels, are exact"
-        )
+        raise ArithmeticError("only means of squares side by side, of 2, 4, 8 ... pixels, are exact")
     return functions.average(x, size)
 
 
