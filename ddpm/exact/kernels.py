@@ -47,21 +47,32 @@ def spread(kernel, x, *args) -> None:
 
 
 @compiled
-def _put(q, i, k, zero, high, low):
-    """q at a place of a map, or of two that have its halves."""
-    if low is None:
-        high[i, k] = q + zero
-    else:
-        high[i, k] = (np.int32(q) >> 8) + zero
-        low[i, k] = np.int32(q) & 255
+def _cut(v, bottom, top):
+    return min(max(v, bottom), top)
 
 
 @compiled
-def _whole(high, low, i, k):
-    """A convolution's sum at a place, or that of two convolutions of halves."""
+def _put(q, high, low, i, zero):
+    """q (C,) int32 in row i of a map, or of two that have its halves."""
+    zero = np.int32(zero)
     if low is None:
-        return high[i, k]
-    return F32(256) * high[i, k] + low[i, k]
+        for k in range(len(q)):
+            high[i, k] = q[k] + zero
+    else:
+        for k in range(len(q)):
+            high[i, k] = (q[k] >> 8) + zero
+            low[i, k] = q[k] & 255
+
+
+@compiled
+def _get(high, low, i, sums):
+    """Row i of a convolution's sums, or of those of two convolutions of halves: sums (C,) float32."""
+    if low is None:
+        for k in range(len(sums)):
+            sums[k] = high[i, k]
+    else:
+        for k in range(len(sums)):
+            sums[k] = F32(256) * high[i, k] + low[i, k]
 
 
 @compiled
@@ -72,20 +83,23 @@ def norm(part, x, affine, limits, maps):
     """
     gain, shift, floor = affine
     least, most, zero = limits
+    high, low = maps
     c = x.shape[1]
+    row = np.empty(c, np.int32)
     for i in range(part[0], part[1]):
-        total = np.int32(0)
-        squares = np.int64(0)
+        total, coarse, fine = np.int32(0), np.int32(0), np.int32(0)
         for k in range(c):
             v = np.int32(x[i, k])
             total += v
-            squares += np.int64(v) * np.int64(v)
+            coarse += (v * v) >> 15  # squares in two, for sums of 32 bits
+            fine += (v * v) & 32767
+        squares = (np.int64(coarse) << 15) + np.int64(fine)
         spread = c * squares - np.int64(total) * np.int64(total)
         rate = F32(1.0 / np.sqrt(np.float64(spread) + floor))
         for k in range(c):
             n = F32(np.int32(c) * np.int32(x[i, k]) - total) * rate
-            q = np.rint(n * gain[k] + shift[k])
-            _put(min(max(q, least), most), i, k, zero, maps[0], maps[1])
+            row[k] = np.int32(_cut(np.rint(n * gain[k] + shift[k]), least, most))
+        _put(row, high, low, i, zero)
 
 
 @compiled
@@ -96,32 +110,47 @@ def activate(part, sums, affine, limits, maps):
     """
     gain, shift, scale, table = affine
     least, most, zero = limits
-    half = len(table) // 2
+    high, low = maps
+    of_high, of_low = sums
+    half = np.int32(len(table) // 2)
     bottom, top = F32(-half), F32(half - 1)
+    c = of_high.shape[1]
+    values, row = np.empty(c, F32), np.empty(c, np.int32)
     for i in range(part[0], part[1]):
-        for k in range(sums[0].shape[1]):
-            at = min(max(np.rint(_whole(sums[0], sums[1], i, k) * gain[k] + shift[k]), bottom), top)
-            q = np.rint(table[np.int32(at) + half] * scale[k])
-            _put(min(max(q, least), most), i, k, zero, maps[0], maps[1])
+        _get(of_high, of_low, i, values)
+        # In loops of their own, all but looking up is done for many channels at once.
+        for k in range(c):
+            row[k] = np.int32(_cut(np.rint(values[k] * gain[k] + shift[k]), bottom, top)) + half
+        for k in range(c):
+            values[k] = table[np.uint32(row[k])]
+        for k in range(c):
+            row[k] = np.int32(_cut(np.rint(values[k] * scale[k]), least, most))
+        _put(row, high, low, i, zero)
 
 
 @compiled
 def add(part, x, sums, affine, out):
     """out = x + rint(sum gain + shift), cut to int16."""
     gain, shift = affine
+    of_high, of_low = sums
     bottom, top = F32(-32768), F32(32767)
+    values = np.empty(x.shape[1], F32)
     for i in range(part[0], part[1]):
-        for k in range(x.shape[1]):
-            v = F32(x[i, k]) + np.rint(_whole(sums[0], sums[1], i, k) * gain[k] + shift[k])
-            out[i, k] = np.int16(min(max(v, bottom), top))
+        _get(of_high, of_low, i, values)
+        for k in range(len(values)):
+            v = F32(x[i, k]) + np.rint(values[k] * gain[k] + shift[k])
+            out[i, k] = np.int16(np.int32(_cut(v, bottom, top)))
 
 
 @compiled
 def halves(part, x, zero, maps):
     """x int16 in two maps."""
+    high, low = maps
+    row = np.empty(x.shape[1], np.int32)
     for i in range(part[0], part[1]):
-        for k in range(x.shape[1]):
-            _put(np.int32(x[i, k]), i, k, zero, maps[0], maps[1])
+        for k in range(len(row)):
+            row[k] = x[i, k]
+        _put(row, high, low, i, zero)
 
 
 @compiled
