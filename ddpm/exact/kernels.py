@@ -12,7 +12,9 @@ pairs is None where 8 bits do.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -42,8 +44,17 @@ def spread(kernel, x, *args) -> None:
         kernel((0, len(one)), x, *args)
         return
     edges = [len(one) * i // threads for i in range(threads + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda part: kernel(part, x, *args), pairwise(edges)))
+    first, *others = pairwise(edges)
+    running = [_pool(threads - 1, os.getpid()).submit(kernel, part, x, *args) for part in others]
+    kernel(first, x, *args)
+    for other in running:
+        other.result()
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Of a process: one that was forked has none of the threads of its parent."""
+    return ThreadPoolExecutor(threads)
 
 
 @compiled
