@@ -2,6 +2,7 @@
 
     python -m bench.curves FOLDER [--until -4.8] [--flow] [--images 24] [--model photo] -o curves.json -p curves.png
     python -m bench.curves FOLDER --ours curves.json -o new.json    # ours as stored, the others measured anew
+    python -m bench.curves FOLDER --others curves.json -o new.json    # the others as stored
 
 One file of ours for each picture, down to the noise level gamma = --until, and cut after every whole step on the way; a
 point is one number of steps for all pictures, so an equal noise level. Of the others files over a ladder of qualities,
@@ -16,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -228,27 +230,40 @@ def diagrams(found: dict, similar: dict, printed: dict, files: int) -> list[Diag
 @click.option("--images", type=COUNT, help="Only the first so many pictures.")
 @click.option("--skip", type=FROM_ZERO, default=0, help="Begin after so many pictures.")
 @click.option("--ours", "stored", type=Path, help="A result of these pictures: its files of ours stay, not made anew.")
+@click.option("--others", "theirs", type=Path, help="The same of others' files.")
 @click.option("--model", default="photo", show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @output_options
-def main(source, until, flow, images, skip, stored, model, device, output, plot):
+def main(source, until, flow, images, skip, stored, theirs, model, device, output, plot):
     """Measure a folder of photographs. Results of some pictures here and of others there: see bench.results."""
     files = sorted(p for p in source.iterdir() if p.suffix.lower() == ".png")[skip:][:images]
     if not files:
         raise CodecError(f"{source}: no PNG files" + f" after {skip}" * (skip > 0))
+    if stored and theirs:
+        raise click.UsageError("--ours and --others leave nothing to measure")
     if stored:
-        kept, run = kept_from(stored, files), Run("curves", source=source)
+        kept, run = kept_from(stored, files, ours=True), Run("curves", source=source)
         rows = [row for part in measure(files, others) for row in part]
         return finish(run.beside(kept, kept["rows"] + rows, **versions()), output, plot)
     codec = Codec(model, device)
-    run = Run("curves", codec.model, source=source, until=until, flow=flow)
-    return finish_parts(run, measure(files, lambda p: [*ours(codec, p, until, flow), *others(p)]), output, plot)
+    run, known = Run("curves", codec.model, source=source, until=until, flow=flow), []
+    if theirs:
+        kept = kept_from(theirs, files, ours=False)
+        run.take_others(kept)
+        known = [kept["rows"]]
+
+    def rows_of(picture: np.ndarray) -> Iterator[dict]:
+        yield from ours(codec, picture, until, flow)
+        if not theirs:
+            yield from others(picture)
+
+    return finish_parts(run, chain(known, measure(files, rows_of)), output, plot)
 
 
-def kept_from(stored: Path, files: list[Path]) -> dict:
-    """A stored result with the rows of ours alone; CodecError if it is of other pictures."""
+def kept_from(stored: Path, files: list[Path], *, ours: bool) -> dict:
+    """A stored result with the rows of ours alone, or of others alone; CodecError if it is of other pictures."""
     result = read_result(stored)
-    rows = [r for r in result.get("rows", ()) if r.get("codec", "").startswith(OURS)]
+    rows = [r for r in result.get("rows", ()) if r.get("codec", "").startswith(OURS) == ours]
     if result.get("bench") != "curves" or {r["file"] for r in rows} != {file.name for file in files}:
         raise CodecError(f"{stored} is not a result of bench.curves for these pictures")
     return result | {"rows": rows}

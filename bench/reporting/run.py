@@ -47,6 +47,11 @@ class Run:
         """The whole JSON, diagrams and tables included."""
         return presented(self.head | {"seconds": self.seconds, "rows": rows} | more)
 
+    def take_others(self, stored: dict) -> None:
+        """Rows of other codecs will be those of a stored result: ``others`` says where they are from."""
+        here = {key: stored[key] for key in ("device", "cores", "seconds", "versions")}
+        self.head["others"] = stored.get("others", here)
+
     def beside(self, stored: dict, rows: list[dict], **versions: str) -> dict:
         """A stored result whose rows of other codecs are of this run: ``rows`` are all of them, ``others`` says so."""
         about = {key: self.head[key] for key in ("device", "cores")} | {"seconds": self.seconds}
