@@ -183,6 +183,24 @@ def test_others_are_measured_anew_beside_ours(tmp_path, monkeypatch):
     assert (done.exit_code, "for these pictures" in done.output) == (2, True)
 
 
+def test_ours_are_measured_anew_beside_others(fast, tmp_path):
+    Image.fromarray(smooth_picture(64, 48)).save(tmp_path / "a.png")
+    ours = [point(None, 0.1, 20.0, file="a.png", codec="ddpm-codec", setting=-1)]
+    theirs = [point("best", 0.1 * k, 20.0 + k, file="a.png", codec="JPEG", setting=k) for k in range(1, 6)]
+    stored, out = tmp_path / "old.json", tmp_path / "new.json"
+    save(Run("curves").result(ours + theirs), stored)
+    options = ["--until", "4", "--model", str(fast), "-o", str(out)]
+    done = CliRunner().invoke(curves.main, [str(tmp_path), "--others", str(stored), *options], catch_exceptions=False)
+    assert done.exit_code == 0
+    new, old = json.loads(out.read_text()), json.loads(stored.read_text())
+    assert [r for r in new["rows"] if r["codec"] != "ddpm-codec"] == json.loads(json.dumps(theirs))
+    mine = [r for r in new["rows"] if r["codec"] == "ddpm-codec"]
+    assert mine and not any(r["setting"] == -1 for r in mine)
+    assert new["others"] == {key: old[key] for key in ("device", "cores", "seconds", "versions")}
+    done = CliRunner().invoke(curves.main, [str(tmp_path), "--others", str(stored), "--ours", str(stored)])
+    assert (done.exit_code, "nothing to measure" in done.output) == (2, True)
+
+
 def test_advantages_leave_out_what_cannot_be_compared():
     points = [{"bits_per_dim": r, "psnr": p} for r, p in LINE]
     other = [p | {"bits_per_dim": 2 * p["bits_per_dim"]} for p in points]
