@@ -1,11 +1,13 @@
-"""Files across arithmetics: written under each of several, read under each of the others.
+"""Files across machines: written under each of several arithmetics, read under each, and every decoded byte compared.
 
-    python -m bench.portability DATA [--tile 32] [--images 40] [--crop 32] [--model cifar10] [--rate R] -o OUT.json
+    python -m bench.portability DATA [DATA ...] [--model cifar10,photo] [--tile 32,0] [--images 40,6] [--crop 32,80]
+        -o OUT.json
 
-What stands in for other machines are the settings of machines.py; each runs in a process of its own. A cell says how
-many lossless files came back exactly. With --rate the files are lossy, and a cell says how far their pictures are from
-those that the writer itself decodes: the largest difference, the root of the mean square, and the change of PSNR where
-that is largest.
+Each DATA is coded with its own model: lossy files of --rate, lossless files, and an archive. What stands in for other
+machines are the settings of machines.py; each has a process of its own (harness/elsewhere.py). A file that several
+wrote alike is read once by each. Of some lossy files also what a prefix shows, the flow, a sample and a smaller picture
+are compared. Whoever reads shall show what the writer itself decodes, and of lossless files and archives the pixels
+that were written. Whether writers make the same files is counted beside it; lossy ones come of searches by floats.
 """
 
 from __future__ import annotations
@@ -15,129 +17,179 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import numpy as np
 from tqdm import tqdm
 
-from bench.harness.command import command
+from bench.harness import elsewhere
+from bench.harness.command import FROM_ZERO, POSITIVE, command, folder, listed, writable
+from bench.harness.parts import Parts
 from bench.harness.pick import draw
-from bench.metrics.judge import mse
 from bench.reporting.output import finish
 from bench.reporting.run import Run
 from bench.reporting.table import Table
-from codec import Codec, CodecError, Target
-from codec.api import psnr
-from codec.batch import outcomes
 from codec.diagrams import Diagram
 from ddpm.models.load import load_model
 
 from .machines import INSTRUCTIONS, THREADS
 
+ONE = THREADS["one thread"]
 MACHINES = {
     **THREADS,
-    **{name: settings for name, settings in INSTRUCTIONS.items() if settings},
-    "no oneDNN": {"DDPM_BENCH_NO_ONEDNN": "1"},
+    **{name: {**settings, **ONE} for name, settings in INSTRUCTIONS.items() if settings},
+    "no oneDNN": {elsewhere.WITHOUT_ONEDNN: "1", **ONE},
 }
 
 
-def work(model: str, folder: Path, name: str, rate: float) -> None:
-    """Encode the pictures in ``folder`` to files in its subfolder ``name``; if that is there, decode those of all."""
-    if os.environ.get("DDPM_BENCH_NO_ONEDNN"):
-        import torch
+@dataclass(frozen=True)
+class Set:
+    """Pictures (H, W, 3) uint8 and the name of the model that codes them."""
 
-        torch.backends.mkldnn.enabled = False
-    codec, pictures = Codec(model, "cpu"), [np.load(f) for f in sorted(folder.glob("*.npy"))]
-    if not (folder / name).exists():
-        target = Target(bits_per_dim=rate) if rate else Target(lossless=True)
-        (folder / name).mkdir()
-        files = [file.data for file in codec.encode(pictures, target)]
-        for i, data in enumerate(files):
-            (folder / name / f"{i}.ddpm").write_bytes(data)
-        for i, shown in enumerate(codec.decode(files) if rate else ()):
-            np.save(folder / name / f"{i}.npy", shown.array)
-        return
-    for sub in sorted(p for p in folder.iterdir() if p.is_dir()):
-        arrays = decoded(codec, [(sub / f"{i}.ddpm").read_bytes() for i in range(len(pictures))])
-        shown = [None if a is None else np.broadcast_to(a.T, p.T.shape).T for a, p in zip(arrays, pictures)]
-        theirs = [np.load(sub / f"{i}.npy") for i in range(len(pictures))] if rate else pictures
-        cell = distances(pictures, theirs, shown) if rate else {"exact": exact(pictures, shown)}
-        print(json.dumps({"written": sub.name, "read": name, **cell}), flush=True)
+    model: str
+    pictures: list[np.ndarray]
 
 
-def exact(pictures: list[np.ndarray], shown: list[np.ndarray | None]) -> int:
-    """How many came back."""
-    return sum(s is not None and np.array_equal(p, s) for p, s in zip(pictures, shown))
+def on(machine: str, what: str, place: Path) -> dict:
+    """What a process ``elsewhere`` answers."""
+    line = [sys.executable, "-m", "bench.harness.elsewhere", what, str(place)]
+    done = subprocess.run(line, env={**os.environ, **MACHINES[machine]}, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def distances(pictures, theirs, shown) -> dict:
-    """Of pictures as they are shown here from those that the writer shows; grey levels, and dB."""
-    pairs = [(p, np.broadcast_to(t.T, p.T.shape).T, s) for p, t, s in zip(pictures, theirs, shown)]
-    change = [psnr(mse(p, s)) - psnr(mse(p, t)) for p, t, s in pairs]
+def measure(sets: list[Set], machines: list[str], rate: float, *, some: int = 8, keep: Path | None = None) -> dict:
+    """``rows`` (``compared``) for each set, kind of file and view, and of each machine what it computes with.
+
+    rate: of lossy files, bits/dim. some: files of each set of which more than the whole is decoded. keep: a folder for
+    what is done, from which the same call goes on.
+    """
+    task = {"models": [s.model for s in sets], "rate": rate}
+    with tempfile.TemporaryDirectory() as temporary:
+        place = keep or Path(temporary)
+        pictures = [[elsewhere.digest(p) for p in s.pictures] for s in sets]
+        parts = Parts(keep, task | {"machines": machines, "some": some, "pictures": pictures})
+        (place / "task.json").write_text(json.dumps(task))
+        for i, s in enumerate(sets):
+            np.savez(place / f"{i}.npz", *s.pictures)
+        with tqdm(total=2 * len(machines), desc="machines", disable=None) as bar:
+
+            def each(what: str) -> dict[str, dict]:
+                found = {}
+                for name in machines:
+                    found[name] = parts(f"{what}, {name}", lambda name=name: on(name, what, place))
+                    bar.update()
+                return found
+
+            written = each("write")
+            made = {name: {(w["set"], w["kind"]): w["files"] for w in written[name]["found"]} for name in machines}
+            (place / "asked.json").write_text(json.dumps(asked(list(made.values()), some)))
+            seen = each("read")
+        sizes = {file: (place / file).stat().st_size for of in made.values() for names in of.values() for file in names}
+    views = {name: {(r["set"], r["kind"], r["view"]): r["shown"] for r in seen[name]["found"]} for name in machines}
+    rows = []
+    for i, kind, view in next(iter(views.values())):
+        count = None if view == "whole" else some
+        files, shown = (
+            [made[name][i, kind][:count] for name in machines],
+            [views[name][i, kind, view] for name in views],
+        )
+        true = pictures[i][:count] if view == "whole" and kind != "lossy" else None
+        bits = 8 * np.mean([sum(sizes[file] for file in of) for of in files]).item()
+        dims = sum(p.size for p in sets[i].pictures[:count])
+        head = {"model": sets[i].model, "kind": kind, "view": view, "bits_per_dim": bits / dims}
+        rows.append(head | compared(files, shown, true))
+    return {"rows": rows, "machines": {name: seen[name]["machine"] for name in machines}}
+
+
+def asked(made: list[dict], some: int) -> list[dict]:
+    """Of each set and kind the files of all writers, each once; ``made``: by set and kind their names, in order."""
+    once = lambda of: list(dict.fromkeys(file for names in of for file in names))  # noqa: E731
+    return [
+        {"set": i, "kind": kind, "files": once(m[i, kind] for m in made), "some": once(m[i, kind][:some] for m in made)}
+        for i, kind in made[0]
+    ]
+
+
+def compared(files: list[list[str]], shown: list[dict[str, list]], true: list[str] | None) -> dict:
+    """Counts of pictures, and of files that two writers made alike.
+
+    files: of each writer their names, picture by picture. shown: of each reader what it sees in each, hashes, or None
+    where it cannot read. true: hashes of what was written, where that shall come back. ``alike`` and ``exact`` are by
+    writer, then reader; ``same`` by two writers.
+    """
+    looks = [[[picture for file in of for picture in s[file]] for s in shown] for of in files]
+    count = lambda a, b: sum(p is not None and p == q for p, q in zip(a, b, strict=True))  # noqa: E731
     return {
-        "largest": max(int(np.abs(t.astype(int) - s).max()) for _, t, s in pairs),
-        "rms": float(np.mean([mse(t, s) for _, t, s in pairs]) ** 0.5),
-        "psnr": max(change, key=abs),
+        "pictures": len(looks[0][0]),
+        "files": len(files[0]),
+        "distinct": len({file for of in files for file in of}),
+        "alike": [[count(look, of[w]) for look in of] for w, of in enumerate(looks)],
+        "exact": None if true is None else [[count(look, true) for look in of] for of in looks],
+        "same": [[count(a, b) for b in files] for a in files],
     }
 
 
-def decoded(codec: Codec, files: list[bytes]) -> list[np.ndarray | None]:
-    """Pictures together; if one of them cannot be decoded, one by one, with None for it."""
-    found = outcomes(files, codec.decode, CodecError)
-    return [None if isinstance(shown, CodecError) else shown.array for _, shown in found]
-
-
-def measure(model: str, pictures, machines: list[str], rate: float = 0.0) -> tuple[list[dict], float]:
-    """A row for each pair of machines, and the bits/dim of the files. ``rate`` in bits/dim; 0: lossless."""
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for i, picture in enumerate(pictures):
-            np.save(Path(folder) / f"{i:05d}.npy", picture)
-        for name in tqdm([*machines, *machines], desc="machines", disable=None):  # all write, then all read
-            command = [sys.executable, "-m", "bench.portability", "--work", folder, "--model", model]
-            command += ["--machine", name, "--rate", str(rate)]
-            environment = {**os.environ, **MACHINES[name]}
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-            rows += [json.loads(line) for line in done.stdout.splitlines()]
-        sizes = [f.stat().st_size for f in Path(folder, machines[0]).glob("*.ddpm")]
-    return rows, 8 * sum(sizes) / sum(p.size for p in pictures)
-
-
 def present(result: dict) -> tuple[list[Diagram], list[Table]]:
-    """A table of who wrote and who read; nothing to draw."""
-    rows = result["rows"]
-    machines = list(dict.fromkeys(r["written"] for r in rows))
-    cells = {(r["written"], r["read"]): said(r) for r in rows}
-    what = "came back exactly" if "exact" in rows[0] else "largest difference, rms, change in dB"
-    name = f"{result['images']} files of {result['bits_per_dim']:.4f} bits/dim: {what}"
-    lines = [[w, *(cells.get((w, r), "") for r in machines)] for w in machines]
-    return [], [Table(name, ["written (down), read (across)", *machines], lines)]
+    """Tables of who wrote and who read, of what was compared, and of the machines; nothing to draw."""
+    rows, names = result["rows"], list(result["machines"])
+    every, wholes = sum(r["pictures"] for r in rows), [r for r in rows if r["view"] == "whole"]
+    alike = np.sum([r["alike"] for r in rows], 0).tolist()
+    kinds = {k: np.sum([r["same"] for r in wholes if r["kind"] == k], 0) for k in {r["kind"]: 0 for r in wholes}}
+    many = {kind: sum(r["files"] for r in wholes if r["kind"] == kind) for kind in kinds}
+    same = [[", ".join(str(of[a][b]) for of in kinds.values()) for b in range(len(names))] for a in range(len(names))]
+    listed = ", ".join(f"{n} {'archives' if kind == 'archive' else kind}" for kind, n in many.items())
+    across = ["written (down), read (across)", *names]
+    told = {"": "{0}", "convolutions": "{1[convolutions]}", "torch": "{1[torch]}"}
+    return [], [
+        Table("decoded alike", across, [[n, *(f"{k:,} of {every:,}" for k in line)] for n, line in zip(names, alike)]),
+        Table("made alike", [f"{listed} by both", *names], [[n, *line] for n, line in zip(names, same)]),
+        Table("what was compared", list(COLUMNS), [said(r) for r in rows]),
+        Table("machines", list(told), [[c.format(n, m) for c in told.values()] for n, m in result["machines"].items()]),
+    ]
+
+
+COLUMNS = ("model", "files", "of each writer", "distinct", "bits/dim", "shown as to the writer", "the very pixels")
+
+
+def said(row: dict) -> list[str]:
+    """A line of what was compared: over all pairs of machines, so many pictures of so many."""
+    of = f"{row['pictures'] * len(row['alike']) ** 2:,}"
+    alike, exact = (f"{np.sum(row[key]):,} of {of}" if row[key] else "" for key in ("alike", "exact"))
+    what = row["kind"] if row["view"] == "whole" else f"{row['kind']}, {row['view']}"
+    return [row["model"], what, str(row["files"]), str(row["distinct"]), f"{row['bits_per_dim']:.3f}", alike, exact]
 
 
 @command()
-@click.argument("data", required=False)
-@click.option("--tile", type=int)
-@click.option("--images", default=40, show_default=True)
-@click.option("--crop", default=32, show_default=True)
-@click.option("--model", default="cifar10", show_default=True)
+@click.argument("data", nargs=-1, required=True)
+@click.option(
+    "--model", "models", default="cifar10,photo", show_default=True, callback=listed(str), help="Of each DATA."
+)
+@click.option("--tile", "tiles", default="32,0", show_default=True, callback=listed(int, 0), help="0: no sheet.")
+@click.option("--images", default="40,6", show_default=True, callback=listed(int, 1))
+@click.option("--crop", "crops", default="32,80", show_default=True, callback=listed(int, 1))
+@click.option("--rate", type=POSITIVE, default=0.5, show_default=True, help="Of lossy files, bits/dim.")
+@click.option(
+    "--some", type=FROM_ZERO, default=8, show_default=True, help="Files of which more than the whole is seen."
+)
 @click.option("--machine", "machines", multiple=True, type=click.Choice(list(MACHINES)), help="Default: all.")
-@click.option("--rate", default=0.0, help="Lossy files of so many bits/dim; by default lossless ones.")
-@click.option("--work", "folder", type=Path, hidden=True)
-@click.option("-o", "--output", type=Path)
-def main(data, tile, images, crop, model, machines, rate, folder, output):
-    """Measure which files come back exactly where, or how nearly."""
-    if folder:
-        return work(model, folder, machines[0], rate)
-    pictures = draw(data, tile, images, crop)
-    machines = list(machines) or list(MACHINES)
-    run = Run("portability", load_model(model), data=data, tile=tile, crop=crop, rate=rate)
-    rows, bits_per_dim = measure(model, pictures, machines, rate)
-    return finish(run.result(rows, images=len(pictures), bits_per_dim=bits_per_dim), output)
-
-
-def said(cell: dict) -> str:
-    return str(cell["exact"]) if "exact" in cell else f"{cell['largest']}, {cell['rms']:.3f}, {cell['psnr']:+.3f}"
+@click.option("--keep", type=Path, callback=folder, help="Folder for what is done; the same command goes on from it.")
+@click.option("-o", "--output", type=Path, callback=writable, help="JSON.")
+def main(data, models, tiles, images, crops, rate, some, machines, keep, output):
+    """Compare what files show, and files, across machines."""
+    if len(data) > min(map(len, (models, tiles, images, crops))):
+        raise click.UsageError("each DATA needs its own model, tile, number of images and crop")
+    drawn = [draw(d, tile or None, n, crop) for d, tile, n, crop in zip(data, tiles, images, crops)]
+    loaded = [load_model(name, "cpu") for name in models[: len(data)]]
+    if keep:
+        keep.mkdir(parents=True, exist_ok=True)
+    sets = [Set(m.name, pictures) for m, pictures in zip(loaded, drawn)]
+    settings = {"data": [Path(d).name for d in data], "tile": tiles, "images": images, "crop": crops, "rate": rate}
+    run = Run("portability", None, **settings, some=some)
+    found = measure(sets, list(machines) or list(MACHINES), rate, some=some, keep=keep)
+    prints = {m.name: m.fingerprint.hex() for m in loaded}
+    return finish(run.result(found["rows"], machines=found["machines"], models=prints), output)
 
 
 if __name__ == "__main__":

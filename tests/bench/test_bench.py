@@ -1,4 +1,3 @@
-import math
 from functools import partial
 
 import numpy as np
@@ -35,20 +34,6 @@ def test_ssim_of_constant_pictures_is_the_luminance_term():
     c1 = (0.01 * 255) ** 2
     assert full == pytest.approx((2 * 100 * 120 + c1) / (100**2 + 120**2 + c1))
     assert cs == pytest.approx(1)
-
-
-def test_portability_tells_how_far_pictures_are_apart():
-    from bench.portability import distances, exact, said
-
-    picture = np.full((4, 4, 3), 100, np.uint8)
-    theirs, here = picture + np.uint8(2), picture + np.uint8(2)
-    here[0, 0, 0] += 3
-    cell = distances([picture, picture], [theirs, theirs], [theirs, here])
-    assert cell["largest"] == 3
-    assert cell["rms"] == pytest.approx((9 / 96) ** 0.5)
-    assert cell["psnr"] == pytest.approx(-10 * math.log10((47 * 4 + 25) / (48 * 4)))
-    assert said(cell).startswith("3, 0.306, -0.4")
-    assert exact([picture] * 3, [picture, None, here]) == 1
 
 
 def test_a_long_measurement_goes_on_where_it_stopped(model, tmp_path, monkeypatch):

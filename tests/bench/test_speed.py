@@ -6,7 +6,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from bench import portability, speed
+from bench import speed
 from bench.harness.jobs import Bpd, Encode, Train, moves, pictures, preset_of
 from bench.harness.watch import Watch
 from bench.metrics.flops import SIDE, flops_per_evaluation
@@ -175,12 +175,3 @@ def test_what_cannot_be_measured_is_told(models, wrong):
     done = CliRunner().invoke(speed.main, arguments)
     assert done.exit_code == 2
     assert done.output.startswith("error: ")
-
-
-def test_portability_is_presented_from_json_alone():
-    names = ("two threads", "one thread")
-    rows = [{"written": w, "read": r, "exact": 3 + (w == r)} for r in names for w in names]
-    result = presented({"bench": "portability", "rows": rows, "images": 4, "bits_per_dim": 2.5})
-    [table] = tables_of(result)
-    assert table.rows == [["two threads", "4", "3"], ["one thread", "3", "4"]]
-    assert portability.present(result)[0] == []
