@@ -1,7 +1,7 @@
 """Files across machines: written under each of several arithmetics, read under each, and every decoded byte compared.
 
-    python -m bench.portability DATA [DATA ...] [--model cifar10,photo] [--tile 32,0] [--images 40,6] [--crop 32,80]
-        -o OUT.json
+    python -m bench.portability DATA [DATA ...] [--model cifar10,photo] [--tile 32,0] [--images 40,6]
+        [--lossless 12,6] [--crop 32,64] -o OUT.json
 
 Each DATA is coded with its own model: lossy files of --rate, lossless files, and an archive. What stands in for other
 machines are the settings of machines.py; each has a process of its own (harness/elsewhere.py). A file that several
@@ -25,7 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bench.harness import elsewhere
-from bench.harness.command import FROM_ZERO, POSITIVE, command, folder, listed, writable
+from bench.harness.command import COUNT, POSITIVE, command, folder, listed, writable
 from bench.harness.parts import Parts
 from bench.harness.pick import draw
 from bench.reporting.output import finish
@@ -46,10 +46,11 @@ MACHINES = {
 
 @dataclass(frozen=True)
 class Set:
-    """Pictures (H, W, 3) uint8 and the name of the model that codes them."""
+    """Pictures (H, W, 3) uint8, the name of the model that codes them, and how many of them are lossless too."""
 
     model: str
     pictures: list[np.ndarray]
+    lossless: int
 
 
 def on(machine: str, what: str, place: Path) -> dict:
@@ -59,13 +60,13 @@ def on(machine: str, what: str, place: Path) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(sets: list[Set], machines: list[str], rate: float, *, some: int = 8, keep: Path | None = None) -> dict:
+def measure(sets: list[Set], machines: list[str], rate: float, *, some: int = 6, keep: Path | None = None) -> dict:
     """``rows`` (``compared``) for each set, kind of file and view, and of each machine what it computes with.
 
     rate: of lossy files, bits/dim. some: files of each set of which more than the whole is decoded. keep: a folder for
     what is done, from which the same call goes on.
     """
-    task = {"models": [s.model for s in sets], "rate": rate}
+    task = {"models": [s.model for s in sets], "lossless": [s.lossless for s in sets], "rate": rate}
     with tempfile.TemporaryDirectory() as temporary:
         place = keep or Path(temporary)
         pictures = [[elsewhere.digest(p) for p in s.pictures] for s in sets]
@@ -87,18 +88,14 @@ def measure(sets: list[Set], machines: list[str], rate: float, *, some: int = 8,
             (place / "asked.json").write_text(json.dumps(asked(list(made.values()), some)))
             seen = each("read")
         sizes = {file: (place / file).stat().st_size for of in made.values() for names in of.values() for file in names}
-    views = {name: {(r["set"], r["kind"], r["view"]): r["shown"] for r in seen[name]["found"]} for name in machines}
+    views = [{(r["set"], r["kind"], r["view"]): r["shown"] for r in seen[name]["found"]} for name in machines]
     rows = []
-    for i, kind, view in next(iter(views.values())):
-        count = None if view == "whole" else some
-        files, shown = (
-            [made[name][i, kind][:count] for name in machines],
-            [views[name][i, kind, view] for name in views],
-        )
-        true = pictures[i][:count] if view == "whole" and kind != "lossy" else None
-        bits = 8 * np.mean([sum(sizes[file] for file in of) for of in files]).item()
-        dims = sum(p.size for p in sets[i].pictures[:count])
-        head = {"model": sets[i].model, "kind": kind, "view": view, "bits_per_dim": bits / dims}
+    for i, kind, view in views[0]:
+        first = len(pictures[i]) if view == "whole" else some
+        files, shown = [of[i, kind][:first] for of in made.values()], [of[i, kind, view] for of in views]
+        head = {"model": sets[i].model, "kind": kind, "view": view}
+        head["bytes"] = sum(sizes[file] for of in files for file in of) // len(files)
+        true = pictures[i][: sets[i].lossless] if view == "whole" and kind != "lossy" else None
         rows.append(head | compared(files, shown, true))
     return {"rows": rows, "machines": {name: seen[name]["machine"] for name in machines}}
 
@@ -139,18 +136,18 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
     kinds = {k: np.sum([r["same"] for r in wholes if r["kind"] == k], 0) for k in {r["kind"]: 0 for r in wholes}}
     many = {kind: sum(r["files"] for r in wholes if r["kind"] == kind) for kind in kinds}
     same = [[", ".join(str(of[a][b]) for of in kinds.values()) for b in range(len(names))] for a in range(len(names))]
-    listed = ", ".join(f"{n} {'archives' if kind == 'archive' else kind}" for kind, n in many.items())
+    both = ", ".join(f"{n} {'archives' if kind == 'archive' else kind}" for kind, n in many.items())
     across = ["written (down), read (across)", *names]
     told = {"": "{0}", "convolutions": "{1[convolutions]}", "torch": "{1[torch]}"}
     return [], [
         Table("decoded alike", across, [[n, *(f"{k:,} of {every:,}" for k in line)] for n, line in zip(names, alike)]),
-        Table("made alike", [f"{listed} by both", *names], [[n, *line] for n, line in zip(names, same)]),
+        Table("made alike", [f"{both} by both", *names], [[n, *line] for n, line in zip(names, same)]),
         Table("what was compared", list(COLUMNS), [said(r) for r in rows]),
         Table("machines", list(told), [[c.format(n, m) for c in told.values()] for n, m in result["machines"].items()]),
     ]
 
 
-COLUMNS = ("model", "files", "of each writer", "distinct", "bits/dim", "shown as to the writer", "the very pixels")
+COLUMNS = ("model", "files", "of each writer", "distinct", "bytes", "shown as to the writer", "the very pixels")
 
 
 def said(row: dict) -> list[str]:
@@ -158,7 +155,7 @@ def said(row: dict) -> list[str]:
     of = f"{row['pictures'] * len(row['alike']) ** 2:,}"
     alike, exact = (f"{np.sum(row[key]):,} of {of}" if row[key] else "" for key in ("alike", "exact"))
     what = row["kind"] if row["view"] == "whole" else f"{row['kind']}, {row['view']}"
-    return [row["model"], what, str(row["files"]), str(row["distinct"]), f"{row['bits_per_dim']:.3f}", alike, exact]
+    return [row["model"], what, str(row["files"]), str(row["distinct"]), f"{row['bytes']:,}", alike, exact]
 
 
 @command()
@@ -168,25 +165,24 @@ def said(row: dict) -> list[str]:
 )
 @click.option("--tile", "tiles", default="32,0", show_default=True, callback=listed(int, 0), help="0: no sheet.")
 @click.option("--images", default="40,6", show_default=True, callback=listed(int, 1))
-@click.option("--crop", "crops", default="32,80", show_default=True, callback=listed(int, 1))
+@click.option("--lossless", default="12,6", show_default=True, callback=listed(int, 1), help="So many of them, too.")
+@click.option("--crop", "crops", default="32,64", show_default=True, callback=listed(int, 1))
 @click.option("--rate", type=POSITIVE, default=0.5, show_default=True, help="Of lossy files, bits/dim.")
-@click.option(
-    "--some", type=FROM_ZERO, default=8, show_default=True, help="Files of which more than the whole is seen."
-)
+@click.option("--some", type=COUNT, default=6, show_default=True, help="Files of which more than the whole is seen.")
 @click.option("--machine", "machines", multiple=True, type=click.Choice(list(MACHINES)), help="Default: all.")
 @click.option("--keep", type=Path, callback=folder, help="Folder for what is done; the same command goes on from it.")
 @click.option("-o", "--output", type=Path, callback=writable, help="JSON.")
-def main(data, models, tiles, images, crops, rate, some, machines, keep, output):
+def main(data, models, tiles, images, lossless, crops, rate, some, machines, keep, output):
     """Compare what files show, and files, across machines."""
-    if len(data) > min(map(len, (models, tiles, images, crops))):
+    if len(data) > min(map(len, (models, tiles, images, lossless, crops))):
         raise click.UsageError("each DATA needs its own model, tile, number of images and crop")
     drawn = [draw(d, tile or None, n, crop) for d, tile, n, crop in zip(data, tiles, images, crops)]
     loaded = [load_model(name, "cpu") for name in models[: len(data)]]
     if keep:
         keep.mkdir(parents=True, exist_ok=True)
-    sets = [Set(m.name, pictures) for m, pictures in zip(loaded, drawn)]
-    settings = {"data": [Path(d).name for d in data], "tile": tiles, "images": images, "crop": crops, "rate": rate}
-    run = Run("portability", None, **settings, some=some)
+    sets = [Set(m.name, pictures, min(n, len(pictures))) for m, pictures, n in zip(loaded, drawn, lossless)]
+    settings = {"tile": tiles, "images": images, "lossless": lossless, "crop": crops, "rate": rate, "some": some}
+    run = Run("portability", None, data=[Path(d).name for d in data], **settings)
     found = measure(sets, list(machines) or list(MACHINES), rate, some=some, keep=keep)
     prints = {m.name: m.fingerprint.hex() for m in loaded}
     return finish(run.result(found["rows"], machines=found["machines"], models=prints), output)

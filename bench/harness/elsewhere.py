@@ -2,8 +2,9 @@
 
     python -m bench.harness.elsewhere write|read FOLDER
 
-FOLDER has ``task.json`` ({"models", "rate"}), for each model its pictures, ``0.npz``, ``1.npz``, ..., and the files of
-all machines, named by their SHA-256, each once. To read are those in ``asked.json``. One line of JSON answers.
+FOLDER has ``task.json`` ({"models", "lossless", "rate"}), for each model its pictures, ``0.npz``, ``1.npz``, ..., the
+first so many of which are ``lossless`` too, and the files of all machines, named by their SHA-256, each once. To read
+are those in ``asked.json``. One line of JSON answers.
 """
 
 from __future__ import annotations
@@ -40,17 +41,18 @@ VIEWS = {  # of files of each kind: how much of them is read, and how
 
 
 def write(folder: Path) -> list[dict]:
-    """The files of this machine: for each set of pictures and kind their names; an archive has all of its set."""
+    """The files of this machine: for each set of pictures and kind their names; the archive has the lossless ones."""
     task, made = json.loads((folder / "task.json").read_text()), []
     for i, name in enumerate(task["models"]):
         codec, pictures = Codec(name, "cpu"), pictures_of(folder, i)
-        named = [(f"{k:05d}", picture) for k, picture in enumerate(pictures)]
-        files = {
-            "lossy": [f.data for f in codec.encode(pictures, Target(bits_per_dim=task["rate"]), store=False)],
-            "lossless": [f.data for f in codec.encode(pictures, Target(lossless=True), store=False)],
-            "archive": [create(named, codec.model, store=False)],
-        }
-        made += [{"set": i, "kind": kind, "files": [kept(folder, f) for f in of]} for kind, of in files.items()]
+        few = pictures[: task["lossless"][i]]
+        targets = {"lossy": (pictures, Target(bits_per_dim=task["rate"])), "lossless": (few, Target(lossless=True))}
+        for kind, (some, target) in targets.items():
+            files = [kept(folder, file.data) for file in codec.encode(some, target, store=False)]
+            made.append({"set": i, "kind": kind, "files": files})
+        named = [(f"{k:05d}", picture) for k, picture in enumerate(few)]
+        files = [kept(folder, create(named, codec.model, store=False))]
+        made.append({"set": i, "kind": "archive", "files": files})
     return made
 
 
@@ -59,10 +61,10 @@ def read(folder: Path) -> list[dict]:
 
     What is asked: of each set and kind the files, and those of which there is more to see than the whole, ``some``.
     """
-    models, asked = (json.loads((folder / name).read_text()) for name in ("task.json", "asked.json"))
-    codecs, found = [Codec(name, "cpu") for name in models["models"]], []
+    task, asked = (json.loads((folder / name).read_text()) for name in ("task.json", "asked.json"))
+    codecs, found = [Codec(name, "cpu") for name in task["models"]], []
     for part in asked:
-        codec, count = codecs[part["set"]], len(pictures_of(folder, part["set"]))
+        codec, count = codecs[part["set"]], task["lossless"][part["set"]]
         for view, (share, how) in VIEWS[part["kind"]].items():
             names = part["files"] if view == "whole" else part["some"]
             files = [(folder / name).read_bytes() for name in names]
@@ -116,13 +118,14 @@ def do_without_onednn() -> None:
     convolution.Int8.__call__ = absent
 
 
-def main(what: str, folder: str) -> None:
-    if os.environ.get(WITHOUT_ONEDNN):
-        do_without_onednn()
-    found = {"write": write, "read": read}[what](Path(folder))
+def answer(what: str, folder: Path) -> dict:
+    """What is found, and what this machine computes with."""
+    found = {"write": write, "read": read}[what](folder)
     machine = {"convolutions": convolution.fastest().__name__, "torch": torch.backends.cpu.get_cpu_capability()}
-    print(json.dumps({"machine": machine, "found": found}))
+    return {"machine": machine, "found": found}
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if os.environ.get(WITHOUT_ONEDNN):
+        do_without_onednn()
+    print(json.dumps(answer(sys.argv[1], Path(sys.argv[2]))))

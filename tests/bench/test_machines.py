@@ -15,15 +15,18 @@ from bench import machines
 from ddpm import machine
 
 SEEN = """
-import json, numpy, torch
+import json, numba, numpy, torch
+loop = numba.njit(["(float32[::1], float32)"])(lambda x, a: (x[:] * a).sum())
+code = " ".join(loop.inspect_asm().values())
+wide = [name for name in ("ymm", "zmm") if name in code]
 simd = numpy.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
-print(json.dumps([torch.backends.cpu.get_cpu_capability(), simd, torch.get_num_threads()]))
+print(json.dumps([torch.backends.cpu.get_cpu_capability(), simd, torch.get_num_threads(), wide]))
 """
 
 
 @functools.cache
 def seen(instructions, threads):
-    """What libraries say of the machine under these: torch's instructions, numpy's beyond its baseline, threads."""
+    """What libraries say: torch's instructions, numpy's beyond its baseline, threads, registers that numba fills."""
     settings = {**machines.INSTRUCTIONS[instructions], **machines.THREADS[threads]}
     done = subprocess.run([sys.executable, "-c", SEEN], env={**os.environ, **settings}, capture_output=True, check=True)
     return json.loads(done.stdout)
@@ -31,9 +34,10 @@ def seen(instructions, threads):
 
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="instructions of x86-64")
 def test_less_than_there_is_is_used():
-    torch_has, numpy_has, _ = seen("SSE4.1", "one thread")
-    assert (torch_has, numpy_has) == ("DEFAULT", [])
-    torch_has, numpy_has, _ = seen("AVX2", "two threads")
+    torch_has, numpy_has, _, wide = seen("SSE4.1", "one thread")
+    assert (torch_has, numpy_has, wide) == ("DEFAULT", [], [])
+    torch_has, numpy_has, _, wide = seen("AVX2", "two threads")
+    assert wide in ([], ["ymm"])
     assert not torch_has.startswith("AVX512")
     assert not [name for name in numpy_has if name.startswith(("AVX512", "X86_V4"))]
 
