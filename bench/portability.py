@@ -175,7 +175,7 @@ def said(row: dict) -> list[str]:
 def main(data, models, tiles, images, lossless, crops, rate, some, machines, keep, output):
     """Compare what files show, and files, across machines."""
     if len(data) > min(map(len, (models, tiles, images, lossless, crops))):
-        raise click.UsageError("each DATA needs its own model, tile, number of images and crop")
+        raise click.UsageError("each DATA needs a model, a tile, a number of pictures and of lossless ones, and a crop")
     drawn = [draw(d, tile or None, n, crop) for d, tile, n, crop in zip(data, tiles, images, crops)]
     loaded = [load_model(name, "cpu") for name in models[: len(data)]]
     if keep:

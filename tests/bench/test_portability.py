@@ -78,7 +78,7 @@ def test_the_result_is_presented_from_json_alone(counted):
     assert presented(result) == result
     tables = {table.name: table.rows for table in tables_of(result)}
     assert tables["decoded alike"] == [[NAMES[0], "6 of 6", "4 of 6"], [NAMES[1], "2 of 6", "4 of 6"]]
-    assert tables["made alike"] == [[NAMES[0], "0, 3, 0", "0, 2, 0"], [NAMES[1], "0, 2, 0", "0, 3, 0"]]
+    assert tables["made alike"] == [[NAMES[0], "3", "2"], [NAMES[1], "2", "3"]]
     assert tables["what was compared"][1] == ["tiny-1", "lossless, cut", "3", "4", "1,250", "8 of 12", "9 of 12"]
     assert result["diagrams"] == []
 
