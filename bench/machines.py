@@ -32,6 +32,8 @@ INSTRUCTIONS = {
         "MKL_CBWR": "AVX2",
         "ATEN_CPU_CAPABILITY": "avx2",
         "OPENBLAS_CORETYPE": "Haswell",
+        "NUMBA_CPU_NAME": "haswell",
+        "NUMBA_CPU_FEATURES": "",
         **numpy_without("AVX512", "X86_V4"),
     },
     "SSE4.1": {
@@ -39,6 +41,8 @@ INSTRUCTIONS = {
         "MKL_CBWR": "COMPATIBLE",
         "ATEN_CPU_CAPABILITY": "default",
         "OPENBLAS_CORETYPE": "Nehalem",
+        "NUMBA_CPU_NAME": "nehalem",
+        "NUMBA_CPU_FEATURES": "",
         **numpy_without(""),
     },
 }

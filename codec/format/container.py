@@ -56,7 +56,7 @@ class Header:
         return self.mode == "stored"
 
     @property
-    def exact(self) -> bool:
+    def lossless(self) -> bool:
         """Whether the whole file has the very pixels."""
         return self.stored or self.mode.startswith("lossless")
 

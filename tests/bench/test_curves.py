@@ -195,7 +195,8 @@ def test_ours_are_measured_anew_beside_others(fast, tmp_path):
     new, old = json.loads(out.read_text()), json.loads(stored.read_text())
     assert [r for r in new["rows"] if r["codec"] != "ddpm-codec"] == json.loads(json.dumps(theirs))
     mine = [r for r in new["rows"] if r["codec"] == "ddpm-codec"]
-    assert mine and not any(r["setting"] == -1 for r in mine)
+    assert mine
+    assert not any(r["setting"] == -1 for r in mine)
     assert new["others"] == {key: old[key] for key in ("device", "cores", "seconds", "versions")}
     done = CliRunner().invoke(curves.main, [str(tmp_path), "--others", str(stored), "--ours", str(stored)])
     assert (done.exit_code, "nothing to measure" in done.output) == (2, True)

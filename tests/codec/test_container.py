@@ -237,5 +237,5 @@ def test_what_stands_behind_the_messages():
     for (mode, extras), parts in known.items():
         said = replace(header, mode=mode, extras=extras)
         assert said.parts == parts
-        assert said.exact == ("less" in mode or mode == "stored")
+        assert said.lossless == ("less" in mode or mode == "stored")
         assert said.stored == (mode == "stored")
