@@ -69,7 +69,7 @@ class View:
     def kind(self) -> Hashable:
         """What files have in common that are decoded together."""
         h = self.header
-        return h.stored or (h.height, h.width, h.grey, h.seed, self.steps, self.lossless)
+        return h.stored or (h.height, h.width, h.grey, h.seed, h.stride, self.steps, self.lossless)
 
     @cached_property
     def bits(self) -> np.ndarray:

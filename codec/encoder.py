@@ -226,7 +226,8 @@ class Encoder:
         extras, size = tuple(self.metadata[i]), (self.height, self.width)
         if mode == "stored":
             return Header(b"", *size, profile, 0, self.grey, 0, mode, extras, stored.colour_of(self.arrays[i]))
-        return Header(self.model.fingerprint[:2], *size, profile, steps, self.grey, self.setting.seed, mode, extras)
+        where = self.model.fingerprint[:2], *size, profile, steps, self.grey, self.setting.seed
+        return Header(*where, mode, extras, stride=self.plan.stride)
 
     def kept(self, i: int) -> Encoded:
         """The file that has the picture as it is."""
