@@ -70,6 +70,10 @@ class Int8:
         self.ones, self.zeros = torch.ones(self.outputs), torch.zeros(self.outputs, dtype=torch.int32)
         self.packed = {}
 
+    def __getstate__(self) -> dict:
+        """Without what is packed, of which there are no copies."""
+        return self.__dict__ | {"packed": {}}
+
     def __call__(self, x: torch.Tensor, padding: tuple[int, int]) -> torch.Tensor:
         # By AMX oneDNN 3.12 gives wrong sums where strides lead to a single column.
         narrow = x.shape[2] + 2 * padding[1] - self.weight.shape[3] < self.stride and self.stride > 1

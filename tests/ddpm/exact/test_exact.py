@@ -1,6 +1,7 @@
 """The exact network gives what reference.py does, to the last bit: by all kinds of convolution, with any number of
 threads, whole or in strips, with oneDNN or without."""
 
+from copy import deepcopy
 from functools import cache
 
 import numpy as np
@@ -70,6 +71,12 @@ def test_convolutions_of_bytes_give_what_those_of_floats_do(shape, inputs, outpu
             continue
         u = torch.randint(0, 256, (shape[0], height, width, inputs), generator=generator, dtype=torch.uint8)
         assert torch.equal(of_bytes(u, padding), of_floats(u.float() - zero, padding))
+
+
+def test_networks_can_be_copied(kind):
+    _, net = made(CONFIGS[0], 0, kind)
+    z = random_z((1, 3, 16, 16), 0)
+    assert same(said(net, z, 0), said(deepcopy(net), z, 0))
 
 
 def said(net: ExactLocalNet, z: np.ndarray, level: int) -> list[np.ndarray]:
