@@ -36,6 +36,7 @@ from codec import Codec, CodecError, Target
 from codec.api import psnr
 from codec.diagrams import OURS, Axis, Diagram, Series, read_result
 from codec.images.pictures import read_picture
+from codec.target import EFFORTS, stride_of
 from ddpm.groups import grouped
 
 KODAK = {f"kodim{i:02}.png" for i in range(1, 25)}  # what published curves are means over
@@ -47,11 +48,11 @@ PART = 1.0  # dB of a range that two curves have in common, at least
 QUALITIES = (5, 10, 20, 30, 40, 50, 60, 70, 80, 88, 94)
 
 
-def ours(codec: Codec, picture: np.ndarray, until: float, flow: bool) -> Iterator[dict]:
+def ours(codec: Codec, picture: np.ndarray, until: float, *, flow: bool, effort: int) -> Iterator[dict]:
     """Rows of one file cut after each step; ``setting`` is the gamma that it reaches."""
-    plan = codec.plan(*picture.shape[:2], picture.ndim == 2)
+    plan = codec.plan(*picture.shape[:2], picture.ndim == 2, stride_of(effort))
     steps = next((k for k, gamma in enumerate(plan.gammas) if gamma <= until), plan.steps)
-    [coded] = codec.encode([picture], Target(steps=steps))
+    [coded] = codec.encode([picture], Target(steps=steps), effort=effort)
     for k, stage in enumerate(codec.stages(coded.data)):
         if 8 * stage.bytes > LEAST * picture.size:
             setting = round(plan.gammas[k], 2)
@@ -226,6 +227,7 @@ def diagrams(found: dict, similar: dict, printed: dict, files: int) -> list[Diag
 @command()
 @click.argument("source", type=Path)
 @click.option("--until", default=-4.8, show_default=True, help="Gamma (-log SNR) of the last point.")
+@click.option("--effort", type=click.IntRange(1, EFFORTS), default=EFFORTS, help="Of ours.")
 @click.option("--flow", is_flag=True, help="Some points with recon flow as well.")
 @click.option("--images", type=COUNT, help="Only the first so many pictures.")
 @click.option("--skip", type=FROM_ZERO, default=0, help="Begin after so many pictures.")
@@ -234,7 +236,7 @@ def diagrams(found: dict, similar: dict, printed: dict, files: int) -> list[Diag
 @click.option("--model", default="photo", show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @output_options
-def main(source, until, flow, images, skip, stored, theirs, model, device, output, plot):
+def main(source, until, effort, flow, images, skip, stored, theirs, model, device, output, plot):
     """Measure a folder of photographs. Results of some pictures here and of others there: see bench.results."""
     files = sorted(p for p in source.iterdir() if p.suffix.lower() == ".png")[skip:][:images]
     if not files:
@@ -246,14 +248,14 @@ def main(source, until, flow, images, skip, stored, theirs, model, device, outpu
         rows = [row for part in measure(files, others) for row in part]
         return finish(run.beside(kept, kept["rows"] + rows, **versions()), output, plot)
     codec = Codec(model, device)
-    run, known = Run("curves", codec.model, source=source, until=until, flow=flow), []
+    run, known = Run("curves", codec.model, source=source, until=until, effort=effort, flow=flow), []
     if theirs:
         kept = kept_from(theirs, files, ours=False)
         run.take_others(kept)
         known = [kept["rows"]]
 
     def rows_of(picture: np.ndarray) -> Iterator[dict]:
-        yield from ours(codec, picture, until, flow)
+        yield from ours(codec, picture, until, flow=flow, effort=effort)
         if not theirs:
             yield from others(picture)
 

@@ -24,11 +24,6 @@ def numpy_without(*prefixes: str) -> dict[str, str]:
     return {"NPY_DISABLE_CPU_FEATURES": " ".join(names).strip()}
 
 
-def numba_for(processor: str) -> dict[str, str]:
-    """Have numba compile for a processor of that name, as LLVM calls it, with no more than that has."""
-    return {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""}
-
-
 INSTRUCTIONS = {
     "its own": {},
     "no AMX": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"},
@@ -37,7 +32,8 @@ INSTRUCTIONS = {
         "MKL_CBWR": "AVX2",
         "ATEN_CPU_CAPABILITY": "avx2",
         "OPENBLAS_CORETYPE": "Haswell",
-        **numba_for("haswell"),
+        "NUMBA_CPU_NAME": "haswell",
+        "NUMBA_CPU_FEATURES": "",
         **numpy_without("AVX512", "X86_V4"),
     },
     "SSE4.1": {
@@ -45,7 +41,8 @@ INSTRUCTIONS = {
         "MKL_CBWR": "COMPATIBLE",
         "ATEN_CPU_CAPABILITY": "default",
         "OPENBLAS_CORETYPE": "Nehalem",
-        **numba_for("nehalem"),
+        "NUMBA_CPU_NAME": "nehalem",
+        "NUMBA_CPU_FEATURES": "",
         **numpy_without(""),
     },
 }

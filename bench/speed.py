@@ -35,7 +35,7 @@ from ddpm.groups import grouped
 from ddpm.models.load import load_model
 from ddpm.models.model import DDPM, strict_fp32
 
-PARTS = ("network", "channel", "entropy", "transfers", "rest")
+PARTS = ("convolutions", "network", "channel", "entropy", "transfers", "rest")  # those of exact networks apart
 WHAT = ("encode", "decode", "bpd", "train")
 
 
@@ -128,11 +128,11 @@ def present(result: dict) -> tuple[list[Diagram], list[Table]]:
             f"{r['gflop_per_look']:.3g}",
             f"{r['tflop_per_s']:.3g}",
             f"{r['share_of_peak']:.1%}",
-            f"{r['share_of_peak'] / r['shares']['network']:.1%}",
+            f"{r['share_of_peak'] / (r['shares'].get('convolutions', 0) + r['shares']['network']):.1%}",
         ]
         for r in rows
     ]
-    shares = [[f"{100 * r['shares'][part]:.1f}" for part in PARTS] for r in rows]
+    shares = [[f"{100 * s[part]:.1f}" if part in s else "" for part in PARTS] for s in (r["shares"] for r in rows)]
     found = {(place(r), r["arithmetic"], f"{r['peak_tflop_per_s']:.3g}"): None for r in rows}
     columns = ["s per picture", "MP/s", "looks", "GFLOP per look", "TFLOP/s", "of peak", "of peak, network alone"]
     tables = [

@@ -43,7 +43,7 @@ from .decoder import Decoded, View, check_options, decode_stored
 from .device import pick_device
 from .encoder import Encoded, Encoder, psnr
 from .errors import CodecError, NotExact, naming
-from .target import Target
+from .target import EFFORTS, Target, stride_of
 
 __all__ = ["Codec", "Decoded", "Encoded", "Info", "Stage", "codec_for", "decode", "inspect", "pick_device", "psnr"]
 
@@ -64,6 +64,7 @@ class EncodeOptions(TypedDict, total=False):
     """Those of ``Codec.encode``."""
 
     seed: int
+    effort: int
     channel: str
     store: bool
     metadata: bool
@@ -92,16 +93,16 @@ class Codec:
             raise NotExact(self.model)
         self.tables, self.maker = self.opener.tables, self.opener.maker
 
-    def plan(self, height: int, width: int, grey: bool) -> Plan:
-        return self.opener.plan(height, width, grey)
+    def plan(self, height: int, width: int, grey: bool, stride: int = 1) -> Plan:
+        return self.opener.plan(height, width, grey, stride)
 
-    def setting(self, size: tuple[int, int], grey=False, seed=0) -> Setting:
+    def setting(self, size: tuple[int, int], grey=False, seed=0, stride=1) -> Setting:
         """Of pictures of one size (height, width)."""
-        return Setting.of(self.model, self.tables, size, grey=grey, seed=seed)
+        return Setting.of(self.model, self.tables, size, grey=grey, seed=seed, stride=stride)
 
     def setting_of(self, header: Header) -> Setting:
         """That of the encoder of a file of this model."""
-        return self.setting((header.height, header.width), header.grey, header.seed)
+        return self.setting((header.height, header.width), header.grey, header.seed, header.stride)
 
     @overload
     def encode(self, images: list | tuple, target: Target, **options: Unpack[EncodeOptions]) -> list[Encoded]: ...
@@ -113,6 +114,7 @@ class Codec:
         target: Target,
         *,
         seed: int = 0,
+        effort: int = EFFORTS,
         channel: str = "trellis",
         store: bool = True,
         metadata: bool = False,
@@ -125,6 +127,8 @@ class Codec:
         colours and their profile as they are; EXIF and XMP with ``metadata``. Those of pictures that a lossless image
         format has in fewer bytes just ``store`` that. A size in which a lossless file has room gives that.
 
+        effort, 1 to 4: how many steps the chain takes; fewer take less time on both sides, and more bytes.
+
         The default channel writes files; ``ideal`` only computes what true samples would cost (``data`` is empty).
         """
         if not isinstance(target, Target):
@@ -133,12 +137,13 @@ class Codec:
             raise CodecError(f"a channel is {' or '.join(CHANNELS)}, not {channel!r}")
         if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 63:
             raise CodecError(f"a seed is a whole number from 0 to 2^63 - 1, not {seed!r}")
+        stride = stride_of(effort)
         start = time.monotonic()
         pictures = as_pictures(images, target.lossless, metadata, max_pixels)
         found, arrays = {}, [picture.array for picture in pictures]
         shapes = grouped(range(len(arrays)), lambda i: (arrays[i].shape[:2], arrays[i].shape[2:] in ((), (2,))))
         for (size, grey), members in shapes.items():
-            setting = self.setting(size, grey, seed)
+            setting = self.setting(size, grey, seed, stride)
             how = {"channel": CHANNELS[channel], "store": store, "progress": progress}
             encoder = Encoder(setting, [pictures[i] for i in members], **how)
             found |= zip(members, encoder.encode(target))

@@ -69,7 +69,7 @@ class View:
     def kind(self) -> Hashable:
         """What files have in common that are decoded together."""
         h = self.header
-        return h.stored or (h.height, h.width, h.grey, h.seed, self.steps, self.exact)
+        return h.stored or (h.height, h.width, h.grey, h.seed, h.stride, self.steps, self.lossless)
 
     @cached_property
     def bits(self) -> np.ndarray:
@@ -78,7 +78,7 @@ class View:
         return bits if math.isinf(self.most) else bits[: 8 * max(0, int(self.most) - self.file.info.side_bytes)]
 
     @property
-    def exact(self) -> bool:
+    def lossless(self) -> bool:
         """Whether the very pixels are shown."""
         info = self.file.info
         return "pixels" in self.file.parts and info.complete and self.scale == 1 and self.most >= info.file_bytes
@@ -101,10 +101,10 @@ class View:
 
 
 def decode(setting: Setting, views: Sequence[View], recon: str, progress: Progress | None) -> list[Decoded]:
-    """Views of one setting, which go as far down the chain and are all exact, or none."""
+    """Views of one setting, which go as far down the chain and are all lossless, or none."""
     first, allotments = views[0], [view.file.allotment for view in views]
     chain = progressive.decode(setting, [view.bits for view in views], allotments, first.steps, progress)
-    if first.exact:
+    if first.lossless:
         coded = (view.data[slice(*view.file.parts["pixels"])] for view in views)
         arrays = [lossless.decode(setting, z, part) for z, part in zip(chain.z, coded)]
     else:

@@ -54,7 +54,7 @@ class Encoded:
 
     @property
     def psnr(self) -> float:
-        """dB, of RGB (or grey) from the mean squared error; infinite for an exact picture."""
+        """dB, of RGB (or grey) from the mean squared error; infinite if it is lossless."""
         return psnr(self.mse)
 
 
@@ -102,8 +102,9 @@ class Encoder:
         if not self.channel.writes:
             return [self.walked(s) for s in self.sender(every).fed([self.job(i, i, target) for i in every])]
         fits = [target.lossless or self.fits(i, target) for i in every]
-        exact, others = ([i for i in every if fits[i] == wanted] for wanted in (True, False))
-        found = dict(zip(exact, self.exact(exact) if exact else [])) | dict(zip(others, self.lossy(others, target)))
+        lossless, others = ([i for i in every if fits[i] == wanted] for wanted in (True, False))
+        found = dict(zip(lossless, self.lossless_files(lossless) if lossless else []))
+        found |= dict(zip(others, self.lossy(others, target)))
         return [self.no_larger(i, found[i]) if by_quality else found[i] for i in every]
 
     def fits(self, i: int, target: Target) -> bool:
@@ -128,8 +129,8 @@ class Encoder:
             if target.mse is not None:
                 out[j] = self.reaching(i, j, sender, target.mse)
             elif math.isfinite(job.budget) and job.budget > self.lossless_bits(sender, j, PIXELS):
-                exact = self.exact([i])[0]
-                out[j] = exact if 8 * (len(exact.data) - self.least(i)) <= job.budget else None
+                lossless = self.lossless_files([i])[0]
+                out[j] = lossless if 8 * (len(lossless.data) - self.least(i)) <= job.budget else None
             elif math.isfinite(job.budget) and (rungs := self.rungs(i, job.budget)):
                 out[j] = self.file(i, sender.best_of_rungs(j, rungs)[-1])
             if out.get(j) is None:
@@ -151,23 +152,23 @@ class Encoder:
         return file if sent is None else self.file(i, sent)
 
     def on_a_rung(self, i: int, j: int, sender: Sender, mse: float) -> Encoded:
-        """Of a simple picture the file on the first rung that reaches ``mse``, or one that is exact and no larger."""
+        """Of a simple picture the file on the first rung that reaches ``mse``, or a lossless one that is no larger."""
         sent = among_rungs(sender, j, self.rungs(i, math.inf), mse)
         if sent is not None and sent.bits <= self.lossless_bits(sender, j, PIXELS):
             return self.file(i, sent)
-        exact = self.exact([i])[0]
-        return exact if sent is None else min(exact, self.file(i, sent), key=lambda file: len(file.data))
+        lossless = self.lossless_files([i])[0]
+        return lossless if sent is None else min(lossless, self.file(i, sent), key=lambda file: len(file.data))
 
     def coming_down(self, i: int, j: int, sender: Sender, mse: float) -> Encoded:
-        """The file at the end of ``Sender.smallest``, or one that is exact and no larger."""
-        exact: list[Encoded] = []
+        """The file at the end of ``Sender.smallest``, or a lossless one that is no larger."""
+        lossless: list[Encoded] = []
 
         def limit():
-            exact.extend(self.exact([i]))
-            return 8 * (len(exact[0].data) - self.least(i))
+            lossless.extend(self.lossless_files([i]))
+            return 8 * (len(lossless[0].data) - self.least(i))
 
         sent = sender.smallest(j, mse, limit)
-        found = exact + ([] if sent is None else [self.file(i, sent)])
+        found = lossless + ([] if sent is None else [self.file(i, sent)])
         return self.no_larger(i, min(found, key=lambda file: len(file.data)))
 
     def no_larger(self, i: int, file: Encoded) -> Encoded:
@@ -191,7 +192,7 @@ class Encoder:
             size = size + 1 if size < RUNGS else max(size + 1, int(size * RUNG))
         return out
 
-    def exact(self, those: Sequence[int]) -> list[Encoded]:
+    def lossless_files(self, those: Sequence[int]) -> list[Encoded]:
         """Lossless files, each the shorter of the model's and the one that stores the picture."""
         found = {j: self.kept(i) for j, i in enumerate(those)} if self.store else {}
         if found and all(len(file.data) <= TINY for file in found.values()):
@@ -225,7 +226,8 @@ class Encoder:
         extras, size = tuple(self.metadata[i]), (self.height, self.width)
         if mode == "stored":
             return Header(b"", *size, profile, 0, self.grey, 0, mode, extras, stored.colour_of(self.arrays[i]))
-        return Header(self.model.fingerprint[:2], *size, profile, steps, self.grey, self.setting.seed, mode, extras)
+        where = self.model.fingerprint[:2], *size, profile, steps, self.grey, self.setting.seed
+        return Header(*where, mode, extras, stride=self.plan.stride)
 
     def kept(self, i: int) -> Encoded:
         """The file that has the picture as it is."""

@@ -12,7 +12,15 @@ from .errors import CodecError
 
 ENOUGH = 1 << 60  # bytes, more than any file has
 QUALITY = 50  # where nothing is asked for
+EFFORTS = 4  # the last takes every step
 COARSEST, FINEST = 2.0, -9.2  # gamma where quality 0 and 100 end: a picture can be made out, and the lossy code's end
+
+
+def stride_of(effort: int) -> int:
+    """How many levels of noise a step of the chain spans, where steps take their time; CodecError."""
+    if not isinstance(effort, (int, np.integer)) or not 1 <= effort <= EFFORTS:
+        raise CodecError(f"an effort is a whole number from 1 to {EFFORTS}, not {effort!r}")
+    return EFFORTS + 1 - effort
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ ORDER = {
         ["ddpm/models"],
         ["ddpm/exact"],
         ["ddpm/diffusion", "ddpm/images", "ddpm/networks"],
-        ["ddpm/files", "ddpm/groups", "ddpm/machine"],
+        ["ddpm/compiled", "ddpm/files", "ddpm/groups", "ddpm/machine"],
         ["ddpm/errors"],
     ],
 }

@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from ddpm.diffusion.bound import Terms
-from ddpm.diffusion.likelihood import LN2, to_levels, to_unit
+from ddpm.diffusion.likelihood import LN2, UNIT_LEVELS, to_levels, to_unit
 from ddpm.diffusion.noise import Noise
 
 
@@ -38,7 +38,7 @@ def progressive(terms: Terms, pictures: Sequence[np.ndarray], *, first=0, batch=
                 nats, x_hat = terms.distortion(x, eps) if last else terms.term(k, x, eps)
                 kl.append(nats)
                 shown = to_levels(x_hat).float() - pixels
-                errors.append(torch.stack([e.square().mean((1, 2, 3)) for e in (127.5 * (x_hat - x), shown)]))
+                errors.append(torch.stack([e.square().mean((1, 2, 3)) for e in (UNIT_LEVELS * (x_hat - x), shown)]))
                 bar.update(len(x))
             bits = torch.stack(kl).double() / LN2
             rows = torch.cat([bits[:-1].cumsum(0), *torch.stack(errors, 1).double(), bits[-1:]])

@@ -20,6 +20,7 @@ from codec.images.pictures import read_picture
 from codec.lossless import pixels as lossless
 from ddpm.diffusion.bound import bound, own_steps, terms_for
 from ddpm.diffusion.reverse import Reverse
+from ddpm.exact.convolution import Float32, Float64, Int8, fastest
 from ddpm.images.data import cut_sheet
 from ddpm.models.model import DDPM
 from ddpm.training.crops import crops_for
@@ -44,12 +45,12 @@ class Job:
 
     training = False
 
-    def __init__(self, model: torch.nn.Module, size: int, batch: int, bf16: bool, **more):
-        self.model, self.size, self.batch, self.more = model, size, batch, more
-        self.dtype = torch.bfloat16 if bf16 else torch.float32
+    def __init__(self, model: torch.nn.Module, size: int, batch: int, dtype: torch.dtype, **more):
+        self.model, self.size, self.batch, self.dtype, self.more = model, size, batch, dtype, more
 
     @property
     def arithmetic(self) -> str:
+        """Of sums of products: those of bytes, in integers; or of integers, in floats."""
         return str(self.dtype).removeprefix("torch.")
 
     def watch(self, watch: Watch, evaluated: Callable[[torch.Tensor], None]) -> None:
@@ -66,7 +67,7 @@ class Encode(Job):
     what = "encode"
 
     def __init__(self, model: DDPM, size: int, batch: int, rate: float):
-        super().__init__(model, size, batch, False, rate=rate)
+        super().__init__(model, size, batch, fastest(torch.device("cpu")).dtype, rate=rate)
         self.codec, self.pictures = Codec(model), list(pictures(size, batch))
         self.target = Target(bits_per_dim=rate) if rate else Target(lossless=True)
         self.files: list[bytes] = []
@@ -76,6 +77,8 @@ class Encode(Job):
 
     def watch(self, watch, evaluated):
         super().watch(watch, evaluated)
+        for kind in (Int8, Float32, Float64):
+            watch.over(kind, "__call__", "convolutions")
         for name in ("encode", "decode"):
             watch.over(simulation.TrellisUse, name, "channel")
         watch.over(simulation.TrellisUse, "__init__", "channel")  # which makes the shared randomness
@@ -89,7 +92,7 @@ class Decode(Encode):
     what = "decode"
 
     def __init__(self, source: Encode):
-        Job.__init__(self, source.model, source.size, source.batch, source.dtype == torch.bfloat16, **source.more)
+        Job.__init__(self, source.model, source.size, source.batch, source.dtype, **source.more)
         self.source = source
 
     def __call__(self):
@@ -104,7 +107,7 @@ class Bpd(Job):
     what = "bpd"
 
     def __init__(self, model: torch.nn.Module, size: int, batch: int, bf16: bool):
-        super().__init__(model, size, batch, bf16, terms=TERMS)
+        super().__init__(model, size, batch, torch.bfloat16 if bf16 else torch.float32, terms=TERMS)
         self.terms = terms_for(Reverse(model, autocast=bf16), own_steps(model))
         self.x = torch.from_numpy(pictures(size, batch)).permute(0, 3, 1, 2)
 
@@ -122,7 +125,8 @@ class Train(Job):
         config.crop = np.atleast_1d(config.crop)[0].item()
         with tempfile.TemporaryDirectory() as folder:  # nothing lies there, and nothing is written by steps
             run = Run(config, folder, device)
-        super().__init__(run.model, config.crop, config.batch, config.autocast, compiled=compiled)
+        dtype = torch.bfloat16 if config.autocast else torch.float32
+        super().__init__(run.model, config.crop, config.batch, dtype, compiled=compiled)
         self.step = Stepper(run, crops_for(config, device))
 
     def __call__(self):

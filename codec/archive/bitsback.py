@@ -20,10 +20,10 @@ from constriction import stream  # pyright: ignore[reportAttributeAccessIssue]  
 
 from codec.errors import CodecError, DamagedFile, as_mistakes
 from codec.lossless.context import Sight
-from codec.lossless.entropy import HALF, Uniform, from_symbols, to_symbols
+from codec.lossless.entropy import Uniform, from_symbols, to_symbols
 from codec.lossless.likelihood import pixel_nats
 from codec.lossy.tables import tables_of
-from ddpm.diffusion.likelihood import LN2
+from ddpm.diffusion.likelihood import LN2, UNIT_LEVELS
 from ddpm.models.model import DDPM
 
 from .gaussians import FINENESS, Gaussians
@@ -207,7 +207,7 @@ class BitsBack:
 
     def _first(self, x):
         """q(z_0 | x)."""
-        x = self.latents.coordinates(x / HALF - 1)
+        x = self.latents.coordinates(x / UNIT_LEVELS - 1)
         return x * (self.alpha / self.grid[-1]), self.sigma / self.grid[-1]
 
     def _forward(self, i, k_s):

@@ -1,11 +1,10 @@
-"""Viterbi's algorithm in NumPy, by the cores of the machine.
+"""Viterbi's algorithm, by the cores of the machine.
 
 Values of states are int16. They lie within some 60 standard deviations of a metric and grow by 5 in a stage at most.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -14,6 +13,7 @@ from itertools import chain
 import numpy as np
 import torch
 
+from ddpm.compiled import compiled
 from ddpm.machine import all_threads, cpu_count
 
 from .metrics import Metrics, arriving
@@ -93,19 +93,12 @@ def _cores() -> int:
 
 
 class Paths:
-    """The best paths into all states, from K sets of values (K, 2^M) int16, each of its own path: Viterbi's recursion.
-
-    Operations are few and large, for threads wait for each other between them.
-    """
+    """The best paths into all states, from K sets of values (K, 2^M) int16, each of its own: Viterbi's recursion."""
 
     def __init__(self, value: np.ndarray):
-        K, states = value.shape
-        half = max(states // 2, 1)
-        self.value, self.off = value.copy(), np.zeros(K, int)  # ``off`` is what was taken off the values, (K,)
-        # Branch L starts in state L mod 2^M: even ones in even states, twice over (or all in the only state).
-        self.origin = np.empty((2, K, 1, half), np.int16)
-        self.ends = np.empty((2, K, states // half, half), np.int16)
-        self.won = np.empty((0, K, states), bool)
+        self.value, self.off = value.copy(), np.zeros(len(value), int)  # ``off`` is what was taken off the values, (K,)
+        self.before = np.empty_like(self.value)
+        self.won = np.empty((0, *value.shape), bool)
 
     def extend(self, block: np.ndarray) -> np.ndarray:
         """By s stages with metrics (s, K, n), or (s, 1, n) where they are the same for all.
@@ -114,29 +107,48 @@ class Paths:
         """
         if len(self.won) < len(block):
             self.won = np.empty((len(block), *self.value.shape), bool)
-        even, odd = self.ends.reshape(2, *self.value.shape)
-        for s, metrics in enumerate(zip(*arriving(block, self.value.shape[1]))):
-            self._split()
-            for origin, metric, ends in zip(self.origin, metrics, self.ends):
-                np.add(origin, metric, out=ends)
-            np.greater(odd, even, out=self.won[s])
-            np.maximum(even, odd, out=self.value)
-            if s % EVERY == 0:
-                top = self.value.max(1)
-                np.subtract(self.value, top[:, None], out=self.value)
-                self.off += top
+        half = max(self.value.shape[1] // 2, 1)
+        _extend(block.reshape(*block.shape[:2], 2, -1, half), self.value, self.before, self.won, self.off)
         return np.packbits(self.won[: len(block)], -1, bitorder="little")
 
-    def _split(self):
-        """Values of even and of odd states -> ``origin``."""
-        if self.value.shape[1] == 1:
-            self.origin[:, :, 0] = self.value
-        elif sys.byteorder == "little":  # several times faster, by pairs of values
-            pairs = self.value.view(np.int32)
-            np.copyto(self.origin[0, :, 0], pairs, casting="unsafe")
-            np.right_shift(pairs, 16, out=self.origin[1, :, 0], casting="unsafe")
-        else:
-            self.origin[:, :, 0] = self.value.reshape(*self.origin.shape[1::2], 2).transpose(2, 0, 1)
+
+@compiled
+def _extend(block, value, before, won, off):
+    """block (s, K or 1, 2, 1 or 2, 2^M / 2), see ``metrics.arriving``; won (s, K, 2^M); others as of ``Paths``."""
+    states, half = value.shape[1], block.shape[4]
+    for k in range(len(value)):
+        at = k if block.shape[1] > 1 else 0
+        new, old = value[k], before[k]
+        for s in range(len(block)):
+            new, old = old, new
+            even, odd = block[s, at, 0], block[s, at, 1]
+            _choose(old, even[0], odd[0], new[:half], won[s, k, :half])
+            if len(even) > 1:
+                _choose(old, even[1], odd[1], new[half:], won[s, k, half:])
+            elif states > 1:
+                _choose(old, odd[0], even[0], new[half:], won[s, k, half:])
+            if s % EVERY == 0:
+                top = new[0]
+                for w in range(states):
+                    top = max(top, new[w])
+                for w in range(states):
+                    new[w] -= top
+                off[k] += top
+        if len(block) % 2:
+            value[k] = new
+
+
+@compiled
+def _choose(old, even, odd, new, won):
+    """The better one of the branches from states 2w and 2w + 1 (of a single state both come), for each w."""
+    if len(old) == 1:
+        won[0] = odd[0] > even[0]
+        new[0] = old[0] + max(even[0], odd[0])
+        return
+    for w in range(len(new)):
+        a, b = np.int16(old[2 * w] + even[w]), np.int16(old[2 * w + 1] + odd[w])
+        won[w] = b > a
+        new[w] = max(a, b)
 
 
 def _backward(value, block):

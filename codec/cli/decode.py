@@ -127,7 +127,7 @@ def write(file: Input, picture: Decoded, output: str, report: Reporter) -> None:
     except CodecError as e:
         report.error(str(e))
         return
-    if info.complete and info.header.exact and not format_of(output).exact:
+    if info.complete and info.header.lossless and not format_of(output).lossless:
         report.warn(f"{output}: the file is lossless, JPEG is not: these are not the very pixels")
     height, width = picture.array.shape[:2]
     how = "stored" if info.header.stored else f"{counted(picture.steps, 'step')} of {info.model}"

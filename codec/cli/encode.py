@@ -17,7 +17,7 @@ from codec.images.alpha import split
 from codec.images.pictures import ADVICE
 from codec.lossy.plan import MAX_STEPS
 from codec.process import give_memory_back
-from codec.target import QUALITY, Target
+from codec.target import EFFORTS, QUALITY, Target, stride_of
 from ddpm.images.pictures import Picture, tell
 
 from .files import SUFFIX, name_outputs, output_among, read_input, with_folders, write_output
@@ -60,6 +60,12 @@ class Named(NamedTuple):
     "--steps", type=click.IntRange(1), help="So many steps of the chain, even if the exact picture is smaller."
 )
 @click.option(
+    "--effort",
+    type=click.IntRange(1, EFFORTS),
+    default=EFFORTS,
+    help="1 to 4, the default: less takes fewer steps, so less time on both sides, and more bytes.",
+)
+@click.option(
     "--model", type=Model(), help="Name, line (its newest), or path; by default photo, up to 32x32 pixels cifar10."
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of the shared randomness.")
@@ -81,6 +87,7 @@ def encode(
     psnr,
     lossless,
     steps,
+    effort,
     model,
     seed,
     drop_alpha,
@@ -116,7 +123,7 @@ def encode(
     report = Reporter(quiet, as_json, "-" in outputs.values(), workers)
     rules = {"alpha": "drop" if drop_alpha else "keep" if lossless else "refuse", "metadata": keep_metadata, **ADVICE}
     rules |= {"colours": "stored" if lossless else "srgb", "max_pixels": max_pixels}
-    how = {"seed": seed, "channel": channel, "max_pixels": max_pixels}
+    how = {"seed": seed, "effort": effort, "channel": channel, "max_pixels": max_pixels}
     most = BATCH_PIXELS if psnr is None else 0  # what a picture needs to reach a PSNR is its own
     batches = shared(gathered(read(outputs, report, rules), Named.shape, Named.pixels, most), workers)
     for (name, picture), file in files_of(batches, model, workers.device, target=target, how=how, report=report):
@@ -184,7 +191,8 @@ def encoded(codec: Codec, target: Target, how: dict, report: Reporter, batch: Se
     height, width = batch[0].shape()[:2]
     with report.bar(0, names[0] if len(names) == 1 else counted(len(names), "picture")) as bar:
         if target.psnr is None:  # then a picture goes through the chain several times
-            bar.total = codec.plan(height, width, split(pictures[0].array)[0].ndim == 2).steps
+            grey = split(pictures[0].array)[0].ndim == 2
+            bar.total = codec.plan(height, width, grey, stride_of(how["effort"])).steps
         return codec.encode(pictures, target, progress=bar.update, **how)
 
 

@@ -70,6 +70,7 @@ def about_file(name: str, data: bytes, model: str | None) -> dict:
         "height": h.height,
         "grey": h.grey,
         "seed": h.seed,
+        "stride": h.stride,
         "factor": None if i.free or h.stored else h.profile.scale / 256,
         "tilt": None if i.free or h.stored else h.profile.tilt,
         "steps": h.steps,

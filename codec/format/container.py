@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from codec.errors import DamagedFile, NotOurFile, UnknownModel
-from codec.lossy.plan import Profile
+from codec.lossy.plan import STRIDES, Profile
 
 MAGIC = 0xDC
 VERSION = 3
@@ -25,9 +25,10 @@ PARTS = {
     "stored": ("picture",),
 }
 MODES = {"lossy": 0, "lossless": 1, "stored": 2}
-EXTENDED = 3  # in the place of a mode: that and the extras stand in the next byte
-EXTRAS = ("alpha", "icc", "exif", "xmp")  # bits of that byte, from the lowest; the mode is above them
+EXTENDED = 3  # in the place of a mode: that, the stride and the extras stand in the next byte
+EXTRAS = ("alpha", "icc", "exif", "xmp")  # bits of that byte, from the lowest; the mode is above them, 2 bits
 MODEL = 2  # bytes of its fingerprint
+STRIDE_AT = len(EXTRAS) + 2  # above the mode
 METADATA = 1 << 24  # bytes, at most, of each of these
 
 
@@ -36,7 +37,8 @@ class Header:
     """What a file says of itself.
 
     model: the first bytes of the model's fingerprint; none if stored.
-    extras: of ``icc``, ``exif`` and ``xmp``. colour: the mean of a stored picture, one level or three.
+    extras: of ``icc``, ``exif`` and ``xmp``. colour: the mean of a stored picture, one level or three. stride: see
+    ``Plan``.
     """
 
     model: bytes
@@ -49,6 +51,7 @@ class Header:
     mode: str = "lossy"
     extras: tuple[str, ...] = ()
     colour: bytes = b""
+    stride: int = 1
 
     @property
     def stored(self) -> bool:
@@ -56,7 +59,7 @@ class Header:
         return self.mode == "stored"
 
     @property
-    def exact(self) -> bool:
+    def lossless(self) -> bool:
         """Whether the whole file has the very pixels."""
         return self.stored or self.mode.startswith("lossless")
 
@@ -71,14 +74,19 @@ class Header:
         """The header's bytes, checksum included. ``native``: the side of the square that needs no size."""
         if not (1 <= self.height <= 65535 and 1 <= self.width <= 65535):
             raise ValueError(f"sizes are 1 to 65535, not {self.width}x{self.height}")
+        if not 1 <= self.stride <= STRIDES:
+            raise ValueError(f"strides are 1 to {STRIDES}, not {self.stride}")
         size = self.height, self.width
         form = 0 if size == (native, native) and not self.stored else 1 if max(size) <= 255 else 2
         known = {*self.extras, *(["alpha"] if "alpha" in PARTS[self.mode] else [])}
         mode = MODES[self.mode.removesuffix(", with alpha")]
-        flags = (VERSION - 1) << 6 | (EXTENDED if known else mode) << 4 | self.grey << 3 | (self.seed > 0) << 2 | form
+        extended = bool(known) or self.stride > 1
+        first = EXTENDED if extended else mode
+        flags = (VERSION - 1) << 6 | first << 4 | self.grey << 3 | (self.seed > 0) << 2 | form
         fields = bytes([MAGIC, flags])
-        if known:
-            fields += bytes([mode << len(EXTRAS) | sum(1 << i for i, name in enumerate(EXTRAS) if name in known)])
+        if extended:
+            extras = sum(1 << i for i, name in enumerate(EXTRAS) if name in known)
+            fields += bytes([(self.stride - 1) << STRIDE_AT | mode << len(EXTRAS) | extras])
         if not self.stored:
             spending = self.steps << 10 | self.profile.factor << 3 | self.profile.tilt
             fields += self.model[:MODEL] + spending.to_bytes(2, "big")
@@ -98,10 +106,12 @@ class Header:
         fields = Fields(data)
         _, flags = fields.take(2)
         version, form, grey, number, known = (flags >> 6) + 1, flags & 3, bool(flags & 8), flags >> 4 & 3, 0
+        stride = 1
         if version != VERSION:
             raise NotOurFile(f"a file of format version {version}; this program reads version {VERSION}")
         if number == EXTENDED:
-            number, known = divmod(fields.take(1)[0], 1 << len(EXTRAS))
+            rest, known = divmod(fields.take(1)[0], 1 << len(EXTRAS))
+            stride, number = (rest >> 2) + 1, rest & 3
         mode = next((name for name, n in MODES.items() if n == number), None)
         model, spending = (b"", 0) if mode == "stored" else (fields.take(MODEL), fields.number(2))
         size = [fields.number(form), fields.number(form)] if form in (1, 2) else []
@@ -112,7 +122,7 @@ class Header:
             raise DamagedFile("the header is damaged (checksum)")
         extras = tuple(name for i, name in enumerate(EXTRAS) if known >> i & 1)
         unknown = mode != "lossless" and "alpha" in extras
-        if form == 3 or mode is None or unknown or (mode == "stored" and (form == 0 or seed)):
+        if form == 3 or mode is None or unknown or (mode == "stored" and (form == 0 or seed or stride > 1)):
             raise NotOurFile("a kind of ddpm-codec file that this program does not know")
         if "alpha" in extras:
             mode, extras = "lossless, with alpha", tuple(name for name in extras if name != "alpha")
@@ -120,7 +130,7 @@ class Header:
         if not height or not width:
             raise DamagedFile("the header gives an empty size")
         profile = Profile(spending >> 3 & 127, spending & 7)
-        return Header(model, height, width, profile, spending >> 10, grey, seed, mode, extras, colour), at + 1
+        return Header(model, height, width, profile, spending >> 10, grey, seed, mode, extras, colour, stride), at + 1
 
 
 class Fields:
@@ -161,7 +171,7 @@ def model_bytes(data: bytes) -> bytes | None:
         return None
     mode, at = data[1] >> 4 & 3, 2
     if mode == EXTENDED:
-        mode, at = data[2] >> len(EXTRAS), 3
+        mode, at = data[2] >> len(EXTRAS) & 3, 3
     return b"" if mode == MODES["stored"] else data[at : at + MODEL]
 
 

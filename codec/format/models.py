@@ -47,8 +47,8 @@ class Opener:
             raise Uncalibrated(maker)
         return cls(maker, tables)
 
-    def plan(self, height: int, width: int, grey: bool) -> Plan:
-        return self.tables.plan((height, width), grey)
+    def plan(self, height: int, width: int, grey: bool, stride: int = 1) -> Plan:
+        return self.tables.plan((height, width), grey, stride=stride)
 
     def open(self, data: bytes, max_pixels: int) -> Opened:
         """Check a file of this model, or one that needs none, whole or cut."""
@@ -59,7 +59,7 @@ class Opener:
         if header.stored:
             return open_stored(data, max_pixels)
         check_pixels(header, max_pixels)
-        plan = self.plan(header.height, header.width, header.grey)
+        plan = self.plan(header.height, header.width, header.grey, header.stride)
         if header.steps > plan.steps:
             raise DamagedFile("the header promises more steps than its model has")
         return unpack(data, header, at, plan, maker)

@@ -22,15 +22,15 @@ class Format:
 
     name: str
     settings: dict = field(default_factory=dict)
-    exact: bool = True
+    lossless: bool = True
     alpha: bool = False
     metadata: bool = False  # whether a profile, EXIF and XMP have a place in it
     profile: bool = False  # whether a profile has
 
 
 PNG = Format("PNG", alpha=True, metadata=True)
-JPEG = Format("JPEG", {"quality": 95, "subsampling": 0}, exact=False, metadata=True)
-# exact: also colours that are not seen
+JPEG = Format("JPEG", {"quality": 95, "subsampling": 0}, lossless=False, metadata=True)
+# "exact": also colours that are not seen
 WEBP = Format("WEBP", {"lossless": True, "exact": True}, alpha=True, metadata=True)
 TIFF = Format("TIFF", {"compression": "tiff_adobe_deflate"}, alpha=True, profile=True)
 PPM, BMP = Format("PPM"), Format("BMP")

@@ -19,12 +19,11 @@ import numpy as np
 from constriction import stream  # pyright: ignore[reportAttributeAccessIssue]  # stubs lack it
 
 from codec.errors import CodecError, DamagedFile
-from ddpm.diffusion.likelihood import LN2
+from ddpm.diffusion.likelihood import LN2, UNIT_LEVELS
 from ddpm.exact.normal import cdf, powers_of_two
 
 Categorical, Uniform = stream.model.Categorical, stream.model.Uniform
 
-HALF = 127.5  # grey levels in a unit of x
 FRACTIONS = 16  # of a grey level
 OCTAVE = 8  # deviations per factor of two
 LOWEST, HIGHEST = -5 * OCTAVE, 4 * OCTAVE  # deviations of 2^-5 ... 2^4 grey levels
@@ -38,14 +37,14 @@ def integers(mean: np.ndarray, log_std: np.ndarray) -> tuple[np.ndarray, np.ndar
     """Means and logarithms of deviations in units of x, -1 to 1 -> sixteenths of a grey level, eighths of an octave."""
     if not (np.isfinite(mean).all() and np.isfinite(log_std).all()):
         raise CodecError("the network's answer is not finite; this model cannot code these pictures")
-    means = np.rint((mean + 1) * (HALF * FRACTIONS)).astype(np.int64)
-    scales = np.rint((log_std + math.log(HALF)) * (OCTAVE / LN2)).astype(np.int64)
+    means = np.rint((mean + 1) * (UNIT_LEVELS * FRACTIONS)).astype(np.int64)
+    scales = np.rint((log_std + math.log(UNIT_LEVELS)) * (OCTAVE / LN2)).astype(np.int64)
     return np.clip(means, 0, 255 * FRACTIONS), np.clip(scales, LOWEST, HIGHEST)
 
 
 def floats(means: np.ndarray, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The inverse of ``integers``, but for its rounding: means, and logarithms of deviations, in units of x."""
-    return means / (FRACTIONS * HALF) - 1, scales * (LN2 / OCTAVE) - math.log(HALF)
+    return means / (FRACTIONS * UNIT_LEVELS) - 1, scales * (LN2 / OCTAVE) - math.log(UNIT_LEVELS)
 
 
 @lru_cache(maxsize=1)

@@ -10,11 +10,11 @@ import torch
 from codec.lossy.tables import Context
 from ddpm.diffusion.bound import per_dim
 from ddpm.diffusion.gaussian import Step
-from ddpm.diffusion.likelihood import discretized_gaussian_nats, to_levels
+from ddpm.diffusion.likelihood import UNIT_LEVELS, discretized_gaussian_nats, to_levels
 from ddpm.diffusion.reverse import Reverse
 
 from .context import Sight
-from .entropy import HALF, floats, integers
+from .entropy import floats, integers
 
 
 def pixels(reverse: Reverse, last: Step, z: torch.Tensor, grey: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,4 +49,4 @@ def distortion(context: Context | None, x: torch.Tensor, mean: torch.Tensor, log
 
 def pixel_nats(x: np.ndarray, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
     """Of pixels, 0 to 255, under means in sixteenths of a grey level and scales in eighths of an octave of them."""
-    return discretized_gaussian_nats(*map(torch.from_numpy, (x / HALF - 1, *floats(means, scales)))).numpy()
+    return discretized_gaussian_nats(*map(torch.from_numpy, (x / UNIT_LEVELS - 1, *floats(means, scales)))).numpy()

@@ -23,10 +23,11 @@ from codec.lossy.basis import over
 from codec.lossy.chain import mean_of_colours
 from codec.lossy.denoise import seen_at
 from codec.lossy.setting import Setting
+from ddpm.diffusion.likelihood import UNIT_LEVELS
 from ddpm.diffusion.schedule import DIGITS
 
 from .context import Sight
-from .entropy import CHUNK, FRACTIONS, HALF, HIGHEST, LOWEST, OCTAVE, Reader, Writer
+from .entropy import CHUNK, FRACTIONS, HIGHEST, LOWEST, OCTAVE, Reader, Writer
 from .part import PREFIX
 
 
@@ -46,16 +47,16 @@ def integers(gamma: float, x_hat: torch.Tensor, m: torch.Tensor, grey: bool) -> 
     """
     if grey:
         x_hat, m = mean_of_colours(x_hat), over(m.sum(1, keepdim=True), 9)
-    means = (x_hat + 1).mul_(HALF).mul_(FRACTIONS).round_().int()
+    means = (x_hat + 1).mul_(UNIT_LEVELS).mul_(FRACTIONS).round_().int()
     scales = np.searchsorted(edges(gamma), m.cpu().numpy().ravel(), side="right") + LOWEST
     return means.cpu().numpy().ravel(), scales.astype(np.int32)
 
 
 @lru_cache
 def edges(gamma: float) -> np.ndarray:
-    """m from which a deviation is nearer to the next eighth of an octave: HALF sigma/alpha sqrt(m) grey levels."""
+    """m from which a deviation is nearer to the next eighth of an octave: sigma/alpha sqrt(m), in grey levels."""
     with localcontext(prec=DIGITS):
-        unit = Decimal(HALF) ** 2 * Decimal(gamma).exp()  # sigma^2 / alpha^2 in squared grey levels
+        unit = Decimal(UNIT_LEVELS) ** 2 * Decimal(gamma).exp()  # sigma^2 / alpha^2 in squared grey levels
         halves = (Decimal(2 * k + 1) / OCTAVE for k in range(LOWEST, HIGHEST))
         return np.array([float((Decimal(2).ln() * half).exp() / unit) for half in halves])
 

@@ -23,7 +23,6 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from scipy.fft import dct
 
 from ddpm.diffusion.gaussian import Step
 
@@ -129,7 +128,9 @@ def along(values: torch.Tensor, block: int, matrix) -> torch.Tensor:
 def cosines(n: int) -> torch.Tensor:
     """(n, n) float64: row k is the k-th orthonormal cosine (DCT-II), in whole units of COSINE. Of the three colours:
     grey, red - blue, green."""
-    return torch.from_numpy(np.rint(np.asarray(dct(np.eye(n), axis=0, norm="ortho")) / COSINE))
+    k = np.arange(n)
+    matrix = np.sqrt((1 + (k > 0)) / n)[:, None] * np.cos(np.pi * k[:, None] * (2 * k + 1) / (2 * n))
+    return torch.from_numpy(np.rint(matrix / COSINE))
 
 
 def in_grid(values: torch.Tensor) -> torch.Tensor:

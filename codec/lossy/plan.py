@@ -21,6 +21,7 @@ SHARE = 19  # the shares of FREE files count 2^-19 bits per dimension
 LONG = 512  # bits from which a step has a correction
 REGISTER = 28  # the first bits of a message only say where its walk begins: they show little by themselves
 FACTORS, TILTS, MAX_STEPS = 128, 8, 63  # of a header's two bytes: 7, 3 and 6 bits
+STRIDES = 4  # 1, ..., 4: of another byte 2 bits
 
 
 @dataclass(frozen=True, order=True)
@@ -47,7 +48,8 @@ class Plan:
     levels: descending gammas, at least three, the first infinite: the first step sends z_T. tables: TILTS of integers,
     one per level, rising from 0. min_bits: neighbouring levels are skipped until a step of the MEAN profile has so many
     bits, as short messages are inefficient. reference: what an ideal channel needs for each level, bits/dim; for the
-    encoder's choice of a profile only. long: bits from which a step has a correction, see ``Allotment``.
+    encoder's choice of a profile only. long: bits from which a step has a correction, see ``Allotment``. stride: of the
+    levels from ``whole`` on, where the network sees the whole picture, only every so many-th is used, and the last.
     """
 
     dims: int
@@ -56,6 +58,8 @@ class Plan:
     min_bits: int
     reference: tuple[float, ...] = ()
     long: int = LONG
+    stride: int = 1
+    whole: int = 1
 
     @cached_property
     def stops(self) -> tuple[int, ...]:
@@ -66,7 +70,8 @@ class Plan:
                 stops.append(i)
         if stops[-1] != last:
             stops[1 if len(stops) == 1 else -1 :] = [last]
-        return tuple(stops)
+        coarse = sum(i < self.whole for i in stops)
+        return (*stops[:coarse], *stops[coarse:][::-1][:: self.stride][::-1])
 
     @cached_property
     def gammas(self) -> tuple[float, ...]:

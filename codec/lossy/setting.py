@@ -24,6 +24,6 @@ class Setting:
     seed: int = 0
 
     @classmethod
-    def of(cls, model: DDPM, tables: CodingTables, size: tuple[int, int], *, grey=False, seed=0) -> Setting:
+    def of(cls, model: DDPM, tables: CodingTables, size: tuple[int, int], *, grey=False, seed=0, stride=1) -> Setting:
         """With the plan that the tables give for the size."""
-        return cls(model, tables, tables.plan(size, grey), size, grey, seed)
+        return cls(model, tables, tables.plan(size, grey, stride=stride), size, grey, seed)

@@ -101,10 +101,12 @@ class CodingTables:
     def of(self, grey: bool) -> Tables:
         return self.grey if grey else self.colour
 
-    def plan(self, size: tuple[int, int], grey: bool, every_level=False) -> Plan:
+    def plan(self, size: tuple[int, int], grey: bool, *, stride=1, every_level=False) -> Plan:
         """For pictures of ``size`` (height, width). every_level: none is skipped for the sake of messages."""
         dims, tables = size[0] * size[1] * (1 if grey else COLOURS), self.of(grey)
-        return Plan(dims, self.gammas, tables.bits, 0 if every_level else self.min_bits, tables.reference)
+        whole = max(1, next((i for i, scale in enumerate(self.scales) if i and scale == 1), 1))
+        least = 0 if every_level else self.min_bits
+        return Plan(dims, self.gammas, tables.bits, least, tables.reference, stride=stride, whole=whole)
 
     @classmethod
     def of_model(cls, model: DDPM) -> CodingTables | None:

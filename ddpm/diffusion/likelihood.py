@@ -7,17 +7,18 @@ import math
 import torch
 
 LN2 = math.log(2)  # nats in a bit
+UNIT_LEVELS = 127.5  # grey levels in a unit of x
 HALF_LEVEL = 1 / 255  # half the spacing of the 8-bit grid on [-1, 1]
 
 
 def to_unit(levels: torch.Tensor) -> torch.Tensor:
     """8-bit grey levels (any integer or float dtype) -> float32 on [-1, 1]."""
-    return levels.to(torch.float32) / 127.5 - 1
+    return levels.to(torch.float32) / UNIT_LEVELS - 1
 
 
 def to_levels(x: torch.Tensor) -> torch.Tensor:
     """[-1, 1] -> the nearest 8-bit levels, uint8; values outside are clipped."""
-    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return ((x + 1) * UNIT_LEVELS).round().clamp(0, 255).to(torch.uint8)
 
 
 def discretized_gaussian_nats(x: torch.Tensor, mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:

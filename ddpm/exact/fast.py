@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .kernels import F32, compiled
+from ddpm.compiled import compiled
+
+from .kernels import F32
 from .tables import FINE, TINY, WIDE_RANGE, WIDE_UNIT
 
 

@@ -19,11 +19,11 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from numba import njit
+
+from ddpm.compiled import compiled
 
 F32 = np.float32
 FEW = 1024  # positions that are not worth another thread
-compiled = njit(nogil=True, cache=True, error_model="numpy")
 
 
 def flat(x: torch.Tensor) -> np.ndarray:

@@ -263,8 +263,15 @@ def test_cut_and_damaged_files(run, picture, tmp_path):
 
 def test_seed_and_thread_count(run, picture, tmp_path):
     run("encode", "a.png", "--bytes", "120", "--model", "tiny", "--seed", "5", "-o", "s.ddpm")
-    assert json.loads(run("info", "s.ddpm", "--json").out)["seed"] == 5
+    said = json.loads(run("info", "s.ddpm", "--json").out)
+    assert (said["seed"], said["stride"]) == (5, 1)
     run("decode", "s.ddpm", "-o", "s.png")
+
+
+def test_less_effort_is_said(run, picture):
+    run("encode", "a.png", "--bytes", "120", "--model", "tiny", "--effort", "3", "-o", "s.ddpm")
+    assert json.loads(run("info", "s.ddpm", "--json").out)["stride"] == 2
+    assert b"--effort" in run("encode", "a.png", "--effort", "5", code=2).err
 
 
 def test_models_and_version(run):

@@ -107,6 +107,31 @@ def test_stages_show_what_the_first_bytes_decode_to(codec, shape):
     assert len(list(codec.stages(file.data[: stages[4].bytes]))) == 5
 
 
+@pytest.mark.parametrize("effort", [1, 3])
+def test_less_effort_takes_fewer_steps(codec, effort):
+    picture = smooth_picture(32, 32)
+    lossless, lossy = (
+        codec.encode(picture, t, store=False, effort=effort) for t in (Target(lossless=True), Target(psnr=34))
+    )
+    assert lossy.psnr >= 34
+    shown = codec.decode(lossless.data)
+    assert np.array_equal(shown.array, picture)
+    assert shown.header.stride == 5 - effort
+    most = codec.plan(32, 32, False).steps
+    assert -(-most // shown.header.stride) <= shown.steps <= -(-most // shown.header.stride) + 1
+    for data in (lossless.data, lossy.data):
+        cut = data[: len(data) // 3]
+        assert 0 < codec.decode(cut).steps < codec.decode(data).steps
+        *_, last = codec.stages(cut)
+        assert np.array_equal(last.array, codec.decode(cut[: last.bytes]).array)
+
+
+@pytest.mark.parametrize("effort", [0, 5, 2.0, "most"])
+def test_efforts_that_there_are_not(codec, effort):
+    with pytest.raises(CodecError, match="effort"):
+        codec.encode(smooth_picture(8, 8), Target(psnr=30), effort=effort)
+
+
 def test_prefix_by_rate_is_the_prefix_of_the_file(codec):
     data = encode(codec, PICTURE, bytes=300).data
     by_rate = decode(data, rate=0.9).array

@@ -20,7 +20,7 @@ from codec.format.container import (
     unpack_varint,
     varint,
 )
-from codec.lossy.plan import MEAN, Profile
+from codec.lossy.plan import MEAN, STRIDES, Profile
 
 SIZES = {"height": st.integers(1, 65535), "width": st.integers(1, 65535), "grey": st.booleans()}
 extras = st.sets(st.sampled_from(["icc", "exif", "xmp"])).map(lambda s: tuple(sorted(s, key=EXTRAS.index)))
@@ -32,6 +32,7 @@ coded = st.builds(
     seed=st.integers(0, 2**32 - 1),
     mode=st.sampled_from([mode for mode in PARTS if mode != "stored"]),
     extras=extras,
+    stride=st.integers(1, STRIDES),
     **SIZES,
 )
 stored = st.builds(
@@ -102,6 +103,8 @@ def test_messages():
         Header.unpack(good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(ValueError, match="sizes"):
         Header(b"\1\2", 0, 5, MEAN, 9).pack()
+    with pytest.raises(ValueError, match="strides"):
+        replace(Header(b"\1\2", 4, 5, MEAN, 9), stride=5).pack()
 
 
 def test_crc8_finds_all_single_and_neighbouring_errors():
@@ -135,12 +138,14 @@ def test_bytes_are_where_the_format_says():
     large = Header(b"ab", 256, 5, MEAN, 1, mode="lossless, with alpha", extras=("icc", "xmp"))
     fields = [0b10110010, 0b11011, ord("a"), ord("b"), 0b00000110, 0b00000100, 1, 0, 0, 5]
     assert large.pack() + b"rest" == sealed(*fields)
+    wide = Header(b"ab", 4, 5, MEAN, 1, mode="lossless", stride=3)
+    assert wide.pack() + b"rest" == sealed(0b10110001, 0b10010000, ord("a"), ord("b"), 0b00000110, 0b00000100, 4, 5)
     stored = Header(b"", 7, 7, Profile(0, 0), 0, mode="stored", colour=b"xyz")
     assert stored.pack(7) + b"rest" == sealed(0b10100001, 7, 7, *b"xyz")
 
 
 def test_kinds_of_files_that_are_not_known_are_refused():
-    """A form of size, a mode, transparency where there is none, stored of native size, a seed of what is stored."""
+    """A form of size, a mode, transparency where there is none, stored of native size, with seed or stride."""
     assert Header.unpack(sealed(0b10110001, 0b10001, 1, 2, 4, 4, 9, 9))[0].mode == "lossless, with alpha"
     unknown = [
         [0b10000011, 1, 2, 4, 4],
@@ -149,6 +154,7 @@ def test_kinds_of_files_that_are_not_known_are_refused():
         [0b10110001, 0b100001, 9, 9, 1, 2, 3],
         [0b10100000, 1, 2, 3],
         [0b10100101, 9, 9, 5, 1, 2, 3],
+        [0b10110001, 0b1100000, 9, 9, 1, 2, 3],
     ]
     for fields in unknown:
         with pytest.raises(NotOurFile, match="does not know"):
@@ -237,5 +243,5 @@ def test_what_stands_behind_the_messages():
     for (mode, extras), parts in known.items():
         said = replace(header, mode=mode, extras=extras)
         assert said.parts == parts
-        assert said.exact == ("less" in mode or mode == "stored")
+        assert said.lossless == ("less" in mode or mode == "stored")
         assert said.stored == (mode == "stored")

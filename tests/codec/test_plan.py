@@ -12,6 +12,7 @@ from codec.lossy.plan import (
     MAX_STEPS,
     MEAN,
     START_BITS,
+    STRIDES,
     TILTS,
     UNIT,
     Allotment,
@@ -47,6 +48,19 @@ def test_stops_go_from_end_to_end_and_no_step_is_short(dims, cumulative, min_bit
     if plan.steps > 2:
         ends = [cumulative[i] * dims >> UNIT for i in plan.stops]
         assert min(b - a for a, b in pairwise(ends)) >= min_bits
+
+
+@given(st.integers(1, 5000), tables(), st.integers(0, 64), st.integers(2, STRIDES), st.integers(1, 40))
+def test_a_stride_thins_out_the_levels_that_take_time(dims, cumulative, min_bits, stride, whole):
+    every = make(dims, cumulative, min_bits)
+    stops = replace(every, stride=stride, whole=whole).stops
+    coarse = [i for i in every.stops if i < whole]
+    fine = [i for i in every.stops if i >= whole]
+    assert list(stops[: len(coarse)]) == coarse
+    assert len(stops) == len(coarse) + -(-len(fine) // stride)
+    assert stops[-1] == every.stops[-1]
+    places = [every.stops.index(i) for i in stops[len(coarse) :]]
+    assert {b - a for a, b in pairwise(places)} <= {stride}
 
 
 @given(st.integers(1, 5000), tables(), st.integers(0, 64), profiles)

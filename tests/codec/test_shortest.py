@@ -58,9 +58,9 @@ def encoder_of(codec, monkeypatch):
     def made(picture):
         setting = codec.setting(picture.shape[:2], picture.ndim == 2)
         encoder = Encoder(setting, as_pictures(picture, False, False, MAX_PIXELS))
-        sender, exact = encoder.sender([0]), encoder.exact([0])
+        sender, exact = encoder.sender([0]), encoder.lossless_files([0])
         monkeypatch.setattr(encoder, "sender", lambda *_: sender)
-        monkeypatch.setattr(encoder, "exact", lambda _: exact)
+        monkeypatch.setattr(encoder, "lossless_files", lambda _: exact)
         monkeypatch.setattr(progressive, "encode", drawn)
         return encoder
 
@@ -95,8 +95,8 @@ def test_an_exact_file_that_is_no_larger_is_taken(encoder_of):
     encoder = encoder_of(PICTURES["smooth, 8x8"])
     [file] = encoder.encode(Target(psnr=66))
     assert file.mode == "lossy"
-    [exact] = encoder.exact([0])
+    [exact] = encoder.lossless_files([0])
     for size in (len(file.data) + 1, len(file.data), len(file.data) - 9):
         exact = replace(exact, data=exact.data[:size])
-        encoder.exact = lambda _, exact=exact: [exact]
+        encoder.lossless_files = lambda _, exact=exact: [exact]
         assert encoder.encode(Target(psnr=66))[0].mode == ("lossless" if size <= len(file.data) else "lossy")

@@ -18,7 +18,7 @@ from codec.channel.trellis import Trellis
 from codec.cli import bpd as cli_bpd
 from codec.lossless import pixels as lossless
 from codec.lossless.context import Sight
-from codec.lossless.entropy import HALF, OCTAVE
+from codec.lossless.entropy import OCTAVE
 from codec.lossless.likelihood import pixels as believed_pixels
 from codec.lossy.denoise import seen_at
 from codec.lossy.multipass import STARVED, Job, Sender, Sent
@@ -27,6 +27,7 @@ from codec.lossy.tables import Context
 from ddpm.diffusion import ode
 from ddpm.diffusion.bound import Bound
 from ddpm.diffusion.gaussian import Step
+from ddpm.diffusion.likelihood import UNIT_LEVELS
 from ddpm.diffusion.reverse import Reverse
 from ddpm.diffusion.schedule import LinearGamma
 from ddpm.images.batches import Batch
@@ -103,8 +104,8 @@ def test_a_grey_pixel_is_the_mean_of_three_colours(codec):
     of_mean = np.sqrt(np.sum(np.exp(2 * of_colours.numpy()), 1) / 9)  # var((a + b + c) / 3)
     assert np.exp(log_std.numpy()[:, 0]) == pytest.approx(of_mean, rel=1e-5)
     assert mean.numpy()[:, 0] == pytest.approx(colours.numpy().mean(1), abs=1e-6)
-    assert (means / 16 / HALF - 1) == pytest.approx(mean.numpy().ravel(), abs=1e-3)
-    assert scales / OCTAVE == pytest.approx(np.log2(HALF * of_mean).ravel(), abs=0.6 / OCTAVE)
+    assert (means / 16 / UNIT_LEVELS - 1) == pytest.approx(mean.numpy().ravel(), abs=1e-3)
+    assert scales / OCTAVE == pytest.approx(np.log2(UNIT_LEVELS * of_mean).ravel(), abs=0.6 / OCTAVE)
 
 
 @pytest.mark.parametrize("wider", [0.25, 0.5, 1.0, 2.0, 3.0])

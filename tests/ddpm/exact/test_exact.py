@@ -1,6 +1,7 @@
 """The exact network gives what reference.py does, to the last bit: by all kinds of convolution, with any number of
 threads, whole or in strips, with oneDNN or without."""
 
+from copy import deepcopy
 from functools import cache
 
 import numpy as np
@@ -45,6 +46,37 @@ def made(config, seed, kind, even=False):
     """The same network for pictures of different sizes, as it is used."""
     tensors = random_tensors(config, seed, largest_weight(kind), even)
     return tensors, ExactLocalNet(config, tensors, kind)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 9)),
+    st.sampled_from([1, 3, 8, 60, 64]),
+    st.sampled_from([1, 8, 24, 48]),
+    st.sampled_from(convolution.SHAPES),
+    st.sampled_from([0, 48, 128]),
+    st.integers(0, 2**32 - 1),
+)
+@example((1, 31, 3), 24, 16, (2, 2, (0, 0)), 128, 0)
+@example((2, 31, 2), 12, 8, (3, 2, (1, 1)), 128, 0)
+def test_convolutions_of_bytes_give_what_those_of_floats_do(shape, inputs, outputs, of_kernel, zero, seed):
+    """One of them is used for maps of many sizes."""
+    if not (most := largest_weight(Int8)):
+        pytest.skip("this machine's libraries have no convolution of bytes")
+    (size, stride, padding), generator = of_kernel, torch.Generator().manual_seed(seed)
+    weight = torch.randint(-most, most + 1, (outputs, inputs, size, size), generator=generator, dtype=torch.int8)
+    of_bytes, of_floats = (kind(weight, zero, stride) for kind in (Int8, Float32))
+    for height, width in (shape[1:], (max(size, shape[1] // 2), shape[2] + 2)):
+        if height + 2 * padding[0] < size or width + 2 * padding[1] < size:
+            continue
+        u = torch.randint(0, 256, (shape[0], height, width, inputs), generator=generator, dtype=torch.uint8)
+        assert torch.equal(of_bytes(u, padding), of_floats(u.float() - zero, padding))
+
+
+def test_networks_can_be_copied(kind):
+    _, net = made(CONFIGS[0], 0, kind)
+    z = random_z((1, 3, 16, 16), 0)
+    assert same(said(net, z, 0), said(deepcopy(net), z, 0))
 
 
 def said(net: ExactLocalNet, z: np.ndarray, level: int) -> list[np.ndarray]:
