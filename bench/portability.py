@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,11 +61,13 @@ def on(machine: str, what: str, place: Path) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(sets: list[Set], machines: list[str], rate: float, *, some: int = 6, keep: Path | None = None) -> dict:
+def measure(
+    sets: list[Set], machines: list[str], rate: float, *, some: int = 6, together: int = 1, keep: Path | None = None
+) -> dict:
     """``rows`` (``compared``) for each set, kind of file and view, and of each machine what it computes with.
 
-    rate: of lossy files, bits/dim. some: files of each set of which more than the whole is decoded. keep: a folder for
-    what is done, from which the same call goes on.
+    rate: of lossy files, bits/dim. some: files of each set of which more than the whole is decoded. together: machines
+    at a time. keep: a folder for what is done, from which the same call goes on.
     """
     task = {"models": [s.model for s in sets], "lossless": [s.lossless for s in sets], "rate": rate}
     with tempfile.TemporaryDirectory() as temporary:
@@ -74,19 +77,19 @@ def measure(sets: list[Set], machines: list[str], rate: float, *, some: int = 6,
         (place / "task.json").write_text(json.dumps(task))
         for i, s in enumerate(sets):
             np.savez(place / f"{i}.npz", *s.pictures)
-        with tqdm(total=2 * len(machines), desc="machines", disable=None) as bar:
 
-            def each(what: str) -> dict[str, dict]:
-                found = {}
-                for name in machines:
-                    found[name] = parts(f"{what}, {name}", lambda name=name: on(name, what, place))
-                    bar.update()
-                return found
+        def each(what: str) -> dict[str, dict]:
+            known = lambda name: f"{what}, {name}" in parts.answers  # noqa: E731
+            with ThreadPoolExecutor(together) as pool:
+                running = {pool.submit(on, name, what, place): name for name in machines if not known(name)}
+                for done in tqdm(as_completed(running), what, len(running), disable=None):
+                    parts(f"{what}, {running[done]}", done.result)
+            return {name: parts.answers[f"{what}, {name}"] for name in machines}
 
-            written = each("write")
-            made = {name: {(w["set"], w["kind"]): w["files"] for w in written[name]["found"]} for name in machines}
-            (place / "asked.json").write_text(json.dumps(asked(list(made.values()), some)))
-            seen = each("read")
+        written = each("write")
+        made = {name: {(w["set"], w["kind"]): w["files"] for w in written[name]["found"]} for name in machines}
+        (place / "asked.json").write_text(json.dumps(asked(list(made.values()), some)))
+        seen = each("read")
         sizes = {file: (place / file).stat().st_size for of in made.values() for names in of.values() for file in names}
     views = [{(r["set"], r["kind"], r["view"]): r["shown"] for r in seen[name]["found"]} for name in machines]
     rows = []
@@ -170,9 +173,10 @@ def said(row: dict) -> list[str]:
 @click.option("--rate", type=POSITIVE, default=0.5, show_default=True, help="Of lossy files, bits/dim.")
 @click.option("--some", type=COUNT, default=6, show_default=True, help="Files of which more than the whole is seen.")
 @click.option("--machine", "machines", multiple=True, type=click.Choice(list(MACHINES)), help="Default: all.")
+@click.option("--together", type=COUNT, default=1, show_default=True, help="Machines at a time.")
 @click.option("--keep", type=Path, callback=folder, help="Folder for what is done; the same command goes on from it.")
 @click.option("-o", "--output", type=Path, callback=writable, help="JSON.")
-def main(data, models, tiles, images, lossless, crops, rate, some, machines, keep, output):
+def main(data, models, tiles, images, lossless, crops, rate, some, machines, together, keep, output):
     """Compare what files show, and files, across machines."""
     if len(data) > min(map(len, (models, tiles, images, lossless, crops))):
         raise click.UsageError("each DATA needs a model, a tile, a number of pictures and of lossless ones, and a crop")
@@ -183,7 +187,7 @@ def main(data, models, tiles, images, lossless, crops, rate, some, machines, kee
     sets = [Set(m.name, pictures, min(n, len(pictures))) for m, pictures, n in zip(loaded, drawn, lossless)]
     settings = {"tile": tiles, "images": images, "lossless": lossless, "crop": crops, "rate": rate, "some": some}
     run = Run("portability", None, data=[Path(d).name for d in data], **settings)
-    found = measure(sets, list(machines) or list(MACHINES), rate, some=some, keep=keep)
+    found = measure(sets, list(machines) or list(MACHINES), rate, some=some, together=together, keep=keep)
     prints = {m.name: m.fingerprint.hex() for m in loaded}
     return finish(run.result(found["rows"], machines=found["machines"], models=prints), output)
 
