@@ -63,7 +63,7 @@ def computed(codec: Codec, kind, threads: int, onednn: bool):
             patch.setattr(codec.model, "exact", other := ExactLocalNet(net.config, net.tensors, kind))
             other.floats = net.floats
         else:
-            patch.setattr(functions, "fastest", lambda device: kind)
+            patch.setattr(functions, "fastest", lambda device, little: kind)
             patch.setattr(net, "exactly", Exactly())
         yield
 
