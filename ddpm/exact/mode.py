@@ -78,6 +78,8 @@ def _conv2d(of: Exactly, x, weight, bias=None, stride=1, padding=0, dilation=1, 
 
 def _linear(of: Exactly, x, weight, bias=None) -> Tensor:
     """x (B, ..., I)."""
+    if x.ndim == 2:
+        return of.conv(weight, 1).of_rows(x, bias)
     y = of.conv(weight, 1)(x.reshape(len(x), -1, 1, x.shape[-1]), bias, (0, 0))
     return y.view(*x.shape[:-1], -1)
 
