@@ -127,7 +127,8 @@ def positions(x: torch.Tensor) -> torch.Tensor:
 def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """softmax(q k^T / sqrt(d)) v, of (B, ..., N, d)."""
     (q, of_q), (k, of_k), (v, of_v) = (rounded(part, FINE) for part in (q, k, v))
-    scale = of_q.double() * of_k.double() / torch.tensor(float(q.shape[-1]), dtype=torch.float64).sqrt() * EXP_UNIT
+    root = torch.full_like(of_q, math.sqrt(q.shape[-1]), dtype=torch.float64)
+    scale = of_q.double() * of_k.double() / root * EXP_UNIT
     logits = q.double() @ k.double().transpose(-2, -1)
     logits = logits.mul_(of_each(scale, q)).round_()
     below = logits.amax(-1, keepdim=True).sub(logits).clamp_(max=EXP_RANGE * EXP_UNIT).nan_to_num_()
