@@ -18,6 +18,7 @@ import torch
 
 from codec.randomness.interleave import Scramble, scramble
 from codec.randomness.streams import shared_noise
+from ddpm.exact.roots import sqrt_
 from ddpm.machine import all_threads, cpu_count
 
 from . import message
@@ -67,7 +68,7 @@ class TrellisUse:
         ``bits`` says how many each may have; it is asked once, and only where messages are written.
         """
         codes = [self.trellis(n) for n in bits()]
-        a = delta.mul_((1 + r).sqrt_())
+        a = delta.mul_(sqrt_(1 + r))
         if len(codes) == 1:
             return [encode_one(a[0], r[0], codes[0], self.scrambled)]
         with all_threads():
@@ -95,7 +96,7 @@ class IdealChannel:
 
     def encode(self, delta: torch.Tensor, r: torch.Tensor, bits: Callable[[], Sequence[int]]) -> torch.Tensor:
         noise = torch.randn(delta.shape, generator=self.generator).to(delta.device)
-        return (delta + noise) / (1 + r).sqrt()
+        return (delta + noise) / sqrt_(1 + r)
 
     def decode(self, sent: torch.Tensor) -> torch.Tensor:
         return sent

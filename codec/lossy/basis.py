@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from ddpm.diffusion.gaussian import Step
+from ddpm.exact.roots import sqrt
 
 from .tables import RINGS, CodingTables
 
@@ -151,8 +152,8 @@ def over(values: torch.Tensor, n: int) -> torch.Tensor:
 def to_the_power(values: torch.Tensor, power: float) -> torch.Tensor:
     """values^power, power a multiple of 1/4, by square roots, which are rounded alike everywhere."""
     whole, quarters = divmod(round(4 * power), 4)
-    root = values.sqrt()
-    factors = [values] * whole + [root] * (quarters >> 1) + [root.sqrt()] * (quarters & 1)
+    root = sqrt(values)
+    factors = [values] * whole + [root] * (quarters >> 1) + [sqrt(root)] * (quarters & 1)
     return math.prod(factors[1:], start=factors[0]) if factors else torch.ones_like(values)
 
 

@@ -21,6 +21,7 @@ import torch
 
 from codec.randomness.streams import shared_noise
 from ddpm.diffusion.gaussian import Step
+from ddpm.exact.roots import sqrt_
 
 from .basis import Cosines, over
 from .denoise import denoise, mirrored_x_hat
@@ -103,7 +104,7 @@ class Chain:
         """z_s = mean of p + its std times zeta() (B, n), which is asked for when x_hat is used up: room is scarce."""
         self._move_to_mean(p)
         drawn = zeta()
-        self.z.add_(self.basis.picture((1 + p.r).sqrt_().mul_(p.step.std_q).mul_(drawn)))
+        self.z.add_(self.basis.picture(sqrt_(1 + p.r).mul_(p.step.std_q).mul_(drawn)))
         self.k += 1
 
     def _move_to_mean(self, p: Prediction) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from codec.randomness.streams import shared_noise
 from ddpm.diffusion.likelihood import to_levels
+from ddpm.exact.roots import sqrt_
 
 from .basis import Cosines
 from .chain import CHROMA, Chain
@@ -62,6 +63,6 @@ def reconstruct(chain: Chain, recon: str) -> torch.Tensor:
         else:
             noise = shared_noise(chain.setting.seed, 2 * CHROMA + chain.k, chain.z[0].numel()).to(chain.device)
             r = basis.extra_variance(chain.level, step, m)
-            chain.z = step.mean(chain.z, x_hat) + basis.picture(step.std_q * (1 + r).sqrt() * noise)
+            chain.z = step.mean(chain.z, x_hat) + basis.picture(step.std_q * sqrt_(1 + r) * noise)
         chain.k += 1
     return chain.denoise()[0]

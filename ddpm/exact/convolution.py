@@ -21,13 +21,9 @@ from ddpm.machine import all_threads
 CPU = torch.device("cpu")
 LIMIT = 1 << 24  # of sums: float32 has all integers up to it
 TOGETHER = 8  # pictures: of 16 NNPACK, where there is no oneDNN, takes Winograd's algorithm, which rounds on its way
-SHAPES = (
-    (3, 1, (1, 1)),
-    (3, 1, (0, 1)),
-    (3, 2, (1, 1)),
-    (2, 2, (0, 0)),
-    (1, 1, (0, 0)),
-)  # sizes, strides, paddings in use
+LITTLE = 1 << 21  # products of a convolution, of fewer ``Int8`` takes longer to begin than ``Float32`` takes
+# Sizes, strides, paddings in use.
+SHAPES = ((3, 1, (1, 1)), (3, 1, (0, 1)), (3, 2, (1, 1)), (2, 2, (0, 0)), (1, 1, (0, 0)))
 
 
 class Float32:
@@ -127,7 +123,8 @@ def is_exact(kind: Kind, device: torch.device = CPU) -> bool:
 
 
 @lru_cache
-def fastest(device: torch.device = CPU) -> Kind:
-    """The first kind that is exact there; floats of 64 bits always are, or nothing is."""
+def fastest(device: torch.device = CPU, *, little: bool = False) -> Kind:
+    """The first kind that is exact there, for ``little`` work; floats of 64 bits always are, or nothing is."""
+    kinds = (Float32, Int8, Float64) if little else (Int8, Float32, Float64)
     with all_threads():
-        return next(kind for kind in (Int8, Float32, Float64) if is_exact(kind, device))
+        return next(kind for kind in kinds if is_exact(kind, device))

@@ -18,13 +18,14 @@ import torch
 from ddpm.diffusion.schedule import DIGITS
 
 from . import passes
-from .convolution import LIMIT, fastest
+from .convolution import LIMIT, LITTLE, Kind, fastest
 from .passes import of_each, rounded
 from .tables import FINE, TINY, ZERO_OF_HIGH
 
 BITS, MOST_BITS = 10, 12  # of maps that convolutions read: rather smaller digits than fewer; at most
 DIGITS_OF_WEIGHTS = 64, 32, 16, 8  # of which two make up a weight
 PRODUCTS = 2304  # in a sum, at most
+SHORT, REMEMBERED = 1024, 256  # values told to a layer, and answers of one, that are remembered; at most
 WAVES = 1 << 16  # entries of a period of the sine
 EXP_UNIT, EXP_RANGE, EXP_BITS = 1 << 10, 24, 24  # of exp of what is not above 0, in integers of 2^-24
 
@@ -34,22 +35,50 @@ class Conv:
 
     def __init__(self, weight: torch.Tensor, stride: int):
         """weight (O, I, k, k)."""
-        self.digit, self.unit, parts = digits(weight)
-        self.bits, self.inputs = bits_that_fit(parts), [part.shape[1] for part in parts]
-        kind = fastest(weight.device)
-        self.dtype, self.halved = kind.dtype, kind.dtype == torch.uint8 and self.bits > 8
-        self.high = [kind(part, ZERO_OF_HIGH, stride) for part in parts]
-        self.low = [kind(part, 0, stride) for part in parts] if self.halved else []
+        self.digit, self.unit, self.parts = digits(weight)
+        self.bits, self.stride = bits_that_fit(self.parts), stride
+        self.products = weight[:, 0].numel() / stride**2  # of each value of a map
         self.none = torch.zeros(len(weight), device=weight.device)
+        self.made: dict[Kind, Sums] = {}
+        self.said: dict[tuple, torch.Tensor] = {}
 
     def __call__(self, x: torch.Tensor, bias: torch.Tensor | None, padding: tuple[int, int]) -> torch.Tensor:
         """x (B, H, W, I) -> (B, H', W', O), float32."""
+        kind = fastest(x.device, little=x.numel() * self.products < LITTLE)
+        if kind not in self.made:
+            self.made[kind] = Sums(self.parts, self.stride, kind, self.bits)
+        sums, unit = self.made[kind](x, padding)
+        y = passes.finished(sums.flatten(1, 2), self.digit, self.unit, unit, self.none if bias is None else bias)
+        return y.view(*sums.shape[:3], -1)
+
+    def of_rows(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """x (B, I) -> (B, O). Answers to little are remembered: such layers are often told no more than the gamma."""
+        if x.numel() > SHORT or x.device.type != "cpu":
+            return self(x[:, None, None], bias, (0, 0))[:, 0, 0]
+        key = x.shape, *(b"" if v is None else v.detach().numpy().tobytes() for v in (x, bias))
+        if key not in self.said:
+            if len(self.said) >= REMEMBERED:
+                self.said.clear()
+            self.said[key] = self(x[:, None, None], bias, (0, 0))[:, 0, 0]
+        return self.said[key].clone()
+
+
+class Sums:
+    """The sums of a convolution's parts by one kind of arithmetic."""
+
+    def __init__(self, parts: list[torch.Tensor], stride: int, kind: Kind, bits: int):
+        self.dtype, self.bits, self.inputs = kind.dtype, bits, [part.shape[1] for part in parts]
+        self.halved = kind.dtype == torch.uint8 and bits > 8
+        self.high = [kind(part, ZERO_OF_HIGH, stride) for part in parts]
+        self.low = [kind(part, 0, stride) for part in parts] if self.halved else []
+
+    def __call__(self, x: torch.Tensor, padding: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """x (B, H, W, I) -> (B, H', W', 2 O), and units (B,)."""
         high, low, unit = passes.read(x, self.bits, self.dtype, self.high[0].zero, halved=self.halved)
         sums = self.of(self.high, high, padding)
         if low is not None:
             sums = self.of(self.low, low, padding).add_(sums, alpha=256)  # of integers that fit
-        y = passes.finished(sums.flatten(1, 2), self.digit, self.unit, unit, self.none if bias is None else bias)
-        return y.view(*sums.shape[:3], -1)
+        return sums, unit
 
     def of(self, convs, maps: torch.Tensor, padding: tuple[int, int]) -> torch.Tensor:
         """Sums over all parts, float64 if there are several."""
@@ -98,7 +127,8 @@ def positions(x: torch.Tensor) -> torch.Tensor:
 def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """softmax(q k^T / sqrt(d)) v, of (B, ..., N, d)."""
     (q, of_q), (k, of_k), (v, of_v) = (rounded(part, FINE) for part in (q, k, v))
-    scale = of_q.double() * of_k.double() / torch.tensor(float(q.shape[-1]), dtype=torch.float64).sqrt() * EXP_UNIT
+    root = torch.full_like(of_q, math.sqrt(q.shape[-1]), dtype=torch.float64)
+    scale = of_q.double() * of_k.double() / root * EXP_UNIT
     logits = q.double() @ k.double().transpose(-2, -1)
     logits = logits.mul_(of_each(scale, q)).round_()
     below = logits.amax(-1, keepdim=True).sub(logits).clamp_(max=EXP_RANGE * EXP_UNIT).nan_to_num_()

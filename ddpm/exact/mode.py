@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from . import functions
+from .roots import sqrt, sqrt_
 
-ELEMENTWISE = {"add", "sub", "mul", "neg", "abs", "clamp", "sqrt"}
+ELEMENTWISE = {"add", "sub", "mul", "neg", "abs", "clamp"}
 ELEMENTWISE |= {f"__{side}{name}__" for side in ("", "r", "i") for name in ("add", "sub", "mul")}
 MOVES = {"cat", "stack", "chunk", "split", "unbind", "view", "reshape", "flatten", "transpose", "permute", "expand"}
 MOVES |= {"expand_as", "squeeze", "unsqueeze", "pad", "flip", "pixel_shuffle", "pixel_unshuffle", "contiguous", "clone"}
@@ -78,6 +79,8 @@ def _conv2d(of: Exactly, x, weight, bias=None, stride=1, padding=0, dilation=1, 
 
 def _linear(of: Exactly, x, weight, bias=None) -> Tensor:
     """x (B, ..., I)."""
+    if x.ndim == 2:
+        return of.conv(weight, 1).of_rows(x, bias)
     y = of.conv(weight, 1)(x.reshape(len(x), -1, 1, x.shape[-1]), bias, (0, 0))
     return y.view(*x.shape[:-1], -1)
 
@@ -135,6 +138,9 @@ EXACT: dict[Callable, Callable] = {
     F.dropout: _dropout,
     Tensor.sin: lambda _, x: functions.wave(x, 0),
     Tensor.cos: lambda _, x: functions.wave(x, 1),
+    Tensor.sqrt: lambda _, x: sqrt(x),
+    Tensor.sqrt_: lambda _, x: sqrt_(x),
+    torch.sqrt: lambda _, x: sqrt(x),
     Tensor.exp: lambda _, x: functions.exp(x),
     torch.sin: lambda _, x: functions.wave(x, 0),
     torch.cos: lambda _, x: functions.wave(x, 1),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from .roots import sqrt_
 from .tables import FINE, TINY, WIDE_RANGE, WIDE_UNIT, wide_silu_table
 
 ENOUGH, CALL = 200_000_000, 2_000  # values, after which kernels are worth loading; that a call counts for besides
@@ -97,7 +98,7 @@ def group_norm(x: torch.Tensor, groups: int, weight: torch.Tensor, bias: torch.T
     total, squares = (v.sum(1).view(b, groups, -1).sum(2) for v in (wide, wide * wide))
     count = torch.full_like(total, x.shape[1] * c // groups)  # a number CUDA would multiply with the reciprocal of
     mean, unit = total / count, unit.double()[:, None]
-    r = 1 / (squares / count - mean * mean + torch.full_like(unit, eps) / (unit * unit)).sqrt()
+    r = 1 / sqrt_(squares / count - mean * mean + torch.full_like(unit, eps) / (unit * unit))
     mean, r = (v.float().repeat_interleave(c // groups, 1) for v in (mean, r))
     gain = r * weight
     return q.mul_(gain[:, None]).add_((bias - mean * gain)[:, None])

@@ -27,6 +27,9 @@ from .tables import SILU_UNIT, WAVE, Z_UNIT, ZERO_OF_HIGH
 
 HEADROOM = 1.5  # of int16, over the largest value that was observed
 SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # of a range, of which the best is taken
+SHARES = (0.0, 0.25, 0.5, 0.75)  # of a map's differences between channels, tried, that the weights bear
+ROUNDED = 0.3  # of the error of weights rounded each for itself, about what is left of it, see rounding.py
+CUT = 2.0  # values of what a convolution reads are cut to a share of 1 / CUT at most: rare ones are few pictures' own
 ZEROS = (8, 16, 24, 32, 48, 64, 96)  # tried for what comes out of SiLU, which goes less far below 0 than above
 EPSILON = 1e-5  # of the norm
 SAMPLES, KEPT = 4096, 1024  # positions of a convolution that are looked at, at each noise level; that are kept
@@ -34,12 +37,15 @@ SAMPLES, KEPT = 4096, 1024  # positions of a convolution that are looked at, at 
 
 @dataclass
 class Reading:
-    """What one convolution of a block reads: at each noise level some of it, (n, C), and over all of them the second
-    moments of what its weights are multiplied with, (9 C, 9 C), every level at the same power."""
+    """What one convolution of a block reads: at each noise level some of it, (n, C), and the largest values, (C,);
+    and over all levels the second moments of what its weights are multiplied with, (9 C, 9 C), each at the same power.
+    """
 
     samples: list[torch.Tensor] = field(default_factory=list)
+    largest: list[torch.Tensor] = field(default_factory=list)
     second: torch.Tensor | float = 0.0
     now: list[torch.Tensor] = field(default_factory=list)  # of this level, what the weights are multiplied with
+    largest_now: list[torch.Tensor] = field(default_factory=list)
 
     def next_level(self) -> None:
         """All of this noise level was seen."""
@@ -47,7 +53,8 @@ class Reading:
         around = around[:: -(-len(around) // SAMPLES)]
         self.samples.append(around[:: -(-len(around) // KEPT), 4::9].clone())  # the middle of 3 x 3
         self.second += (around.T @ around) / around.square().sum()
-        self.now = []
+        self.largest.append(torch.stack(self.largest_now).amax(0))
+        self.now, self.largest_now = [], []
 
 
 class Observing(Whole):
@@ -69,6 +76,7 @@ class Observing(Whole):
         places = torch.randint(batch * height * width, (SAMPLES // 4,), generator=self.generator)
         b, i, j = places // (height * width), places // width % height, places % width
         padded = F.pad(x, (0, 0, 1, 1, 1, 1))
+        reading.largest_now.append(x.abs().amax((0, 1, 2)))
         reading.now.append(padded.unfold(1, 3, 1).unfold(2, 3, 1)[b, i, j].flatten(1))
 
     def next_level(self) -> None:
@@ -93,28 +101,51 @@ class Map:
     span: int
 
 
-def fit_map(samples: list[torch.Tensor], weight: torch.Tensor, zeros: Sequence[int], span: int) -> Map:
-    """samples: (n, C) of each noise level; weight (O, C, k, k). The zero point of least error in what comes out."""
-    reach = torch.stack([x.abs().quantile(0.999, 0) for x in samples]).amax(0).clamp(min=1e-6)
-    factor = (reach / weight.abs().amax((0, 2, 3)).clamp(min=1e-6)).sqrt()
-    factor = factor / factor.log().mean().exp()
-    importance = (weight.square().sum((0, 2, 3)) * factor.square()).clamp(min=1e-12)
+def fit_map(reading: Reading, weight: torch.Tensor, zeros: Sequence[int], span: int) -> Map:
+    """weight (O, C, k, k). Factors, and a zero point, of least error in what comes out.
 
-    def fitted(x: torch.Tensor, zero: int) -> tuple[float, float]:
-        """Squared error in what comes out, and the scale of which it is the least."""
-        largest = float(x.abs().max())
+    The share of a channel's reach that its factor takes from the map, the weights have to bear.
+    """
+    reach = torch.stack([x.abs().quantile(0.999, 0) for x in reading.samples]).amax(0).clamp(min=1e-6)
+    widest = weight.abs().amax((0, 2, 3)).clamp(min=1e-6)
+    found = []
+    for share in SHARES:
+        factor = reach**share / widest ** (1 - share)
+        found.append(fit_scales(reading, weight, factor / factor.log().mean().exp(), zeros, span))
+    return min(found, key=lambda pair: pair[0])[1]
+
+
+def fit_scales(
+    reading: Reading, weight: torch.Tensor, factor: torch.Tensor, zeros: Sequence[int], span: int
+) -> tuple[float, Map]:
+    """The map with these factors (C,), and the squared error in what comes out, that of its weights included, in shares
+    of its power, over all levels."""
+    power_of_weight = (weight.square().sum((0, 2, 3)) * factor.square()).clamp(min=1e-12)
+    units = (weight * factor[:, None, None]).abs().amax((1, 2, 3)) / 127
+    of_rounding = ROUNDED * float(units.square().sum()) / 12 * weight[0, 0].numel()  # per square of what is read
+
+    def fitted(x: torch.Tensor, most: float, zero: int) -> tuple[float, float]:
+        """Squared error in what comes out, and the scale of which it is the least among those that cut few values."""
+        largest, least = float(x.abs().max()), most / CUT / (span - 1 - zero)
 
         def error(scale: float) -> float:
             q = (x / scale).round().clamp(-zero, span - 1 - zero)
-            return float(((q * scale - x).square() * importance).sum())
+            return float(((q * scale - x).square() * power_of_weight).sum())
 
-        return min((error(scale), scale) for scale in (largest * shrink / (span - 1 - zero) for shrink in SHRINKS))
+        scales = {max(least, largest * shrink / (span - 1 - zero)) for shrink in SHRINKS}
+        return min((error(scale), scale) for scale in scales)
 
-    even = [x / factor for x in samples]
-    power = [float((x.square() * importance).sum()) for x in even]
-    found = {zero: [fitted(x, zero) for x in even] for zero in zeros}
-    zero = min(found, key=lambda zero: sum(error / p for (error, _), p in zip(found[zero], power)))
-    return Map(factor, torch.tensor([scale for _, scale in found[zero]]), zero, span)
+    even = [x / factor for x in reading.samples]
+    power = [float((x.square() * power_of_weight).sum()) for x in even]
+    most = [float((largest / factor).max()) for largest in reading.largest]
+    found = {zero: [fitted(*pair, zero) for pair in zip(even, most)] for zero in zeros}
+
+    def error(zero: int) -> float:
+        return sum(error / p for (error, _), p in zip(found[zero], power))
+
+    zero = min(zeros, key=error)
+    of_weights = sum(of_rounding * float(x.square().sum()) / p for x, p in zip(even, power))
+    return error(zero) + of_weights, Map(factor, torch.tensor([scale for _, scale in found[zero]]), zero, span)
 
 
 def fit_weight(weight: torch.Tensor, moments: torch.Tensor, second: torch.Tensor, zero: int):
@@ -217,8 +248,8 @@ class Quantiser:
 
     def map(self, key: str, conv: torch.nn.Conv2d, zeros: Sequence[int]) -> Map:
         if key in self.fine:
-            return fit_map(self.seen.read[key].samples, conv.weight, (1 << 15,), 1 << 16)
-        return fit_map(self.seen.read[key].samples, conv.weight, zeros, 1 << 8)
+            return fit_map(self.seen.read[key], conv.weight, (1 << 15,), 1 << 16)
+        return fit_map(self.seen.read[key], conv.weight, zeros, 1 << 8)
 
     def weight(self, key: str, conv: torch.nn.Conv2d, read: Map) -> tuple[torch.Tensor, torch.Tensor]:
         reading = self.seen.read[key]

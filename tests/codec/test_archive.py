@@ -15,9 +15,15 @@ from codec.archive.header import MAX_TABLE, closed, known_model, pack, unpack
 from codec.archive.patches import CODE
 from codec.errors import CodecError, DamagedFile, NotOurFile, UnknownModel
 from codec.format import stored
+from ddpm.models.load import load_model
 from tests.conftest import smooth_picture
 
 T = 6
+
+
+@pytest.fixture(scope="module")
+def model(tiniest_model):
+    return load_model(tiniest_model)
 
 
 def some_pictures():

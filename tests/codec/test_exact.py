@@ -31,9 +31,9 @@ PICTURES = [smooth_picture(24, 20, 1), smooth_picture(33, 18, 2), smooth_picture
 
 
 @pytest.fixture(scope="module", params=["local", "unet"])
-def exact(request, models, tmp_path_factory):
+def exact(request, tiniest_model, tmp_path_factory):
     """The path of a small model with an exact network."""
-    return str(models / "tiny-1") if request.param == "unet" else local(tmp_path_factory)
+    return tiniest_model if request.param == "unet" else local(tmp_path_factory)
 
 
 def local(tmp_path_factory) -> str:
@@ -63,7 +63,7 @@ def computed(codec: Codec, kind, threads: int, onednn: bool):
             patch.setattr(codec.model, "exact", other := ExactLocalNet(net.config, net.tensors, kind))
             other.floats = net.floats
         else:
-            patch.setattr(functions, "fastest", lambda device: kind)
+            patch.setattr(functions, "fastest", lambda device, little: kind)
             patch.setattr(net, "exactly", Exactly())
         yield
 

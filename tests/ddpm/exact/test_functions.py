@@ -57,21 +57,28 @@ def convolution(x, weight, bias, stride, padding):
 
 
 @settings(max_examples=60, deadline=None)
-@given(shapes, st.integers(1, 7), st.sampled_from([(3, 1, 1), (3, 2, 1), (1, 1, 0), (2, 2, 0)]), st.integers(0, 99))
-def test_convolutions(shape, outputs, kind, seed):
-    size, stride, padding = kind
+@given(
+    *(shapes, st.integers(1, 7), st.sampled_from([(3, 1, 1), (3, 2, 1), (1, 1, 0), (2, 2, 0)]), st.integers(0, 99)),
+    st.booleans(),
+)
+def test_convolutions(shape, outputs, form, seed, little):
+    """By the arithmetic of little work and by that of much."""
+    size, stride, padding = form
     x, weight = noise(shape, seed, 3), noise((outputs, shape[1], size, size), seed + 1)
     bias = noise(outputs, seed + 2)
     assume(min(shape[2:]) + 2 * padding >= size)
-    with Exactly(), torch.inference_mode():
+    with Exactly(), torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(functions, "LITTLE", functions.LITTLE if little else 0)
         y = F.conv2d(torch.from_numpy(x), torch.from_numpy(weight), torch.from_numpy(bias), stride, padding)
     assert np.array_equal(y.numpy(), np.stack([convolution(one, weight, bias, stride, padding) for one in x]))
 
 
+@pytest.mark.parametrize("little", [False, True])
 @pytest.mark.parametrize("inputs", [64, 512, 2048])
 @pytest.mark.parametrize("alike", [False, True])
-def test_convolutions_of_many_inputs_keep_below_the_limit(inputs, alike):
+def test_convolutions_of_many_inputs_keep_below_the_limit(inputs, alike, little, monkeypatch):
     """alike: weights and inputs of one size and sign, the largest sums there are."""
+    monkeypatch.setattr(functions, "LITTLE", functions.LITTLE if little else 0)
     weight = np.full((2, inputs, 3, 3), F32(0.7)) if alike else noise((2, inputs, 3, 3), 0)
     x, bias = (np.full((inputs, 4, 4), F32(1.3)) if alike else noise((inputs, 4, 4), 1)), np.zeros(2, F32)
     with Exactly(), torch.inference_mode():
@@ -195,6 +202,23 @@ def test_without_kernels_it_is_the_same(batch, n, channels, seed, halved):
         patch.setattr(passes.WORK, "done", -(1 << 60))
         for one, call in zip(with_kernels, calls):
             assert torch.equal(call(), one)
+
+
+def test_what_is_remembered_is_what_is_computed(monkeypatch):
+    """Of layers that are told the same again: also after many others, and if somebody writes on the answer."""
+    monkeypatch.setattr(functions, "REMEMBERED", 7)
+    weight, bias, other = (torch.from_numpy(noise(shape, 1)) for shape in ((5, 8), 5, 5))
+    with torch.inference_mode():
+        exactly = Exactly()
+        for i in range(4):
+            x = torch.from_numpy(noise((2, 8), i))
+            asked = (x, bias), (x[:1], bias), (x, other), (x, None), (x * 2, None)
+            with exactly:
+                for told, b in asked:
+                    F.linear(told, weight, b).add_(1)
+                found = [F.linear(told, weight, b) for told, b in asked]
+                new = [F.linear(told[:, None], weight, b)[:, 0] for told, b in asked]
+            assert all(map(torch.equal, found, new))
 
 
 def test_what_is_not_exact_is_refused():

@@ -50,7 +50,7 @@ def by(monkeypatch, kind=None, threads=1, onednn=True, kernels=True):
     before = torch.get_num_threads()
     with monkeypatch.context() as patch, torch.backends.mkldnn.flags(enabled=onednn):
         if kind is not None:
-            patch.setattr(functions, "fastest", lambda device: kind)
+            patch.setattr(functions, "fastest", lambda device, little: kind)
         patch.setattr(passes.WORK, "done", passes.ENOUGH)
         if not kernels:
             patch.setattr(passes.WORK, "done", -(1 << 60))
