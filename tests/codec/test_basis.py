@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.fft import dctn
 
-from codec.lossy.basis import Cosines
+from codec.lossy.basis import GRID, Cosines
 from codec.lossy.tables import RINGS, CodingTables, Tables
 from ddpm.diffusion.gaussian import Step, kl_nats
 
@@ -24,12 +24,13 @@ def cosine_tables(block=8, seed=0):
 @given(sizes, st.booleans(), st.sampled_from([cosine_tables(4), cosine_tables(8)]))
 def test_coordinates_are_orthonormal(size, grey, tables):
     basis = Cosines(tables, size, grey)
-    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    x = torch.randn(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     c = basis.coordinates(x)
     assert c.shape == (2, size[0] * size[1] * (1 if grey else 3))
     kept = x.mean(1, keepdim=True).expand_as(x) if grey else x
-    torch.testing.assert_close(basis.picture(c), kept, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(basis.coordinates(basis.picture(c)), c, rtol=1e-5, atol=1e-5)
+    few = 8 * GRID  # each way values are rounded to the grid four times
+    torch.testing.assert_close(basis.picture(c), kept, rtol=1e-5, atol=few)
+    torch.testing.assert_close(basis.coordinates(basis.picture(c)), c, rtol=1e-5, atol=few)
     torch.testing.assert_close((c**2).sum(1), (kept**2).sum((1, 2, 3)), rtol=1e-5, atol=1e-5)
 
 
