@@ -40,14 +40,14 @@ def peak(device: torch.device, dtype: torch.dtype) -> float:
         channels, *size = MAP
         x = torch.randint(256, (1, *size, channels), dtype=dtype)
         conv = Int8(torch.randint(-127, 128, (channels, channels, 3, 3), dtype=torch.int8), 128, 1)
-        return 2 * 9 * channels * x.numel() / fastest(lambda: conv(x, (1, 1)), device) / 1e12
+        return 2 * 9 * channels * x.numel() / seconds_of(lambda: conv(x, (1, 1)), device) / 1e12
     n = SIDE[device.type]
     a, b = (torch.rand(n, n, device=device).to(dtype) for _ in range(2))
-    return 2 * n**3 / fastest(lambda: a @ b, device) / 1e12
+    return 2 * n**3 / seconds_of(lambda: a @ b, device) / 1e12
 
 
-def fastest(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds."""
+def seconds_of(work: Callable[[], object], device: torch.device) -> float:
+    """Of the fastest trial."""
     best = float("inf")
     for _ in range(1 + TRIALS):
         start = time.perf_counter()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .search import best_path
 from .trellis import Trellis, Values
 
 
@@ -15,6 +14,8 @@ def encode(trellis: Trellis, a: Values, b: Values) -> np.ndarray:
     M, S = trellis.memory, trellis.bits
     if S == 0:
         return np.zeros(0, np.uint8)
+    from .search import best_path  # its compiler takes time to load, and decoders need none
+
     path = best_path(trellis, a, b)
     return np.concatenate([path[S - M :], path[: S - M]])
 
