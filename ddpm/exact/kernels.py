@@ -168,27 +168,29 @@ def halves(part, x, zero, maps):
 def join(part, high, low, affine, out):
     """rint(v), cut to int16, of v as of ``read_out``."""
     gain, shift = affine
-    bottom, top, outputs = F32(-32768), F32(32767), low.shape[1]
+    bottom, top, outputs = F32(-32768), F32(32767), out.shape[1]
     for i in range(part[0], part[1]):
         for k in range(outputs):
-            wide = F32(128) * high[i, k] + high[i, outputs + k]
-            v = np.rint((F32(256) * wide + F32(128) * low[i, k]) * gain[k] + shift[k])
+            of_high = F32(128) * high[i, k] + high[i, outputs + k]
+            of_low = F32(128) * low[i, k] + low[i, outputs + k]
+            v = np.rint((F32(256) * of_high + of_low) * gain[k] + shift[k])
             out[i, k] = np.int16(min(max(v, bottom), top))
 
 
 @compiled
 def read_out(part, high, low, affine, out):
-    """(256 (128 high + high') + 128 low) gain + shift, float32.
+    """(256 (128 high + high') + (128 low + low')) gain + shift, float32.
 
-    From the sums that convolutions make of 16-bit numbers in halves with weights of 14 bits: high (positions, 2 O), of
-    the higher half with both parts of the weights; low (positions, O), of the lower half with the first.
+    From the sums that convolutions make of both halves of 16-bit numbers with both parts of weights of 14 bits: high
+    and low (positions, 2 O).
     """
     gain, shift = affine
-    outputs = low.shape[1]
+    outputs = out.shape[1]
     for i in range(part[0], part[1]):
         for k in range(outputs):
-            wide = F32(128) * high[i, k] + high[i, outputs + k]
-            out[i, k] = (F32(256) * wide + F32(128) * low[i, k]) * gain[k] + shift[k]
+            of_high = F32(128) * high[i, k] + high[i, outputs + k]
+            of_low = F32(128) * low[i, k] + low[i, outputs + k]
+            out[i, k] = (F32(256) * of_high + of_low) * gain[k] + shift[k]
 
 
 @compiled

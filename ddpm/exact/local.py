@@ -59,13 +59,14 @@ INTEGERS = Integers()
 
 
 class Wide:
-    """A convolution of 16-bit numbers with weights of 14 bits: all of the higher half, most of the lower one."""
+    """A convolution of 16-bit numbers, in two halves, with weights of 14 bits, in two parts."""
 
     def __init__(self, tensors: Tensors, name: str, kind: Kind, *, stride=1, halved: slice | list[int] = slice(None)):
         """halved: which inputs have a lower half."""
         weight = tensors[name + ".weight"]
         self.high = Conv(weight, ZERO_OF_HIGH, stride, kind)
-        self.low = Conv(weight[: len(weight) // 2, halved], 0, stride, kind)
+        self.low = Conv(weight[:, halved], 0, stride, kind)
+        self.outputs = len(weight) // 2
         self.affine, self.stride = (tensors[name + ".gain"], tensors[name + ".shift"]), stride
 
     def halves(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -76,14 +77,14 @@ class Wide:
 
     def joined(self, high: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
         """int16, from the sums of both."""
-        out = torch.empty(low.shape, dtype=torch.int16)
+        out = torch.empty(*low.shape[:-1], self.outputs, dtype=torch.int16)
         spread(kernels.join, flat(high), flat(low), self.affine, flat(out))
         return out
 
     def at_once(self, x: torch.Tensor) -> torch.Tensor:
         """int16, of x int16, where no position needs its neighbours. There may be no rows yet."""
         if not x.shape[1]:
-            return x.new_empty(len(x), 0, x.shape[2] // self.stride, self.low.out_channels)
+            return x.new_empty(len(x), 0, x.shape[2] // self.stride, self.outputs)
         high, low = self.halves(x)
         return self.joined(self.high.run(high, (0, 0)), self.low.run(low, (0, 0)))
 
@@ -266,7 +267,7 @@ class ExactLocalNet:
 
     def read_out(self, x: torch.Tensor, rows: Whole) -> torch.Tensor:
         high, low = self.convolved(self.last, self.last.halves(x), rows)
-        out = torch.empty(low.shape)
+        out = torch.empty(*low.shape[:-1], self.last.outputs)
         spread(kernels.read_out, flat(high), flat(low), self.last.affine, flat(out))
         return out
 

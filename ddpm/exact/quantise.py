@@ -2,7 +2,7 @@
 
 Scales come from pictures: at each noise level that the code uses, the network's maps are observed. Channels of what a
 convolution reads are evened out by factors that go into its weights (Xiao et al. 2023, SmoothQuant); a map then has one
-scale for each noise level, that of least squared error.
+scale for each noise level, that of the largest value seen there.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ from .local import ExactLocalNet
 from .rounding import rounded, scales_of, sums_fit
 from .tables import SILU_UNIT, WAVE, Z_UNIT, ZERO_OF_HIGH
 
-HEADROOM = 1.5  # of int16, over the largest value that was observed
-SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # of a range, of which the best is taken
+HEADROOM = 1.15  # of maps over the largest value that was observed: rare ones are few pictures' own, and cost them much
 SHARES = (0.0, 0.25, 0.5, 0.75)  # of a map's differences between channels, tried, that the weights bear
 ROUNDED = 0.3  # of the error of weights rounded each for itself, about what is left of it, see rounding.py
-CUT = 2.0  # values of what a convolution reads are cut to a share of 1 / CUT at most: rare ones are few pictures' own
 ZEROS = (8, 16, 24, 32, 48, 64, 96)  # tried for what comes out of SiLU, which goes less far below 0 than above
+WIDEST = 127 * 128  # weight of two parts
 EPSILON = 1e-5  # of the norm
 SAMPLES, KEPT = 4096, 1024  # positions of a convolution that are looked at, at each noise level; that are kept
 
@@ -61,13 +60,13 @@ class Observing(Whole):
     """Rows of a network that is watched: what its blocks' convolutions read, and the largest of its maps' values."""
 
     def __init__(self, net: LocalNet):
-        self.generator = torch.Generator().manual_seed(0)
+        self.net, self.generator = net, torch.Generator().manual_seed(0)
         self.names: dict[object, str] = {module: name for name, module in net.named_modules()}
         self.read: dict[str, Reading] = defaultdict(Reading)
         self.largest: dict[str, float] = defaultdict(float)
 
     def conv3(self, layer, x, arithmetic):
-        if layer.in_channels == layer.out_channels:
+        if layer.in_channels == layer.out_channels or layer is self.net.first:
             self.observe(self.read[self.names[layer]], x)
         return super().conv3(layer, x, arithmetic)
 
@@ -123,33 +122,27 @@ def fit_scales(
     power_of_weight = (weight.square().sum((0, 2, 3)) * factor.square()).clamp(min=1e-12)
     units = (weight * factor[:, None, None]).abs().amax((1, 2, 3)) / 127
     of_rounding = ROUNDED * float(units.square().sum()) / 12 * weight[0, 0].numel()  # per square of what is read
-
-    def fitted(x: torch.Tensor, most: float, zero: int) -> tuple[float, float]:
-        """Squared error in what comes out, and the scale of which it is the least among those that cut few values."""
-        largest, least = float(x.abs().max()), most / CUT / (span - 1 - zero)
-
-        def error(scale: float) -> float:
-            q = (x / scale).round().clamp(-zero, span - 1 - zero)
-            return float(((q * scale - x).square() * power_of_weight).sum())
-
-        scales = {max(least, largest * shrink / (span - 1 - zero)) for shrink in SHRINKS}
-        return min((error(scale), scale) for scale in scales)
-
     even = [x / factor for x in reading.samples]
     power = [float((x.square() * power_of_weight).sum()) for x in even]
     most = [float((largest / factor).max()) for largest in reading.largest]
-    found = {zero: [fitted(*pair, zero) for pair in zip(even, most)] for zero in zeros}
+
+    def scales(zero: int) -> list[float]:
+        return [v * HEADROOM / (span - 1 - zero) for v in most]
 
     def error(zero: int) -> float:
-        return sum(error / p for (error, _), p in zip(found[zero], power))
+        total = 0.0
+        for x, scale, p in zip(even, scales(zero), power):
+            q = (x / scale).round().clamp(-zero, span - 1 - zero)
+            total += float(((q * scale - x).square() * power_of_weight).sum()) / p
+        return total
 
-    zero = min(zeros, key=error)
+    found, zero = min((error(zero), zero) for zero in zeros)
     of_weights = sum(of_rounding * float(x.square().sum()) / p for x, p in zip(even, power))
-    return error(zero) + of_weights, Map(factor, torch.tensor([scale for _, scale in found[zero]]), zero, span)
+    return found + of_weights, Map(factor, torch.tensor(scales(zero)), zero, span)
 
 
 def fit_weight(weight: torch.Tensor, moments: torch.Tensor, second: torch.Tensor, zero: int):
-    """weight (O, C, k, k) -> int8, and units (O,). moments (C,) are the mean squares of what is read."""
+    """weight (O, C, k, k) -> whole numbers of 8 bits, and units (O,). moments (C,) are the mean squares of what is read."""
     unit = scales_of(weight, moments)
     q = rounded(weight, unit, second)
     while not (fits := sums_fit(q, zero)).all():
@@ -198,16 +191,19 @@ class Quantiser:
         net, largest = self.net, self.seen.largest
         sizes = range(len(net.config.widths))
         of_size = [max(v for name, v in largest.items() if name.count("coarser") == i) for i in sizes]
-        units = [2.0 ** math.ceil(math.log2(v * HEADROOM / (1 << 15))) for v in of_size]
+        units = [v * HEADROOM / (1 << 15) for v in of_size]
         kinds, c = (1 + 2 * len(net.config.fourier)) * net.config.channels, net.config.channels
         inputs = torch.full((kinds,), Z_UNIT / WAVE / 256)  # of the waves, in units of z's 16 bits
         inputs[:c] = 1.0
-        weight = net.first.weight * inputs.repeat(net.config.patch**2)[:, None, None]
+        inputs = inputs.repeat(net.config.patch**2)
+        by = inputs.repeat_interleave(9)
+        second = self.seen.read["first"].second / by / by[:, None]
         self.out["gammas"] = torch.tensor(self.gammas, dtype=torch.float64)
         self.out["first.scale"] = torch.tensor(self.scales) * Z_UNIT
-        self.wide("first", weight, bias_of(net.first), 1 / Z_UNIT, units[0])
+        weight = net.first.weight * inputs[:, None, None]
+        self.wide("first", weight, bias_of(net.first), (1 / Z_UNIT, units[0]), second)
         self.level(net.levels, "levels", units)
-        self.wide("last", net.last.weight, bias_of(net.last), units[0], 1.0)
+        self.wide("last", net.last.weight, bias_of(net.last), (units[0], 1.0))
         made = {name: np.ascontiguousarray(value.numpy()) for name, value in self.out.items()}
         made["check"] = np.array([ExactLocalNet(net.config, made, Float32).checksum()], np.uint32)
         return made
@@ -218,18 +214,28 @@ class Quantiser:
                 self.block(block, f"{name}.{side}.{i}", units[0])
         if level.coarser:
             shrink = level.shrink.weight.unflatten(1, (2, 2, -1)).permute(0, 3, 1, 2)  # in the order of ``fold``
-            self.wide(name + ".shrink", shrink, level.shrink.bias, units[0], units[1])
+            self.wide(name + ".shrink", shrink, level.shrink.bias, (units[0], units[1]))
             grow = level.grow.weight[:, :, None, None]
-            self.wide(name + ".grow", grow, torch.zeros(len(grow)), units[1], units[0])
+            self.wide(name + ".grow", grow, torch.zeros(len(grow)), (units[1], units[0]))
             self.level(level.coarser, name + ".coarser", units[1:])
 
-    def wide(self, name: str, weight: torch.Tensor, bias: torch.Tensor, unit_in: float, unit_out: float) -> None:
-        """Of a convolution with weights of 14 bits: the higher part of them, 128 times what it says, and the rest."""
+    def wide(
+        self,
+        name: str,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        units: tuple[float, float],
+        second: torch.Tensor | None = None,
+    ) -> None:
+        """Of a convolution with weights of 14 bits: the higher part of them, 128 times what it says, and the rest.
+
+        units: of what it reads and of what it gives. second: moments as in ``rounded``; else each is rounded for itself.
+        """
         scale = (weight.abs().amax((1, 2, 3)) / (1 << 13)).clamp(min=1e-30)
-        q = (weight / scale[:, None, None, None]).round()
+        q = (weight / scale[:, None, None, None]).round() if second is None else rounded(weight, scale, second, WIDEST)
         high = (q / 128).round()
         self.out[name + ".weight"] = torch.cat([high, q - 128 * high]).to(torch.int8)
-        self.out |= {name + ".gain": scale * (unit_in / unit_out), name + ".shift": bias / unit_out}
+        self.out |= {name + ".gain": scale * (units[0] / units[1]), name + ".shift": bias / units[1]}
 
     def block(self, block: Block, name: str, unit: float) -> None:
         maps = []
@@ -258,4 +264,5 @@ class Quantiser:
         factors = read.factor.repeat_interleave(9)
         second = reading.second / factors / factors[:, None]
         zero = 0 if key in self.fine else read.zero  # of the lower half
-        return fit_weight(conv.weight * read.factor[:, None, None], moments, second, zero)
+        q, unit = fit_weight(conv.weight * read.factor[:, None, None], moments, second, zero)
+        return q.to(torch.int8), unit

@@ -30,9 +30,9 @@ def scales_of(weight: torch.Tensor, moments: torch.Tensor) -> torch.Tensor:
     return units.gather(0, torch.stack(errors).argmin(0)[None])[0]
 
 
-def rounded(weight: torch.Tensor, unit: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """weight (O, I, k, k) in multiples of ``unit`` (O,), int8. second: (I k k, I k k), second moments of what each
-    weight is multiplied with."""
+def rounded(weight: torch.Tensor, unit: torch.Tensor, second: torch.Tensor, most: int = 127) -> torch.Tensor:
+    """weight (O, I, k, k) in multiples of ``unit`` (O,), from -most to most, float64. second: (I k k, I k k), second
+    moments of what each weight is multiplied with."""
     w, n = (weight / unit[:, None, None, None]).flatten(1).double(), second.shape[0]
     second = second.double() + torch.eye(n, dtype=torch.float64) * DAMPING * second.diagonal().mean()
     order = second.diagonal().argsort(descending=True)
@@ -43,13 +43,13 @@ def rounded(weight: torch.Tensor, unit: torch.Tensor, second: torch.Tensor) -> t
         last = min(n, first + TOGETHER)
         errors = w.new_zeros(len(w), last - first)
         for i in range(first, last):
-            q[:, i] = w[:, i].round().clamp(-127, 127)
+            q[:, i] = w[:, i].round().clamp(-most, most)
             errors[:, i - first] = (w[:, i] - q[:, i]) / inverse[i, i]
             w[:, i + 1 : last] -= errors[:, i - first, None] * inverse[i, i + 1 : last]
         w[:, last:] -= errors @ inverse[first:last, last:]
-    return q[:, order.argsort()].view_as(weight).to(torch.int8)
+    return q[:, order.argsort()].view_as(weight)
 
 
 def sums_fit(q: torch.Tensor, zero: int) -> torch.Tensor:
     """(O,): whether no sum of products of q (O, I, k, k) with inputs from -zero to 255 - zero reaches LIMIT."""
-    return q.int().abs().sum((1, 2, 3)) * max(zero, 255 - zero) < LIMIT
+    return q.abs().sum((1, 2, 3)) * max(zero, 255 - zero) < LIMIT

@@ -69,7 +69,7 @@ class Maker:
 
     def block(self, name: str, c: int) -> None:
         # From 1, the deviation after the norm, to entries of the table of SiLU; from about 1 to a part of the map.
-        self.conv(name + ".conv1", c, 300.0, (FINE, 128, 100))
+        self.conv(name + ".conv1", c, 1200.0, (FINE, 128, 100))
         self.conv(name + ".conv2", c, IN_MAPS / 2, (FINE, 8, 24, 96))
         self.out[name + ".gain"] = self.around(1.0, (LEVELS, c)).astype(np.float16)
         self.out[name + ".shift"] = self.about_zero(0.3, (LEVELS, c)).astype(np.float16)

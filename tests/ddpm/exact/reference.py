@@ -16,8 +16,8 @@ FINE = 1 << 15  # the zero of a convolution that reads 16 bits
 
 
 def silu_table() -> np.ndarray:
-    """Of i = -2048 ... 2047, so that i stands at i + 2048."""
-    x = [i / 128 for i in range(-2048, 2048)]
+    """Of i = -8192 ... 8191, so that i stands at i + 8192."""
+    x = [i / 512 for i in range(-8192, 8192)]
     return np.array([round(2**14 * v / (1 + math.exp(-v))) / 2**14 for v in x], F32)
 
 
@@ -85,11 +85,13 @@ class Reference:
         h, h_rest = sums(high, upper, stride).astype(F32), sums(high, rest, stride).astype(F32)
         if name == "first":
             pixels = self.config.patch**2
-            upper = upper.reshape(len(upper), pixels, -1, 3, 3)[:, :, :3].reshape(len(upper), 3 * pixels, 3, 3)
-        l = sums(low, upper, stride).astype(F32)
-        wide = F32(128) * h + h_rest
+            upper, rest = (
+                part.reshape(len(part), pixels, -1, 3, 3)[:, :, :3].reshape(len(part), 3 * pixels, 3, 3)
+                for part in (upper, rest)
+            )
+        l, l_rest = sums(low, upper, stride).astype(F32), sums(low, rest, stride).astype(F32)
         gain, shift = of_channel(self.tensors[name + ".gain"]), of_channel(self.tensors[name + ".shift"])
-        return (F32(256) * wide + F32(128) * l) * gain + shift
+        return (F32(256) * (F32(128) * h + h_rest) + (F32(128) * l + l_rest)) * gain + shift
 
     def wide16(self, name: str, high: np.ndarray, low: np.ndarray, stride: int = 1) -> np.ndarray:
         return clip16(np.rint(self.wide(name, high, low, stride)))
@@ -112,8 +114,8 @@ class Reference:
         n = (c * x - total).astype(F32) * rate
         scale = self.tensors[name + ".conv1.scales"][self.l]
         g, h = (of_channel(of[key][self.l].astype(F32) / scale) for key in ("gain", "shift"))
-        i = np.clip(np.rint(self.conv(name + ".conv1", n * g + h)), -2048, 2047).astype(I64)
-        read = SILU[i + 2048] * of_channel(of["rate"] / self.tensors[name + ".conv2.scales"][self.l])
+        i = np.clip(np.rint(self.conv(name + ".conv1", n * g + h)), -8192, 8191).astype(I64)
+        read = SILU[i + 8192] * of_channel(of["rate"] / self.tensors[name + ".conv2.scales"][self.l])
         return clip16(x + np.rint(self.conv(name + ".conv2", read)))
 
     def level(self, name: str, x: np.ndarray, i: int = 0) -> np.ndarray:
