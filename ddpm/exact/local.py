@@ -132,7 +132,9 @@ class Block:
         h = conv2.rooms(sums[0])
         affine = conv1.gain[level], conv1.shift, self.scale[level], silu_table()
         spread(kernels.activate, flat_pair(*sums), affine, conv2.limits, flat_pair(*h))
+        del sums  # half of the room that a block takes
         high, low = conv2.sums(*h, rows)
+        del h
         return rows.add(self, x, high, adding((conv2.gain[level], conv2.shift), low))
 
 

@@ -7,7 +7,6 @@ scale for each noise level, that of the largest value seen there.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -142,7 +141,7 @@ def fit_scales(
 
 
 def fit_weight(weight: torch.Tensor, moments: torch.Tensor, second: torch.Tensor, zero: int):
-    """weight (O, C, k, k) -> whole numbers of 8 bits, and units (O,). moments (C,) are the mean squares of what is read."""
+    """weight (O, C, k, k) -> whole numbers of 8 bits, and units (O,). moments (C,): mean squares of what is read."""
     unit = scales_of(weight, moments)
     q = rounded(weight, unit, second)
     while not (fits := sums_fit(q, zero)).all():
@@ -229,7 +228,7 @@ class Quantiser:
     ) -> None:
         """Of a convolution with weights of 14 bits: the higher part of them, 128 times what it says, and the rest.
 
-        units: of what it reads and of what it gives. second: moments as in ``rounded``; else each is rounded for itself.
+        units: of what it reads and of what it gives. second: as in ``rounded``; without, each is rounded for itself.
         """
         scale = (weight.abs().amax((1, 2, 3)) / (1 << 13)).clamp(min=1e-30)
         q = (weight / scale[:, None, None, None]).round() if second is None else rounded(weight, scale, second, WIDEST)
