@@ -28,6 +28,7 @@ class CodeTerms(Terms):
 
     def __init__(self, setting: Setting):
         self.reverse, self.model, self.tables = Reverse(setting.model), setting.model, setting.tables
+        self.process = self.reverse.process
         self.plan, self.grey, self.levels = setting.plan, setting.grey, setting.plan.steps
         self.steps = [Step(t, s) for t, s in pairwise(self.plan.gammas)]
         self.basis = Cosines(self.tables, setting.size, self.grey)

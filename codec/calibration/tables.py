@@ -20,7 +20,8 @@ from codec.lossy.denoise import denoise
 from codec.lossy.plan import MEAN, TILTS, UNIT, Plan
 from codec.lossy.ratecontrol import Oracle
 from codec.lossy.setting import Setting
-from codec.lossy.tables import COLOURS, RINGS, CodingTables, Tables
+from codec.lossy.tables import CodingTables, Tables
+from ddpm.diffusion.bands import COLOURS, RINGS
 from ddpm.diffusion.gaussian import Step, kl_nats
 from ddpm.diffusion.likelihood import LN2, to_unit
 from ddpm.models.model import DDPM

@@ -21,13 +21,14 @@ import math
 from collections.abc import Iterator
 from functools import lru_cache
 
-import numpy as np
 import torch
 
+from ddpm.diffusion.cosines import along, band_of
+from ddpm.diffusion.cosines import cosines as orthonormal
 from ddpm.diffusion.gaussian import Step
 from ddpm.exact.roots import sqrt
 
-from .tables import RINGS, CodingTables
+from .tables import CodingTables
 
 GRID, COSINE = 2.0**-19, 2.0**-20  # of coordinates on their way to pixels, of cosines: sums are exact in float64
 AT_ONCE = 1 << 18  # pixels; large pictures are transformed a few rows of blocks at a time, in memory that is near
@@ -113,25 +114,11 @@ def runs(n: int, block: int, most: int) -> Iterator[slice]:
         yield slice(whole, n)
 
 
-def along(values: torch.Tensor, block: int, matrix) -> torch.Tensor:
-    """matrix(n) (n, n) applied to each run of n = ``block`` values of the last axis, and to the shorter rest."""
-    rest = values.shape[-1] % block
-    whole, rest = values.split([values.shape[-1] - rest, rest], -1)
-    parts = []
-    if whole.shape[-1]:
-        parts.append((whole.unflatten(-1, (-1, block)) @ matrix(block).T.to(values, non_blocking=True)).flatten(-2))
-    if rest.shape[-1]:
-        parts.append(rest @ matrix(rest.shape[-1]).T.to(values, non_blocking=True))
-    return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
-
-
 @lru_cache
 def cosines(n: int) -> torch.Tensor:
     """(n, n) float64: row k is the k-th orthonormal cosine (DCT-II), in whole units of COSINE. Of the three colours:
     grey, red - blue, green."""
-    k = np.arange(n)
-    matrix = np.sqrt((1 + (k > 0)) / n)[:, None] * np.cos(np.pi * k[:, None] * (2 * k + 1) / (2 * n))
-    return torch.from_numpy(np.rint(matrix / COSINE))
+    return torch.round(orthonormal(n) / COSINE)
 
 
 def in_grid(values: torch.Tensor) -> torch.Tensor:
@@ -155,17 +142,3 @@ def to_the_power(values: torch.Tensor, power: float) -> torch.Tensor:
     root = sqrt(values)
     factors = [values] * whole + [root] * (quarters >> 1) + [sqrt(root)] * (quarters & 1)
     return math.prod(factors[1:], start=factors[0]) if factors else torch.ones_like(values)
-
-
-@lru_cache(maxsize=8)
-def band_of(block: int, size: tuple[int, int], colours: int) -> torch.Tensor:
-    """(colours, H, W) uint8: the band of each coordinate, colour * RINGS + ring."""
-
-    def frequency(n):
-        i = np.arange(n)
-        length = np.minimum(block, n - i // block * block)
-        return i % block * (8 / length)
-
-    radius = np.hypot(frequency(size[0])[:, None], frequency(size[1])[None])
-    ring = np.minimum(np.rint(radius), RINGS - 1).astype(np.uint8)
-    return torch.from_numpy(np.arange(colours, dtype=np.uint8)[:, None, None] * RINGS + ring)

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codec.errors import Uncalibrated, UnknownModel
+from ddpm.diffusion.bands import COLOURS, RINGS
 
 from .plan import LONG, TILTS, Plan
 
 if TYPE_CHECKING:
     from ddpm.models.model import DDPM
 
-RINGS = 11  # bands of a colour: radial frequency, rounded, in half periods per 8 pixels
-COLOURS = 3
 MEMORY = 16  # bits of the longest register that there are labels for
 SCALES = (1, 2, 4, 8, 16)
 Group = tuple[int, int]  # colour, and 0 for the even or 1 for the odd places

@@ -34,13 +34,16 @@ class Terms:
 
     def __init__(self, reverse: Reverse, gammas: Sequence[float] | np.ndarray):
         self.reverse, self.levels = reverse, len(gammas)
-        self.steps = [Step(float(t), float(s)) for t, s in pairwise(gammas)]
+        self.process = reverse.process
+        self.steps = [self.process.step(float(t), float(s)) for t, s in pairwise(gammas)]
         spans = -np.diff(np.asarray(gammas, np.float64))
         self.ends = np.cumsum(spans) / spans.sum()
 
     def prior(self, x: torch.Tensor) -> torch.Tensor:
         """L_T = KL(q(z_T | x) || N(0, I))."""
-        return per_dim(prior_kl_nats(x, self.steps[0].gamma_t))
+        x = self.process.coordinates(x)
+        first = self.process.over(self.steps[0], x)
+        return per_dim(prior_kl_nats(x, first.alpha_t, first.sigma_t))
 
     def term(self, k: int, x: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """KL(q(z_s | z_t, x) || p(z_s | z_t)) of step k = 0 ... T - 2, with z_t = alpha_t x + sigma_t eps; and x_hat.
@@ -56,18 +59,21 @@ class Terms:
         """
         k = np.minimum(np.searchsorted(self.ends, u, side="right"), len(self.steps) - 1)
         share = np.diff(self.ends, prepend=0)[k]
-        kl, _ = self._kl_and_x_hat(Step.stack([self.steps[i] for i in k], x), x, eps)
+        kl, _ = self._kl_and_x_hat(type(self.steps[0]).stack([self.steps[i] for i in k], x), x, eps)
         return kl / torch.from_numpy(share).to(kl)
 
     def distortion(self, x: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """L_0 = -ln p(x | z_0), and the x_hat (B, C, H, W) at z_0, which is the mean of p(x | z_0)."""
-        last = self.steps[-1]
-        mean, log_std = self.reverse.pixels(last, last.alpha_s * x + last.sigma_s * eps)
+        z_0 = self.process.coordinates(x)
+        last = self.process.over(self.steps[-1], z_0)
+        mean, log_std = self.reverse.pixels(last, last.alpha_s * z_0 + last.sigma_s * eps)
         return per_dim(discretized_gaussian_nats(x, mean, log_std)), mean
 
     def _kl_and_x_hat(self, step: Step, x, eps):
+        x = self.process.coordinates(x)
+        step = self.process.over(step, x)
         x_hat, r = self.reverse.predict(step, step.alpha_t * x + step.sigma_t * eps)
-        return per_dim(kl_nats(step.delta(x, x_hat) ** 2, r)), x_hat
+        return per_dim(kl_nats(step.delta(x, x_hat) ** 2, r)), self.process.pixels(x_hat)
 
 
 class Limit(Terms):
@@ -79,11 +85,11 @@ class Limit(Terms):
 
     def drawn(self, u, x, eps):
         top, bottom = self.steps[0].gamma_t, self.steps[0].gamma_s
-        steps = [Step(gamma, gamma - 1) for gamma in (top + u * (bottom - top)).tolist()]
-        step = Step.stack(steps, x)
+        steps = [self.process.step(gamma, gamma - 1) for gamma in (top + u * (bottom - top)).tolist()]
+        x = self.process.coordinates(x)
+        step = self.process.over(type(steps[0]).stack(steps, x), x)
         x_hat, _, _ = self.reverse.evaluate(step, step.alpha_t * x + step.sigma_t * eps)
-        snr = (step.alpha_t / step.sigma_t) ** 2
-        return (top - bottom) / 2 * per_dim(snr * (x - x_hat) ** 2)
+        return (top - bottom) / 2 * per_dim(self.process.slope(step) * (x - x_hat) ** 2)
 
     def distortion(self, x, eps):
         if self.reverse.variance != "learned":

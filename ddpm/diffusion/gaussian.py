@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .schedule import DIGITS, alpha_sigma, rounded_alpha_sigma
+from .schedule import DIGITS, rounded_alpha_sigma
 
 
 def x_from(z, eps, alpha, sigma, fused=False):
@@ -43,6 +43,16 @@ class Step:
     gamma_t may be infinite: z_t is then noise that knows nothing of x, and q(z_s | z_t, x) is q(z_s | x). For a batch
     of different transitions see ``stack``.
     """
+
+    alpha_t: Any
+    sigma_t: Any
+    alpha_s: Any
+    sigma_s: Any
+    c: Any
+    z_coef: Any
+    x_coef: Any
+    std_q: Any
+    gain: Any
 
     def __init__(self, gamma_t: float, gamma_s: float):
         if not gamma_s < gamma_t:
@@ -108,7 +118,7 @@ def kl_nats(delta_squared: Any, r: Any = 0.0) -> Any:
     return 0.5 * (log1p + (1 + delta_squared) / (1 + r) - 1)
 
 
-def prior_kl_nats(x, gamma_max: float):
-    """KL(q(z_T | x) || N(0, I)) per dimension in nats (the paper's L_T), shape of x."""
-    alpha, sigma = alpha_sigma(gamma_max)
-    return 0.5 * (float(alpha) ** 2 * x**2 + float(sigma) ** 2 - 1) - math.log(float(sigma))
+def prior_kl_nats(x, alpha, sigma):
+    """KL(q(z_T | x) || N(0, I)) per dimension in nats (the paper's L_T), shape of x; z_T = alpha x + sigma eps."""
+    log = torch.log(sigma) if isinstance(sigma, torch.Tensor) else math.log(sigma)
+    return 0.5 * (alpha**2 * x**2 + sigma**2 - 1) - log

@@ -18,6 +18,7 @@ from scipy.integrate import solve_ivp
 from scipy.special import logsumexp
 from tqdm import tqdm
 
+from .bands import Bands
 from .likelihood import HALF_LEVEL, LN2, to_unit
 from .schedule import alpha_sigma
 
@@ -121,6 +122,8 @@ def density(
     """
     if not (rtol > 0 and atol > 0):
         raise ValueError(f"rtol and atol must be positive, not {rtol} and {atol}")
+    if isinstance(model.schedule, Bands):
+        raise ValueError("the likelihood under the flow is that of isotropic noise only")
     gamma_min, gamma_max = model.schedule.gamma_min, model.schedule.gamma_max
     batch, dims = len(v), v[0].numel()
 

@@ -18,8 +18,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from .gaussian import Step
+from .gaussian import Step, x_from
+from .process import BandStep, Process, process_of
 
 VARIANCES = ("learned", "beta", "beta-tilde")
 
@@ -58,16 +60,41 @@ class Reverse:
             raise ValueError("a chain has at least two levels of noise")
         return np.unique(self.model.schedule.gammas(steps - 1))[::-1]
 
+    @property
+    def process(self) -> Process:
+        """The forward process that it reverses."""
+        return process_of(self.model.schedule)
+
     def evaluate(self, step: Step, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """x_hat, log m, eps_hat at z_t (B, C, H, W), the start of ``step``; eps_hat agrees with x_hat."""
-        gamma = torch.as_tensor(step.gamma_t, dtype=torch.float64, device=z.device).expand(len(z))
-        with torch.autocast(z.device.type, torch.bfloat16, enabled=self.autocast):
-            eps_hat, log_m = self.model(z.contiguous(memory_format=torch.channels_last), gamma)
+        """x_hat, log m, eps_hat at z_t (B, C, H, W), the start of ``step``, which lies over it; all in the coordinates
+        of the process. eps_hat agrees with x_hat."""
+        if isinstance(step, BandStep):
+            return self._evaluate_bands(step, z)
+        eps_hat, log_m = self.network(step.gamma_t, z)
         x_hat = step.x_hat(z, eps_hat)
         if self.clip:
             x_hat = x_hat.clamp(-1, 1)
             eps_hat = step.eps_hat(z, x_hat)
         return x_hat, log_m, eps_hat
+
+    def network(self, gamma, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """eps_hat and log m of pixels z (B, C, H, W) with isotropic noise of one gamma, or of one for each."""
+        gamma = torch.as_tensor(gamma, dtype=torch.float64, device=z.device).expand(len(z))
+        with torch.autocast(z.device.type, torch.bfloat16, enabled=self.autocast):
+            return self.model(z.contiguous(memory_format=torch.channels_last), gamma)
+
+    def _evaluate_bands(self, step: BandStep, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """m is the mean over a block."""
+        process, seen = self.process, self.process.seen(step, z)
+        eps_hat, log_m = self.network(step.gamma_t, seen)
+        gamma = torch.as_tensor(step.gamma_t, dtype=torch.float64).to(seen).view(-1, 1, 1, 1)
+        x_hat = x_from(seen, eps_hat, torch.sigmoid(-gamma).sqrt(), torch.sigmoid(gamma).sqrt())
+        if self.clip:
+            x_hat = x_hat.clamp(-1, 1)
+        x_hat, block, size = process.coordinates(x_hat), self.model.schedule.block, z.shape[2:]
+        of_blocks = F.avg_pool2d(log_m.exp().mean(1, keepdim=True), block, ceil_mode=True).log()
+        log_m = of_blocks.repeat_interleave(block, 2).repeat_interleave(block, 3)[:, :, : size[0], : size[1]]
+        return x_hat, log_m.expand_as(x_hat), step.eps_hat(z, x_hat)
 
     def extra_variance(self, step: Step, log_m: torch.Tensor):
         """r: p has 1 + r times the variance of q. A tensor, or a number if it is the same everywhere."""
@@ -81,9 +108,15 @@ class Reverse:
         return x_hat, self.extra_variance(step, log_m)
 
     def pixels(self, last: Step, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and log of the standard deviation of p(x | z_0); ``last`` is the step that led to z_0."""
+        """Mean and log of the standard deviation of p(x | z_0), of pixels, where all noise is equal again; ``last`` is
+        the step that led to z_0."""
         here = Step(last.gamma_s, last.gamma_s - 1)  # any step from z_0 has the same x_hat
-        x_hat, log_m, _ = self.evaluate(here, z)
+        z = self.process.pixels(z)
+        eps_hat, log_m = self.network(here.gamma_t, z)
+        x_hat = here.x_hat(z, eps_hat)
+        if self.clip:
+            x_hat = x_hat.clamp(-1, 1)
         if self.variance == "learned":
             return x_hat, 0.5 * (log_m + here.gamma_t)
-        return x_hat, torch.full_like(x_hat, last.std_q).log()
+        std = float(last.std_q.square().mean().sqrt()) if isinstance(last, BandStep) else last.std_q
+        return x_hat, torch.full_like(x_hat, std).log()

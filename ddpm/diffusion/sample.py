@@ -15,15 +15,13 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from .gaussian import Step
 from .noise import Noise
 from .reverse import Reverse
-from .schedule import alpha_sigma
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What a chain knows at one level: z (B, C, H, W) and, like it, x_hat = E[x | z]."""
+    """What a chain knows at one level: z (B, C, H, W), in the coordinates of the process, and the picture x_hat."""
 
     gamma: float
     z: torch.Tensor
@@ -40,11 +38,11 @@ def walk(
     reverse: Reverse, z: torch.Tensor, gammas: Sequence[float] | np.ndarray, noise: Noise | None = None
 ) -> Iterator[Moment]:
     """From z at gammas[0] down to gammas[-1]: ``ancestral`` with noise (Ho et al. 2020, Algorithm 2), else ``flow``."""
-    levels = [*map(float, gammas)]
+    levels, process = [*map(float, gammas)], reverse.process
     for gamma, below in pairwise([*levels, levels[-1] - 1]):  # the last x_hat does not depend on where a step leads
-        step = Step(gamma, below)
+        step = process.over(process.step(gamma, below), z)
         x_hat, log_m, eps_hat = reverse.evaluate(step, z)
-        yield Moment(gamma, z, x_hat)
+        yield Moment(gamma, z, process.pixels(x_hat))
         if noise is None:
             z = step.flow(x_hat, eps_hat)
         else:
@@ -132,14 +130,17 @@ def shared(
         z = frozen[k].expand(number, -1, -1, -1)
         noise = Noise(seed, range(1, number + 1), shape)
         drawn = decode(reverse, z, gammas[k:], noise, progress=progress, **how)
-        rows.append(torch.cat([frozen[k].cpu(), drawn[:, 0]]))
+        rows.append(torch.cat([reverse.process.pixels(frozen[k]).cpu(), drawn[:, 0]]))
     return torch.stack(rows)
 
 
-def encode_to(x: torch.Tensor, gamma: float, eps: torch.Tensor) -> torch.Tensor:
-    """z_t ~ q(z_t | x) = N(alpha_t x, sigma_t^2 I), where eps is the noise. Any shape."""
-    alpha, sigma = alpha_sigma(gamma)
-    return float(alpha) * x + float(sigma) * eps
+def encode_to(reverse: Reverse, x: torch.Tensor, gamma: float, eps: torch.Tensor) -> torch.Tensor:
+    """z_t ~ q(z_t | x) = N(alpha_t x, sigma_t^2 I), where eps is the noise, in the coordinates of the process; x and
+    eps (B, C, H, W)."""
+    process = reverse.process
+    x = process.coordinates(x)
+    step = process.over(process.step(gamma, gamma - 1), x)
+    return step.alpha_t * x + step.sigma_t * eps
 
 
 def interpolate(
@@ -161,6 +162,6 @@ def interpolate(
     for k in [position(gammas, a) for a in at]:
         noise = Noise(seed, [0] * len(weights), pair.shape[1:])
         eps = noise.draw(pair.device)  # the same for all
-        z, other = (encode_to(x, gammas[k], eps) for x in pair)
+        z, other = (encode_to(reverse, x[None], gammas[k], eps) for x in pair)
         rows.append(decode(reverse, (1 - weight) * z + weight * other, gammas[k:], noise, **how)[:, 0])
     return torch.stack(rows)

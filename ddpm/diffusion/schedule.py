@@ -12,6 +12,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from .bands import Bands
+
 DIGITS = 40  # of constants that are rounded to floats in the end
 DATA_STD = 0.5  # of images on [-1, 1]; sets the preconditioning of networks, as in Karras et al. 2022
 
@@ -186,8 +188,9 @@ class Discrete(Levels):
         raise ValueError(f"unknown beta schedule {self.form!r}")
 
 
-Schedule = LinearGamma | Cosine | LinearBeta | Discrete  # with gamma_max, gamma_min, and gammas(steps) in between
-SCHEDULES = {cls.kind: cls for cls in (LinearGamma, Cosine, LinearBeta, Discrete)}
+# With gamma_max, gamma_min, and gammas(steps) in between.
+Schedule = LinearGamma | Cosine | LinearBeta | Discrete | Bands
+SCHEDULES = {cls.kind: cls for cls in (LinearGamma, Cosine, LinearBeta, Discrete, Bands)}
 
 
 def schedule_from_config(config: dict) -> Schedule:

@@ -167,7 +167,7 @@ def test_interpolation_begins_and_ends_with_the_two_pictures(method):
     for row, k in zip(rows, [position(gammas, a) for a in at]):
         for x, shown in zip(pair, (row[0], row[2])):
             noise = Noise(4, [0], SHAPE)
-            z = encode_to(x[None], gammas[k], noise.draw())
+            z = encode_to(reverse, x[None], gammas[k], noise.draw())
             plain = decode(reverse, z, gammas[k:], noise, method=method)[0, 0]
             assert torch.allclose(shown, plain, atol=1e-6)
         assert torch.allclose(row[1], (row[0] + row[2]) / 2, atol=1e-5)  # this model is linear
@@ -176,7 +176,7 @@ def test_interpolation_begins_and_ends_with_the_two_pictures(method):
 
 def test_encode_to_is_q():
     eps = torch.randn(4, *SHAPE)
-    z = encode_to(torch.full((4, *SHAPE), 0.5), 1.3, eps)
+    z = encode_to(process(), torch.full((4, *SHAPE), 0.5), 1.3, eps)
     step = Step(1.3, 0)
     assert torch.allclose(step.x_hat(z, eps), torch.tensor(0.5), atol=1e-6)
 

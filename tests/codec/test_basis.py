@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from scipy.fft import dctn
 
 from codec.lossy.basis import GRID, Cosines
-from codec.lossy.tables import RINGS, CodingTables, Tables
+from codec.lossy.tables import CodingTables, Tables
+from ddpm.diffusion.bands import RINGS
 from ddpm.diffusion.gaussian import Step, kl_nats
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))

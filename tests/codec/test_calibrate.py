@@ -10,7 +10,8 @@ from codec import Codec, Target
 from codec.calibration.release import release
 from codec.calibration.tables import fit_bands, step_costs
 from codec.lossy.basis import Cosines
-from codec.lossy.tables import RINGS, CodingTables, Tables
+from codec.lossy.tables import CodingTables, Tables
+from ddpm.diffusion.bands import RINGS
 from ddpm.diffusion.gaussian import Step
 from ddpm.models.load import load_model, save_model
 from ddpm.models.model import DDPM

@@ -61,7 +61,7 @@ def test_prior_kl_is_the_gaussian_formula():
     alpha, sigma = alpha_sigma(3.0)
     x = 0.8
     expected = -math.log(sigma) + (sigma**2 + (alpha * x) ** 2) / 2 - 0.5
-    assert prior_kl_nats(np.array(x), 3.0) == pytest.approx(expected, rel=1e-9)
+    assert prior_kl_nats(np.array(x), *map(float, alpha_sigma(3.0))) == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_step_must_remove_noise():

@@ -1,0 +1,103 @@
+"""Noise by frequency: a schedule of its own for each band of a cosine transform.
+
+At an ideal channel a bit is worth what it takes from the squared error, and that is the same everywhere only if
+coordinates whose variance lies below the water level get none (reverse water-filling, Cover & Thomas, 10.3.3).
+Isotropic noise gives them some. Here the forward process is
+
+    z_b = alpha_b(t) x_b + sigma_b(t) eps,   SNR_b(t) = alpha_b^2 / sigma_b^2 = e^-t ratio_b(t)
+
+in the coordinates of cosines.py; t is the gamma of the isotropic process that has all ratios 1. A ratio of 0 is a band
+of which nothing has been sent. In the end all ratios are 1. Every schedule that rises in each coordinate gives a bound
+(Kingma et al. 2021, section 4): its terms, and its limit, the integral of 1/2 sum_b SNR_b' |x_b - x_hat_b|^2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+RINGS = 11  # bands of a colour: radial frequency, rounded, in half periods per 8 pixels
+COLOURS = 3
+BANDS = COLOURS * RINGS
+
+
+@dataclass(frozen=True)
+class Bands:
+    """nodes: descending t, gamma_max to gamma_min. ratios: at each node those of all BANDS, linear in t in between.
+
+    variance: (BANDS,), of x in each band. block: side of the cosines' blocks. sharpness: see ``seen``. ValueError where
+    an SNR would fall, or does not end at that of gamma_min.
+    """
+
+    kind: ClassVar[str] = "bands"
+    nodes: tuple[float, ...]
+    ratios: tuple[tuple[float, ...], ...]
+    variance: tuple[float, ...]
+    block: int = 8
+    sharpness: float = 0.0
+
+    def __post_init__(self):
+        shape = len(self.nodes), BANDS
+        if np.shape(self.ratios) != shape or np.shape(self.variance) != (BANDS,) or len(self.nodes) < 2:
+            raise ValueError(f"a schedule of bands has {BANDS} ratios at each of its nodes, and as many variances")
+        if not (np.diff(self.nodes) < 0).all() or not self._ratios.min() >= 0 or not min(self.variance) > 0:
+            raise ValueError("nodes of bands fall; ratios and variances do not lie below 0")
+        if (self._ratios[-1] != 1).any():
+            raise ValueError("in the end all bands have the noise of gamma_min")
+        if not (self._ratios[:-1] + self._slopes >= 0).all() or not (self._ratios[1:] + self._slopes >= 0).all():
+            raise ValueError("an SNR that falls")
+
+    @property
+    def gamma_max(self) -> float:
+        return float(self.nodes[0])
+
+    @property
+    def gamma_min(self) -> float:
+        return float(self.nodes[-1])
+
+    def gammas(self, steps: int) -> np.ndarray:
+        """The steps + 1 descending t (float64) of a chain with that many transitions."""
+        return np.linspace(self.gamma_max, self.gamma_min, steps + 1)
+
+    @cached_property
+    def _ratios(self) -> np.ndarray:
+        return np.asarray(self.ratios, np.float64)
+
+    @cached_property
+    def _slopes(self) -> np.ndarray:
+        """d ratio / d(-t) between nodes."""
+        return np.diff(self._ratios, axis=0) / -np.diff(self.nodes)[:, None]
+
+    def _between(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ratios and their slopes at t (...), (..., BANDS) each; beyond the ends ratios stay as they are there."""
+        i = np.clip(np.searchsorted(-np.asarray(self.nodes), -t, side="right") - 1, 0, len(self.nodes) - 2)
+        since = np.clip(np.asarray(self.nodes)[i] - t, 0, -np.diff(self.nodes)[i])
+        return self._ratios[i] + since[..., None] * self._slopes[i], self._slopes[i]
+
+    def snr(self, t) -> np.ndarray:
+        """SNR of each band at t (...), (..., BANDS) float64."""
+        t = np.asarray(t, np.float64)
+        return np.exp(-t)[..., None] * self._between(t)[0]
+
+    def snr_slope(self, t) -> np.ndarray:
+        """d SNR / d(-t), what twice the bound's integrand weighs squared errors of x with; as ``snr``."""
+        t = np.asarray(t, np.float64)
+        ratios, slopes = self._between(t)
+        return np.exp(-t)[..., None] * (ratios + slopes)
+
+    def seen(self, t) -> np.ndarray:
+        """What z_b is multiplied with for the network, as ``snr``; times alpha(t) it looks like isotropic noise at t.
+
+        z_b / alpha_b is x_b with noise of variance 1 / SNR_b. Times sqrt(f), f = SNR_b (v + s) / (1 + v SNR_b), v the
+        band's variance and s = e^t, it has the variance v + s of an isotropic one; times f it is the best linear guess
+        at that. With f^((1 + sharpness) / 2) it is something in between. What is noise alone gets the size of an
+        isotropic one, less ``sharpness`` of it. Where all ratios are 1 the network sees z as it is.
+        """
+        snr, s, v = self.snr(t), np.exp(np.asarray(t, np.float64))[..., None], np.asarray(self.variance)
+        of_noise = (1 - self.sharpness) * np.sqrt(v + s)
+        some = np.where(snr > 0, snr, 1.0)
+        f = some * (v + s) / (1 + v * some)
+        return np.where(snr > 0, f ** ((1 + self.sharpness) / 2) * np.sqrt((1 + some) / some), of_noise)
