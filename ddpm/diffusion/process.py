@@ -8,6 +8,7 @@ them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,16 @@ class BandStep(Step):
         return stacked
 
 
+@dataclass(frozen=True)
+class Level:
+    """z = alpha x + sigma eps, ``view`` and ``slope`` as in ``BandStep``: all (B, 3, H, W)."""
+
+    alpha: torch.Tensor
+    sigma: torch.Tensor
+    view: torch.Tensor
+    slope: torch.Tensor
+
+
 class Banded:
     """Coordinates are cosines."""
 
@@ -102,6 +113,15 @@ class Banded:
                 values = torch.from_numpy(values).to(x).view(-1, values.shape[-1])[:, band]
             setattr(spread, name, values)
         return spread
+
+    def at(self, t: torch.Tensor, x: torch.Tensor) -> Level:
+        """The levels t (B,) over x (B, 3, H, W)."""
+        known = t.double().cpu().numpy()
+        snr = self.bands.snr(known)
+        seen = self.bands.seen(known) / np.sqrt(1 + np.exp(known))[:, None]
+        parts = np.sqrt(snr / (1 + snr)), np.sqrt(1 / (1 + snr)), seen, self.bands.snr_slope(known)
+        band = cosines.band_of(self.bands.block, (x.shape[2], x.shape[3])).long().to(x.device)
+        return Level(*(torch.from_numpy(v).to(x)[:, band] for v in parts))
 
     def coordinates(self, x: torch.Tensor) -> torch.Tensor:
         return cosines.coordinates(x, self.bands.block)

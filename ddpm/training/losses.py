@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ddpm.diffusion.gaussian import x_from
+from ddpm.diffusion.bands import Bands
+from ddpm.diffusion.gaussian import eps_from, x_from
 from ddpm.diffusion.likelihood import LN2, discretized_gaussian_nats
+from ddpm.diffusion.process import Banded
 from ddpm.diffusion.schedule import LinearBeta, Schedule
 
 from .settings import TrainConfig
@@ -122,4 +124,51 @@ class SimpleLoss(BoundLoss):
         return error.mean() + self.config.variance_weight * variance, {"mse": error.mean(), "variance_nll": variance}
 
 
+class BandLoss(BoundLoss):
+    """As the bound's, of noise by frequency: L = (t_max - t_min)/2 E sum_b SNR_b' |x_b - x_hat_b|^2 + L_0 (nats).
+
+    Half of what is made small is that, half the squared error of the picture, in which bands count that are not sent.
+    """
+
+    def __init__(self, config: TrainConfig, schedule: Schedule):
+        super().__init__(config, schedule)
+        assert isinstance(schedule, Bands)
+        self.process = Banded(schedule)
+
+    def __call__(self, model, x, generator):
+        n0 = max(1, round(self.config.decoder_share * len(x)))
+        u = torch.rand(1, generator=generator, device=x.device)
+        t = self.gammas(len(x) - n0, u, x.device)
+        t = torch.cat([torch.full((n0,), self.schedule.gamma_min, device=x.device), t]).float()
+        eps = torch.randn(x.shape, generator=generator, device=x.device)
+        with torch.autocast(x.device.type, enabled=False):
+            at = self.process.at(t, x)
+            seen = self.process.pixels(at.view * (at.alpha * self.process.coordinates(x) + at.sigma * eps))
+        eps_hat, log_m = (v.float() for v in model(seen.contiguous(memory_format=torch.channels_last), t))
+        alpha, sigma = torch.sigmoid(-t).sqrt().view(-1, 1, 1, 1), torch.sigmoid(t).sqrt().view(-1, 1, 1, 1)
+        batch = Noised(x, eps_from(seen, x, alpha, sigma), alpha, sigma, seen, eps_hat, log_m)
+        l0, others = reconstruction(batch[:n0]), batch[n0:]
+        error = x_from(others.z, others.eps_hat, others.alpha, others.sigma) - others.x
+        with torch.autocast(x.device.type, enabled=False):
+            by_band = self.process.coordinates(error) ** 2
+        slope, plain = at.slope[n0:], (others.alpha / others.sigma) ** 2
+        weight = (self.schedule.gamma_max - self.schedule.gamma_min) / 2
+        diffusion = weight * (slope * by_band).mean() / LN2
+        expected = others.log_m.detach().exp().mean((1, 2, 3), keepdim=True)
+        emphasis = (expected.mean() / expected) ** self.config.focus
+        focused = weight * (emphasis * (slope + plain) / 2 * by_band).mean() / LN2
+        variance = own_error(others.log_m, plain * error**2) / LN2
+        loss = focused + l0 + self.config.variance_weight * variance
+        return loss, {"bits_per_dim": diffusion + l0, "diffusion": diffusion, "l0": l0, "variance_nll": variance}
+
+
 OBJECTIVES = {"bound": BoundLoss, "simple": SimpleLoss}
+
+
+def loss_for(config: TrainConfig, schedule: Schedule) -> BoundLoss:
+    """The objective that the settings name, for the noise at hand."""
+    if isinstance(schedule, Bands):
+        if config.objective != "bound":
+            raise ValueError("noise by frequency is trained on the bound")
+        return BandLoss(config, schedule)
+    return OBJECTIVES[config.objective](config, schedule)

@@ -1,13 +1,14 @@
 """The settings of the shipped models, as starting points for anyone's own, and those of the paper.
 
 ``cifar10`` and ``photo`` suit an hour or two of a CPU, ``cifar10-gpu`` and ``photo-gpu`` a quarter of an hour or more
-of a GPU.
+of a GPU. ``photo-bands`` goes on from the weights of a ``photo`` model.
 """
 
 from __future__ import annotations
 
 from dataclasses import fields
 
+from .bands import photo_bands
 from .settings import TrainConfig
 
 PAPER = {"base": 128, "groups": 32, "fourier": [], "embedding": 128, "scale_shift": False}
@@ -68,6 +69,23 @@ PRESETS = {
         "scales": (1, 2, 4),
         "scale_weights": (0.62, 0.28, 0.1),
         "drawn": 0.06,
+        "focus": 0.5,
+    },
+    # Noise by frequency, from a network that is trained already: --set 'init="WEIGHTS.safetensors"'.
+    "photo-bands": {
+        "model": {
+            "schedule": photo_bands(gamma_min=-9.2),
+            "network": {"kind": "local", "widths": [64, 128, 256], "down": [2, 2, 3], "up": [2, 2, 3], "patch": 2},
+        },
+        "crop": 64,
+        "scales": (1, 2, 4),
+        "scale_weights": (0.62, 0.28, 0.1),
+        "drawn": 0.03,
+        "batch": 16,
+        "lr": 4e-4,
+        "muon": True,
+        "warmup": 100,
+        "ema": 0.998,
         "focus": 0.5,
     },
     # Ho et al. 2020, appendix B, on our network: beside eps_hat it says log m, and it hears gamma in the place of t.

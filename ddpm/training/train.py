@@ -29,7 +29,7 @@ from ddpm.models.model import DDPM
 
 from .crops import Crops, crops_for
 from .distributed import join
-from .losses import OBJECTIVES
+from .losses import loss_for
 from .optimizer import Optimizer
 from .resume import settled
 from .settings import TrainConfig, to_json
@@ -211,7 +211,7 @@ class Stepper:
 
     def __init__(self, run: Run, crops: list[Crops]):
         self.run, self.crops, config = run, crops, run.config
-        self.loss_of = OBJECTIVES[config.objective](config, run.model.schedule)
+        self.loss_of = loss_for(config, run.model.schedule)
         compiled = run.device.type == "cuda" if config.compile is None else config.compile
         self.net = torch.compile(run.model, dynamic=False) if compiled else run.model
         if run.world > 1:
