@@ -157,7 +157,8 @@ def flow_figures(model: DDPM, batches: Sequence[Batch], workers: Workers, asked:
     from ddpm.diffusion.ode import OdeLikelihood, ode_likelihood
 
     numbers = [b.numbers for b in batches]
-    parts = [ode_likelihood(model, [b.x for b in batches], indices=numbers, **asked)] if batches else []
+    with as_mistakes():
+        parts = [ode_likelihood(model, [b.x for b in batches], indices=numbers, **asked)] if batches else []
     found = OdeLikelihood.merge([one for part in workers.gather(parts) for one in part])
     return {
         "total": found.bits_per_dim,

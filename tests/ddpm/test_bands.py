@@ -20,6 +20,9 @@ from ddpm.diffusion.reverse import Reverse
 from ddpm.diffusion.sample import decode, encode_to
 from ddpm.diffusion.schedule import LinearGamma, schedule_from_config
 from ddpm.models.model import DDPM
+from ddpm.training.losses import loss_for
+from ddpm.training.presets import PRESETS
+from ddpm.training.settings import TrainConfig
 
 ENDS = {"gamma_max": 6.0, "gamma_min": -8.0}
 VARIANCE = tuple(float(v) for v in np.geomspace(20, 0.001, BANDS))
@@ -221,3 +224,37 @@ WRONG = {
 def test_what_is_no_schedule_is_refused(changes):
     with pytest.raises(ValueError, match=r"bands|noise|SNR"):
         some_bands(**changes)
+
+
+@pytest.mark.parametrize("bands", [even(), some_bands(6, sharpness=0.15)], ids=["equal", "unlike"])
+def test_what_training_makes_small_is_the_limit_of_the_bound(bands):
+    """Diffusion and L_0, of the same pictures and network, noise drawn by each for itself."""
+    x, model = pictures(1).float().repeat(512, 1, 1, 1), Linear(bands)
+    loss_of = loss_for(TrainConfig({}, [], decoder_share=0.25), bands)
+    drawn = [loss_of(model, x, torch.Generator().manual_seed(seed))[1] for seed in range(4)]
+    terms, u = terms_for(Reverse(model, clip=False), None), (np.arange(512) + 0.5) / 512
+    diffusion = [terms.drawn(u, x, noise_like(x, seed)).mean() / np.log(2) for seed in range(4)]
+    l0 = terms_for(Reverse(model, clip=False), None).distortion(x, noise_like(x))[0].mean() / np.log(2)
+    assert np.mean([d["diffusion"] for d in drawn]) == pytest.approx(float(np.mean(diffusion)), rel=0.02)
+    assert np.mean([d["l0"] for d in drawn]) == pytest.approx(float(l0), rel=0.02)
+
+
+def test_of_equal_bands_the_loss_is_the_isotropic_one():
+    x = pictures(1).float().repeat(1024, 1, 1, 1)
+    config = TrainConfig({}, [], focus=0.5)
+    banded, plain = (
+        loss_for(config, s)(Linear(s), x, torch.Generator().manual_seed(0))[0] for s in (even(), LinearGamma(**ENDS))
+    )
+    assert float(banded) == pytest.approx(float(plain), rel=0.02)
+
+
+def test_other_objectives_are_of_isotropic_noise():
+    with pytest.raises(ValueError, match="bound"):
+        loss_for(TrainConfig({}, [], objective="simple"), even())
+
+
+def test_the_preset_of_photographs_is_a_schedule():
+    bands = schedule_from_config(PRESETS["photo-bands"]["model"]["schedule"])
+    assert isinstance(bands, Bands)
+    assert (bands.snr(5.0) > 0).sum() == 4  # the lowest of grey, and the blocks' mean colours
+    assert (bands.snr(-4.0) > 0).all()
