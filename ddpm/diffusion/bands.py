@@ -28,8 +28,9 @@ BANDS = COLOURS * RINGS
 class Bands:
     """nodes: descending t, gamma_max to gamma_min. ratios: at each node those of all BANDS, linear in t in between.
 
-    variance: (BANDS,), of x in each band. block: side of the cosines' blocks. sharpness: see ``seen``. ValueError where
-    an SNR would fall, or does not end at that of gamma_min.
+    variance: (BANDS,), of x in each band. block: side of the cosines' blocks. sharpness: see ``seen``. looks: pairs of
+    t and a scale, both falling: above that t the network sees the picture so many times smaller (looks.py). ValueError
+    where an SNR would fall, or does not end at that of gamma_min.
     """
 
     kind: ClassVar[str] = "bands"
@@ -38,6 +39,7 @@ class Bands:
     variance: tuple[float, ...]
     block: int = 8
     sharpness: float = 0.0
+    looks: tuple[tuple[float, int], ...] = ()
 
     def __post_init__(self):
         shape = len(self.nodes), BANDS
@@ -45,6 +47,9 @@ class Bands:
             raise ValueError(f"a schedule of bands has {BANDS} ratios at each of its nodes, and as many variances")
         if not (np.diff(self.nodes) < 0).all() or not self._ratios.min() >= 0 or not min(self.variance) > 0:
             raise ValueError("nodes of bands fall; ratios and variances do not lie below 0")
+        falls = np.diff([*self.looks, (self.gamma_min, 1)], axis=0) < 0
+        if not falls.all() or any(t >= self.gamma_max or scale % 1 for t, scale in self.looks):
+            raise ValueError("looks of bands fall, in t and in scale, to the full size")
         if (self._ratios[-1] != 1).any():
             raise ValueError("in the end all bands have the noise of gamma_min")
         if not (self._ratios[:-1] + self._slopes >= 0).all() or not (self._ratios[1:] + self._slopes >= 0).all():
@@ -61,6 +66,18 @@ class Bands:
     def gammas(self, steps: int) -> np.ndarray:
         """The steps + 1 descending t (float64) of a chain with that many transitions."""
         return np.linspace(self.gamma_max, self.gamma_min, steps + 1)
+
+    def scale(self, t: float) -> int:
+        """How many times smaller the network sees the picture at t."""
+        return next((scale for above, scale in self.looks if t > above), 1)
+
+    def reach(self, scale: int) -> tuple[float, float]:
+        """From where to where in t it has that scale, (high, low); ValueError if nowhere."""
+        tops, scales = [self.gamma_max, *(t for t, _ in self.looks)], [*(s for _, s in self.looks), 1]
+        if scale not in scales:
+            raise ValueError(f"the network never sees pictures {scale} times smaller")
+        i = scales.index(scale)
+        return tops[i], tops[i + 1] if i + 1 < len(tops) else self.gamma_min
 
     @cached_property
     def _ratios(self) -> np.ndarray:

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from .gaussian import Step, x_from
+from .looks import coarse, enlarged
 from .process import BandStep, Process, process_of
 
 VARIANCES = ("learned", "beta", "beta-tilde")
@@ -85,16 +86,27 @@ class Reverse:
 
     def _evaluate_bands(self, step: BandStep, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """m is the mean over a block."""
-        process, seen = self.process, self.process.seen(step, z)
-        eps_hat, log_m = self.network(step.gamma_t, seen)
-        gamma = torch.as_tensor(step.gamma_t, dtype=torch.float64).to(seen).view(-1, 1, 1, 1)
-        x_hat = x_from(seen, eps_hat, torch.sigmoid(-gamma).sqrt(), torch.sigmoid(gamma).sqrt())
+        process, block, size = self.process, self.model.schedule.block, z.shape[2:]
+        seen, x_hat, m = process.seen(step, z), torch.empty_like(z), torch.empty_like(z)
+        t = torch.as_tensor(step.gamma_t, dtype=torch.float64).expand(len(z))
+        scales = torch.tensor([self.model.schedule.scale(float(of_one)) for of_one in t])
+        for scale in scales.unique().tolist():
+            at = (scales == scale).nonzero()[:, 0].to(z.device)
+            x_hat[at], m[at] = self._look(t[at].to(z.device), seen[at], scale)
+        of_blocks = F.avg_pool2d(m.mean(1, keepdim=True), block, ceil_mode=True)
+        m = of_blocks.repeat_interleave(block, 2).repeat_interleave(block, 3)[:, :, : size[0], : size[1]]
+        x_hat = process.coordinates(x_hat)
+        return x_hat, m.log().expand_as(x_hat), step.eps_hat(z, x_hat)
+
+    def _look(self, t: torch.Tensor, z: torch.Tensor, scale: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """x_hat and m of pixels z (B, C, H, W) with noise of t (B,), seen so many times smaller."""
+        small, below = coarse(z, t, scale) if scale > 1 else (z, t)
+        eps_hat, log_m = self.network(below, small)
+        below, m = below.to(z).view(-1, 1, 1, 1), log_m.exp() / scale**2
+        x_hat = x_from(small, eps_hat, torch.sigmoid(-below).sqrt(), torch.sigmoid(below).sqrt())
         if self.clip:
             x_hat = x_hat.clamp(-1, 1)
-        x_hat, block, size = process.coordinates(x_hat), self.model.schedule.block, z.shape[2:]
-        of_blocks = F.avg_pool2d(log_m.exp().mean(1, keepdim=True), block, ceil_mode=True).log()
-        log_m = of_blocks.repeat_interleave(block, 2).repeat_interleave(block, 3)[:, :, : size[0], : size[1]]
-        return x_hat, log_m.expand_as(x_hat), step.eps_hat(z, x_hat)
+        return (enlarged(x_hat, scale, z.shape[2:]), enlarged(m, scale, z.shape[2:])) if scale > 1 else (x_hat, m)
 
     def extra_variance(self, step: Step, log_m: torch.Tensor):
         """r: p has 1 + r times the variance of q. A tensor, or a number if it is the same everywhere."""

@@ -59,4 +59,5 @@ def photo_bands(gamma_min: float) -> dict:
         "variance": of_bands(variance),
         "block": 8,
         "sharpness": 0.15,
+        "looks": [[3.9, 4], [2.3, 2]],  # as the tables of photo-8 have them
     }

@@ -14,6 +14,7 @@ import torch
 from ddpm.diffusion.bands import Bands
 from ddpm.diffusion.gaussian import eps_from, x_from
 from ddpm.diffusion.likelihood import LN2, discretized_gaussian_nats
+from ddpm.diffusion.looks import coarse, enlarged, shrunk
 from ddpm.diffusion.process import Banded
 from ddpm.diffusion.schedule import LinearBeta, Schedule
 
@@ -128,36 +129,45 @@ class BandLoss(BoundLoss):
     """As the bound's, of noise by frequency: L = (t_max - t_min)/2 E sum_b SNR_b' |x_b - x_hat_b|^2 + L_0 (nats).
 
     Half of what is made small is that, half the squared error of the picture, in which bands count that are not sent.
+    Crops are of as many sizes as the network sees pictures in, and of each it sees the levels that are seen so.
     """
 
     def __init__(self, config: TrainConfig, schedule: Schedule):
         super().__init__(config, schedule)
         assert isinstance(schedule, Bands)
         self.process = Banded(schedule)
+        self.sizes = [config.crop] if isinstance(config.crop, int) else [*config.crop]
+        self.size, scales = min(self.sizes), {scale for _, scale in schedule.looks} | {1}
+        if {size / self.size for size in self.sizes} != scales or len(scales) < len(self.sizes):
+            raise ValueError(f"crops of as many sizes as there are looks, {self.size} times {sorted(scales)}")
 
     def __call__(self, model, x, generator):
-        n0 = max(1, round(self.config.decoder_share * len(x)))
+        scale = max(1, x.shape[2] // self.size)
+        high, low = self.process.bands.reach(scale)
+        n0 = max(1, round(self.config.decoder_share * len(x))) if scale == 1 else 0
         u = torch.rand(1, generator=generator, device=x.device)
-        t = self.gammas(len(x) - n0, u, x.device)
+        t = low + (high - low) * ((u + torch.arange(len(x) - n0, device=x.device) / (len(x) - n0)) % 1)
         t = torch.cat([torch.full((n0,), self.schedule.gamma_min, device=x.device), t]).float()
         eps = torch.randn(x.shape, generator=generator, device=x.device)
         with torch.autocast(x.device.type, enabled=False):
-            at = self.process.at(t, x)
-            seen = self.process.pixels(at.view * (at.alpha * self.process.coordinates(x) + at.sigma * eps))
-        eps_hat, log_m = (v.float() for v in model(seen.contiguous(memory_format=torch.channels_last), t))
-        alpha, sigma = torch.sigmoid(-t).sqrt().view(-1, 1, 1, 1), torch.sigmoid(t).sqrt().view(-1, 1, 1, 1)
-        batch = Noised(x, eps_from(seen, x, alpha, sigma), alpha, sigma, seen, eps_hat, log_m)
-        l0, others = reconstruction(batch[:n0]), batch[n0:]
-        error = x_from(others.z, others.eps_hat, others.alpha, others.sigma) - others.x
+            at, coordinates = self.process.at(t, x), self.process.coordinates(x)
+            seen = self.process.pixels(at.view * (at.alpha * coordinates + at.sigma * eps))
+            small, below, x_small = (*coarse(seen, t, scale), shrunk(x, scale)) if scale > 1 else (seen, t, x)
+        eps_hat, log_m = (v.float() for v in model(small.contiguous(memory_format=torch.channels_last), below))
+        alpha, sigma = (torch.sigmoid(g).sqrt().view(-1, 1, 1, 1) for g in (-below, below))
+        batch = Noised(x_small, eps_from(small, x_small, alpha, sigma), alpha, sigma, small, eps_hat, log_m)
+        l0 = reconstruction(batch[:n0]) if n0 else torch.zeros((), device=x.device)
+        others, share = batch[n0:], len(self.sizes)  # each size has its part of all levels
+        x_hat = x_from(others.z, others.eps_hat, others.alpha, others.sigma)
         with torch.autocast(x.device.type, enabled=False):
-            by_band = self.process.coordinates(error) ** 2
-        slope, plain = at.slope[n0:], (others.alpha / others.sigma) ** 2
-        weight = (self.schedule.gamma_max - self.schedule.gamma_min) / 2
-        diffusion = weight * (slope * by_band).mean() / LN2
+            shown = enlarged(x_hat, scale, x.shape[2:]) if scale > 1 else x_hat
+            by_band = (self.process.coordinates(shown) - coordinates[n0:]) ** 2
+        slope, plain, weight = at.slope[n0:], (-t[n0:]).exp().view(-1, 1, 1, 1), share * (high - low) / 2
+        diffusion, l0 = weight * (slope * by_band).mean() / LN2, share * l0
         expected = others.log_m.detach().exp().mean((1, 2, 3), keepdim=True)
         emphasis = (expected.mean() / expected) ** self.config.focus
         focused = weight * (emphasis * (slope + plain) / 2 * by_band).mean() / LN2
-        variance = own_error(others.log_m, plain * error**2) / LN2
+        variance = own_error(others.log_m, (others.alpha / others.sigma) ** 2 * (x_hat - others.x) ** 2) / LN2
         loss = focused + l0 + self.config.variance_weight * variance
         return loss, {"bits_per_dim": diffusion + l0, "diffusion": diffusion, "l0": l0, "variance_nll": variance}
 

@@ -258,3 +258,60 @@ def test_the_preset_of_photographs_is_a_schedule():
     assert isinstance(bands, Bands)
     assert (bands.snr(5.0) > 0).sum() == 4  # the lowest of grey, and the blocks' mean colours
     assert (bands.snr(-4.0) > 0).all()
+
+
+LOOKS = ((2.5, 4), (0.5, 2))
+
+
+def test_at_noisy_levels_the_network_sees_a_smaller_picture():
+    """The mean of what it would see, at its own gamma, and what it says is enlarged."""
+    bands, seen = some_bands(7, looks=LOOKS), []
+
+    class Watched(Linear):
+        def forward(self, z, gamma):
+            seen.append((z, gamma))
+            return super().forward(z, gamma)
+
+    assert [bands.scale(t) for t in (6, 2.6, 2.5, 0.6, 0.5, -8)] == [4, 4, 2, 2, 1, 1]
+    assert [bands.reach(scale) for scale in (4, 2, 1)] == [(6, 2.5), (2.5, 0.5), (0.5, -8)]
+    reverse, x = Reverse(Watched(bands)), torch.rand(2, 3, 16, 8, dtype=torch.float64)
+    process, z = reverse.process, noise_like(x)
+    step = process.over(process.step(3.0, 2.0), z)
+    x_hat, log_m, _ = reverse.evaluate(step, z)
+    [(small, gamma)] = seen
+    assert small.shape == (2, 3, 4, 2)
+    assert gamma.tolist() == pytest.approx([3 - 2 * np.log(4)] * 2)
+    whole = process.seen(step, z)
+    unit = 4 / np.sqrt(16 / (1 + np.exp(3)) + 1 / (1 + np.exp(-3)))
+    assert torch.allclose(small, whole.unflatten(3, (2, 4)).unflatten(2, (4, 4)).mean((3, 5)) * unit)
+    assert process.pixels(x_hat).var() < whole.var()
+    assert log_m.exp().mean() == pytest.approx(float(Linear(bands)(small, gamma)[1].exp().mean() / 16), rel=0.2)
+
+
+def test_a_batch_of_different_levels_is_seen_as_each_alone():
+    bands, x = some_bands(8, looks=LOOKS), pictures(3)
+    reverse, process = Reverse(Linear(bands)), Banded(bands)
+    steps, z = [process.step(t, t - 1) for t in (4.0, 1.0, -3.0)], noise_like(pictures(3))
+    together = reverse.evaluate(process.over(BandStep.stack(steps, x), z), z)
+    for i, step in enumerate(steps):
+        alone = reverse.evaluate(process.over(step, z[i : i + 1]), z[i : i + 1])
+        for one, all_of_them in zip(alone, together):
+            assert torch.allclose(one[0], all_of_them[i])
+
+
+def test_crops_of_each_size_train_its_levels():
+    """Together they are the limit of the bound, in which the network sees pictures so, too."""
+    bands = some_bands(9, looks=LOOKS)
+    model, config = Linear(bands), TrainConfig({}, [], crop=(8, 16, 32), decoder_share=0.25)
+    loss_of, x = loss_for(config, bands), torch.rand(1, 3, 32, 32).repeat(96, 1, 1, 1) * 2 - 1
+    drawn = []
+    for size in config.crop:
+        parts = x.unflatten(3, (-1, size)).unflatten(2, (-1, size)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+        drawn += [loss_of(model, parts, torch.Generator().manual_seed(seed))[1] for seed in range(2)]
+    terms, u = terms_for(Reverse(model, clip=False), None), (np.arange(96) + 0.5) / 96
+    wanted = np.mean([terms.drawn(u, x, noise_like(x, seed)).mean() / np.log(2) for seed in range(8)])
+    assert np.mean([d["diffusion"] for d in drawn]) == pytest.approx(float(wanted), rel=0.03)
+    with pytest.raises(ValueError, match="sizes"):
+        loss_for(TrainConfig({}, [], crop=(8, 16)), bands)
+    with pytest.raises(ValueError, match="looks"):
+        some_bands(looks=((0.5, 2), (2.5, 4)))
