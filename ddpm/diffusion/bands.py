@@ -28,7 +28,7 @@ BANDS = COLOURS * RINGS
 class Bands:
     """nodes: descending t, gamma_max to gamma_min. ratios: at each node those of all BANDS, linear in t in between.
 
-    variance: (BANDS,), of x in each band. block: side of the cosines' blocks. sharpness: see ``seen``. looks: pairs of
+    variance: (BANDS,), of x in each band. block: side of the cosines' blocks. sharpness: see ``view``. looks: pairs of
     t and a scale, both falling: above that t the network sees the picture so many times smaller (looks.py). ValueError
     where an SNR would fall, or does not end at that of gamma_min.
     """
@@ -105,16 +105,17 @@ class Bands:
         ratios, slopes = self._between(t)
         return np.exp(-t)[..., None] * (ratios + slopes)
 
-    def seen(self, t) -> np.ndarray:
-        """What z_b is multiplied with for the network, as ``snr``; times alpha(t) it looks like isotropic noise at t.
+    def view(self, t) -> np.ndarray:
+        """What z_b is multiplied with for the network, as ``snr``, so that it looks like isotropic noise at t.
 
         z_b / alpha_b is x_b with noise of variance 1 / SNR_b. Times sqrt(f), f = SNR_b (v + s) / (1 + v SNR_b), v the
-        band's variance and s = e^t, it has the variance v + s of an isotropic one; times f it is the best linear guess
-        at that. With f^((1 + sharpness) / 2) it is something in between. What is noise alone gets the size of an
-        isotropic one, less ``sharpness`` of it. Where all ratios are 1 the network sees z as it is.
+        band's variance and s = e^t, it has the variance v + s of x with isotropic noise; times f it is the best linear
+        guess at that. With f^((1 + sharpness) / 2) it is something in between. What is noise alone gets the size of an
+        isotropic one, less ``sharpness`` of it. All of it is times alpha(t); where all ratios are 1, so is the view.
         """
         snr, s, v = self.snr(t), np.exp(np.asarray(t, np.float64))[..., None], np.asarray(self.variance)
         of_noise = (1 - self.sharpness) * np.sqrt(v + s)
         some = np.where(snr > 0, snr, 1.0)
         f = some * (v + s) / (1 + v * some)
-        return np.where(snr > 0, f ** ((1 + self.sharpness) / 2) * np.sqrt((1 + some) / some), of_noise)
+        seen = np.where(snr > 0, f ** ((1 + self.sharpness) / 2) * np.sqrt((1 + some) / some), of_noise)
+        return seen / np.sqrt(1 + s)

@@ -51,8 +51,11 @@ class BandStep(Step):
     """One transition, with coefficients for each band, (BANDS,) float64, or ``over`` pictures, (B or 1, 3, H, W).
 
     gamma_t and gamma_s are t of the schedule. A band of which nothing is sent yet has alpha 0 and sigma 1, and z_s that
-    knows nothing of z_t. ``view`` and ``slope``: ``Bands.seen`` times alpha(t), ``Bands.snr_slope``.
+    knows nothing of z_t. ``view`` and ``slope`` are those of ``Bands``, at gamma_t.
     """
+
+    view: Any
+    slope: Any
 
     def __init__(self, bands: Bands, t: float, s: float):
         if not s < t:
@@ -67,9 +70,9 @@ class BandStep(Step):
         self.c = 1 - keeps
         self.z_coef = self.alpha_s * np.sqrt(snr_t * (1 + snr_t)) / sent
         self.x_coef = self.alpha_s * self.c
-        self.std_q = self.sigma_s * np.sqrt(np.maximum(self.c, 1e-12))
+        self.std_q = self.sigma_s * np.sqrt(np.maximum(self.c, 1e-12))  # delta divides by it
         self.gain = (snr_s - snr_t) * np.exp(t)  # m e^t is the squared error of x
-        self.view = bands.seen(t) / np.sqrt(1 + np.exp(t))
+        self.view = bands.view(t)
         self.slope = bands.snr_slope(t)
 
     def __repr__(self) -> str:
@@ -118,8 +121,7 @@ class Banded:
         """The levels t (B,) over x (B, 3, H, W)."""
         known = t.double().cpu().numpy()
         snr = self.bands.snr(known)
-        seen = self.bands.seen(known) / np.sqrt(1 + np.exp(known))[:, None]
-        parts = np.sqrt(snr / (1 + snr)), np.sqrt(1 / (1 + snr)), seen, self.bands.snr_slope(known)
+        parts = np.sqrt(snr / (1 + snr)), np.sqrt(1 / (1 + snr)), self.bands.view(known), self.bands.snr_slope(known)
         band = cosines.band_of(self.bands.block, (x.shape[2], x.shape[3])).long().to(x.device)
         return Level(*(torch.from_numpy(v).to(x)[:, band] for v in parts))
 

@@ -118,8 +118,9 @@ def test_what_the_network_sees_looks_like_isotropic_noise():
     assert (snr > 0).any()
     assert (snr == 0).any()
     of_z = np.where(snr > 0, (snr * v + 1) / (1 + snr), 1.0)
-    assert np.allclose(bands.seen(t) ** 2 * of_z, v + np.exp(t))
-    sharp = replace(bands, sharpness=1.0).seen(t)
+    alpha2 = 1 / (1 + np.exp(t))
+    assert np.allclose(bands.view(t) ** 2 * of_z, (v + np.exp(t)) * alpha2)
+    sharp = replace(bands, sharpness=1.0).view(t) / np.sqrt(alpha2)
     assert (sharp[snr == 0] == 0).all()
     guess = bands.snr(t) / (1 + v * snr) * (v + np.exp(t))  # times x + noise: of the isotropic y, from z
     assert np.allclose(sharp[snr > 0], (guess * np.sqrt((1 + snr) / np.where(snr > 0, snr, 1)))[snr > 0])
@@ -160,7 +161,7 @@ def test_a_term_is_the_kl_of_gaussians_by_band(k):
     a = np.divide(a_t, a_s, out=np.zeros_like(a_t), where=a_s > 0)
     noise = v_t - a**2 * v_s
     precision = 1 / v_s + a**2 / noise
-    seen = torch.from_numpy(bands.seen(t)[band] / np.sqrt(1 + np.exp(t)) * z)[None]
+    seen = torch.from_numpy(bands.view(t)[band] * z)[None]
     z_seen = cosines.picture(seen, 8)
     eps_hat, _ = terms.reverse.model(z_seen, torch.tensor([t]))
     x_hat = by_scipy(((z_seen - (1 + np.exp(-t)) ** -0.5 * eps_hat) * (1 + np.exp(t)) ** 0.5)[0].numpy())
