@@ -55,7 +55,7 @@ def test_models_complete(name):
 
 
 def test_words_complete():
-    assert [v for v, _ in completed("train", "d", "--preset", "pho")] == ["photo", "photo-gpu"]
+    assert [v for v, _ in completed("train", "d", "--preset", "pho")] == ["photo", "photo-gpu", "photo-bands"]
     assert [v for v, _ in completed("decode", "a", "--recon", "")] == ["mean", "flow", "sample"]
     assert [v for v, _ in completed("encode", "a", "--device", "c")] == ["cpu", "cuda"]
     assert [v for v, _ in completed("bpd", "a", "--steps", "")] == ["inf", "codec"]
