@@ -82,7 +82,7 @@ PRESETS = {
         "scale_weights": (0.62, 0.28, 0.1),
         "drawn": 0.03,
         "batch": 32,
-        "lr": 4e-4,
+        "lr": 1e-4,
         "muon": True,
         "warmup": 100,
         "ema": 0.998,
