@@ -3,9 +3,9 @@
     python -m bench.ideal DATA --model photo --model RUN [--images 24] [--crop 96] [--levels 48] -o ideal.json
 
 At each level t the picture is x_hat(z_t), z_t ~ q(z_t | x), and the bits up to there are L_T and the integral of
-1/2 sum_b SNR_b' |x_b - x_hat_b|^2 (Kingma et al. 2021, eq. 14; Guo et al. 2005 for the channel). In floats, at the full
-size, one look each; of isotropic noise and of noise by frequency. The first model is what the others are compared with,
-picture by picture.
+1/2 sum_b SNR_b' |x_b - x_hat_b|^2 (Kingma et al. 2021, eq. 14; Guo et al. 2005 for the channel). In floats, one look
+each: of isotropic noise at the full size, of noise by frequency as its schedule says. The first model is what the others
+are compared with, picture by picture.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ import numpy as np
 RINGS = 11  # bands of a colour: radial frequency, rounded, in half periods per 8 pixels
 COLOURS = 3
 BANDS = COLOURS * RINGS
+LARGEST = 256  # side of a block, and scale of a look
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,12 @@ class Bands:
         shape = len(self.nodes), BANDS
         if np.shape(self.ratios) != shape or np.shape(self.variance) != (BANDS,) or len(self.nodes) < 2:
             raise ValueError(f"a schedule of bands has {BANDS} ratios at each of its nodes, and as many variances")
+        if not np.isfinite([*self.nodes, *self.variance, self.sharpness]).all() or not 1 <= self.block <= LARGEST:
+            raise ValueError(f"numbers of bands are finite, and blocks have a side of 1 to {LARGEST}")
         if not (np.diff(self.nodes) < 0).all() or not self._ratios.min() >= 0 or not min(self.variance) > 0:
             raise ValueError("nodes of bands fall; ratios and variances do not lie below 0")
         falls = np.diff([*self.looks, (self.gamma_min, 1)], axis=0) < 0
-        if not falls.all() or any(t >= self.gamma_max or scale % 1 for t, scale in self.looks):
+        if not falls.all() or any(t >= self.gamma_max or scale % 1 or scale > LARGEST for t, scale in self.looks):
             raise ValueError("looks of bands fall, in t and in scale, to the full size")
         if (self._ratios[-1] != 1).any():
             raise ValueError("in the end all bands have the noise of gamma_min")

@@ -217,6 +217,9 @@ WRONG = {
     "rising t": {"nodes": (6.0, 7.0, -1.0, -4.0, -8.0)},
     "a falling SNR": {"ratios": ((1.0,) * BANDS, (90.0,) * BANDS, (0.1,) * BANDS, *some_bands().ratios[3:])},
     "no variance": {"variance": (0.0,) * BANDS},
+    "a variance that is none": {"variance": (*VARIANCE[:5], float("nan"), *VARIANCE[6:])},
+    "no block": {"block": 0},
+    "a look from far away": {"looks": ((2.0, 10**9),)},
     "too few variances": {"variance": (1.0,) * COLOURS},
 }
 
