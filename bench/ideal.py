@@ -4,8 +4,8 @@
 
 At each level t the picture is x_hat(z_t), z_t ~ q(z_t | x), and the bits up to there are L_T and the integral of
 1/2 sum_b SNR_b' |x_b - x_hat_b|^2 (Kingma et al. 2021, eq. 14; Guo et al. 2005 for the channel). In floats, one look
-each: of isotropic noise at the full size, of noise by frequency as its schedule says. The first model is what the others
-are compared with, picture by picture.
+each: of isotropic noise at the full size, of noise by frequency as its schedule says. The first model is what the
+others are compared with, picture by picture.
 """
 
 from __future__ import annotations
