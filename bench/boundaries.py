@@ -50,7 +50,7 @@ def boundaries(codec: Codec, data: bytes) -> list[dict]:
     for p in predictions:
         setting, scale = chain.setting, codec.tables.scales[chain.level]
         if last and scale < last["scale"]:
-            x_hat = seen_at(codec.model, last["scale"], chain.gamma, chain.z)[0]
+            x_hat = seen_at(codec.model, last["scale"], chain.gamma, chain.seen())[0]
             x_hat = enlarge(x_hat, last["scale"], setting.size)
             before, after = shown(chain, x_hat)[0], shown(chain, p.x_hat)[0]
             change = after.astype(float) - before

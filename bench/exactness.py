@@ -24,9 +24,9 @@ from bench.reporting.run import Run
 from bench.reporting.table import Table
 from codec import Codec
 from codec.diagrams import Axis, Diagram, Series
+from codec.lossy.basis import Cosines
 from codec.lossy.denoise import coarse, seen_at
 from codec.lossy.tables import CodingTables
-from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.likelihood import to_unit
 from ddpm.diffusion.schedule import smaller
 from ddpm.images.batches import batches
@@ -43,10 +43,11 @@ def levels(tables: CodingTables, count: int) -> list[tuple[float, int]]:
 
 
 @torch.inference_mode()
-def squares(model: DDPM, gamma: float, scale: int, x: torch.Tensor, seed: int) -> np.ndarray:
+def squares(model: DDPM, tables: CodingTables, level: tuple[float, int], x: torch.Tensor, seed: int) -> np.ndarray:
     """x (B, 3, H, W) -> (B, 3): mean squares of float - x, exact - x and exact - float, of the predictions."""
-    step, generator = Step(gamma, gamma - 1), torch.Generator().manual_seed(seed)
-    z = step.alpha_t * x + step.sigma_t * torch.randn(x.shape, generator=generator)
+    (gamma, scale), generator = level, torch.Generator().manual_seed(seed)
+    basis = Cosines(tables, (x.shape[2], x.shape[3]), grey=False)
+    z = basis.seen(tables.step(gamma, gamma - 1), x, torch.randn(x.shape, generator=generator))
     exact, found = model.exact, []
     try:
         for network in (None, exact):
@@ -62,7 +63,10 @@ def squares(model: DDPM, gamma: float, scale: int, x: torch.Tensor, seed: int) -
 def measure(model: DDPM, tables: CodingTables, pictures: list[np.ndarray], count: int) -> Iterator[dict]:
     """A row for each level."""
     for gamma, scale in tqdm(levels(tables, count), desc="levels", disable=None):
-        parts = [squares(model, gamma, scale, to_unit(b.x), seed) for seed, b in enumerate(batches(pictures, PIXELS))]
+        parts = [
+            squares(model, tables, (gamma, scale), to_unit(batch.x), seed)
+            for seed, batch in enumerate(batches(pictures, PIXELS))
+        ]
         floats, exact, apart = np.concatenate(parts).T
         yield {
             "gamma": gamma,

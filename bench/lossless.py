@@ -42,7 +42,7 @@ def tables_cost(codec: Codec, files: list[bytes], pictures: list[np.ndarray]) ->
     setting = codec.setting_of(header)
     chain = progressive.decode(setting, [o.bits for o in opened], [o.allotment for o in opened], plan.steps)
     spent = 0.0
-    for z, file, picture in zip(chain.z, opened, pictures):
+    for z, file, picture in zip(chain.seen(), opened, pictures):
         begin, end = file.parts["pixels"]
         nats = sum(pixel_nats(*group).sum() for group in sight_of(setting, z).predictions(planes(picture)))
         spent += 8 * (end - begin) - float(nats) / LN2

@@ -56,7 +56,7 @@ def moments(codec: Codec, picture: np.ndarray, data: bytes) -> list[Moment]:
     (chain, predictions), out = followed(codec, data), []
 
     def keep(x_hat, kl=0.0):
-        z = chain.z[0].permute(1, 2, 0).cpu().numpy() / (1 + alpha_sigma(chain.gamma)[1])
+        z = chain.seen()[0].permute(1, 2, 0).cpu().numpy() / (1 + alpha_sigma(chain.gamma)[1])
         out.append(Moment(chain.gamma, ((z + 1) / 2).clip(0, 1), shown(chain, x_hat)[0], kl))
 
     for p in predictions:

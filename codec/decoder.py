@@ -106,7 +106,7 @@ def decode(setting: Setting, views: Sequence[View], recon: str, progress: Progre
     chain = progressive.decode(setting, [view.bits for view in views], allotments, first.steps, progress)
     if first.lossless:
         coded = (view.data[slice(*view.file.parts["pixels"])] for view in views)
-        arrays = [lossless.decode(setting, z, part) for z, part in zip(chain.z, coded)]
+        arrays = [lossless.decode(setting, z, part) for z, part in zip(chain.seen(), coded)]
     else:
         arrays = show(chain, recon) if first.scale == 1 else show_small(chain, first.scale)
         arrays = arrays[..., 0] if setting.grey else arrays

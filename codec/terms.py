@@ -30,7 +30,7 @@ class CodeTerms(Terms):
         self.reverse, self.model, self.tables = Reverse(setting.model), setting.model, setting.tables
         self.process = self.reverse.process
         self.plan, self.grey, self.levels = setting.plan, setting.grey, setting.plan.steps
-        self.steps = [Step(t, s) for t, s in pairwise(self.plan.gammas)]
+        self.steps = [self.tables.step(t, s) for t, s in pairwise(self.plan.gammas)]
         self.basis = Cosines(self.tables, setting.size, self.grey)
         self.context = self.tables.of(self.grey).context
 
@@ -39,16 +39,17 @@ class CodeTerms(Terms):
 
     def term(self, k, x, eps):
         step, level = self.steps[k], self.plan.stops[k]
-        x_hat, m = denoise(self.model, self.tables, level, step.alpha_t * x + step.sigma_t * eps)
-        delta = self.basis.coordinates(step.delta(x, x_hat))
-        return kl_nats(delta**2, self.basis.extra_variance(level, step, m)).mean(1), x_hat
+        x_hat, m = denoise(self.model, self.tables, level, self.basis.seen(step, x, eps))
+        kl = kl_nats(self.basis.delta(step, x, x_hat) ** 2, self.basis.extra_variance(level, step.gain, m))
+        return kl.flatten(1).mean(1), x_hat
 
     def drawn(self, u, x, eps):
         raise NotImplementedError("the steps of the code are few: compute them all")
 
     def distortion(self, x, eps):
-        last = self.steps[-1]
-        mean, log_std = pixels(self.reverse, last, last.alpha_s * x + last.sigma_s * eps, self.grey)
+        last = Step(*self.plan.gammas[-2:])  # where noise is the same in all coordinates
+        z = self.process.coordinates(last.alpha_s * x + last.sigma_s * eps)
+        mean, log_std = pixels(self.reverse, last, z, self.grey)
         return distortion(self.context, x[:, : mean.shape[1]], mean, log_std), mean
 
 

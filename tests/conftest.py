@@ -47,10 +47,10 @@ def tiniest(folder):
     random_model(folder / "tiny-1", PRESETS["tiny"]["model"]["network"] | {"blocks": [0, 0]})
 
 
-def random_model(path, network):
-    """Write a model with random weights that do something, with coding tables."""
+def random_model(path, network, **changes):
+    """Write a model with random weights that do something, with coding tables; ``changes`` of its configuration."""
     torch.manual_seed(0)
-    model = DDPM({**PRESETS["tiny"]["model"], "network": network, "native": 16}).eval()
+    model = DDPM({**PRESETS["tiny"]["model"], "network": network, "native": 16, **changes}).eval()
     for p in model.parameters():
         if not p.any():
             torch.nn.init.normal_(p, std=0.015)  # more would amplify rounding beyond what lossless files allow for

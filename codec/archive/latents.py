@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from codec.errors import NotExact
+from codec.errors import CodecError, NotExact
 from codec.lossless.pixels import integers
 from codec.lossy.basis import Cosines, over
 from codec.lossy.denoise import denoise, seen_at
@@ -20,7 +20,7 @@ from codec.lossy.tables import CodingTables
 from codec.randomness.streams import shared_noise
 from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.reverse import Reverse
-from ddpm.diffusion.schedule import DIGITS
+from ddpm.diffusion.rounded import DIGITS
 from ddpm.models.model import DDPM
 
 CHROMA = (1 << 33) - 2  # stream of shared noise for the colours of a grey picture
@@ -79,6 +79,8 @@ class CodeLatents:
         self.model, self.tables, self.size, self.grey = model, tables, size, grey
         self.plan = tables.plan(size, grey, every_level=True)
         check_exact(model)
+        if not tables.noise.even:
+            raise CodecError(f"model {model.name}: there are no archives yet by models with noise by frequency")
         self.first, *self.steps = [Step(t, s) for t, s in pairwise(self.plan.gammas)]
         self.basis, self.context = Cosines(tables, size, grey), tables.of(grey).context
         noise = shared_noise(0, CHROMA, 3 * size[0] * size[1]).view(3, *size).double()
@@ -90,24 +92,27 @@ class CodeLatents:
     def prior(self, shape) -> Gaussian:
         z = torch.zeros(1, 3, *self.size)
         mean, m = denoise(self.model, self.tables, 0, z.to(self.model.device))
-        r = flat(self.basis.extra_variance(0, self.first, m))
+        r = flat(self.basis.extra_variance(0, self._gain(self.first), m))
         mean = self.first.x_coef * self._coordinates(mean)
         return np.tile(mean, shape[0]), np.tile(self.first.std_q * np.sqrt(1 + r), shape[0])
 
     def x_hat(self, i: int, c: np.ndarray, shape) -> Gaussian:
         level, step = self.plan.stops[i + 1], self.steps[i]
         x_hat, m = denoise(self.model, self.tables, level, self._z(c, shape, step.sigma_t))
-        return self._coordinates(x_hat), flat(self.basis.extra_variance(level, step, m))
+        return self._coordinates(x_hat), flat(self.basis.extra_variance(level, self._gain(step), m))
 
     def pixels(self, c: np.ndarray, shape) -> tuple[np.ndarray, np.ndarray]:
         last = self.steps[-1]
         return pixels(self.model, last, self._z(c, shape, last.sigma_s), self.grey)
 
+    def _gain(self, step: Step) -> np.ndarray:
+        return self.tables.step(step.gamma_t, step.gamma_s).gain
+
     def _coordinates(self, pictures):
         return flat(self.basis.coordinates(pictures.double()))
 
     def _z(self, c, shape, sigma):
-        z = self.basis.picture(torch.from_numpy(c).view(shape[0], -1)) + sigma * self.noise
+        z = self.basis.picture(torch.from_numpy(c).view(shape)) + sigma * self.noise
         return z.float().to(self.model.device)
 
 

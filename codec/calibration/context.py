@@ -25,11 +25,11 @@ RIDGE = 1.0  # pixels without error that each class is given besides
 def fit(model: DDPM, batches, gamma: float, grey: bool, seed: int = 0) -> Context:
     """What a model's tables have of the neighbours of a pixel, from pictures (B, 3, H, W) uint8, z_0 at level gamma."""
     generator, last = torch.Generator().manual_seed(seed), Step(gamma + 1, gamma)
-    seen = []
+    seen, reverse = [], Reverse(model)
     for batch in batches:
         x = to_unit(batch)
         z = last.alpha_s * x + last.sigma_s * torch.randn(x.shape, generator=generator)
-        beliefs = pixels(Reverse(model), last, z.to(model.device), grey)
+        beliefs = pixels(reverse, last, reverse.process.coordinates(z.to(model.device)), grey)
         mean, log_std = (v.double().cpu().numpy() for v in beliefs)
         values = batch[:, : mean.shape[1]].numpy()
         seen.append((values, *(v.reshape(values.shape) for v in integers(mean, log_std))))

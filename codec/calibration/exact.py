@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from codec.lossy.basis import Cosines
 from codec.lossy.denoise import coarse
 from codec.lossy.tables import CodingTables
-from ddpm.diffusion.gaussian import Step
 from ddpm.diffusion.likelihood import to_unit
 from ddpm.exact.quantise import Quantiser
 from ddpm.models.model import DDPM
@@ -27,10 +27,10 @@ def exact_tensors(
     levels = [(gamma, scale) for gamma, scale in zip(tables.gammas, tables.scales) if math.isfinite(gamma)]
     generator, quantiser = torch.Generator().manual_seed(seed), Quantiser(model.net)
     for gamma, scale in tqdm(levels, disable=True if quiet else None, desc="observe"):
-        step, below, seen = Step(gamma, gamma - 1), gamma, []
+        step, below, seen = tables.step(gamma, gamma - 1), gamma, []
         for batch in batches:
-            x = to_unit(batch)
-            z = step.alpha_t * x + step.sigma_t * torch.randn(x.shape, generator=generator)
+            x, basis = to_unit(batch), Cosines(tables, (batch.shape[2], batch.shape[3]), grey=False)
+            z = basis.seen(step, x, torch.randn(x.shape, generator=generator))
             z, below = coarse(z, gamma, scale)
             seen.append(model.padded(z))
         quantiser.observe(below, seen, model.unit_variance(torch.tensor([below])))

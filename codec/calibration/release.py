@@ -11,7 +11,6 @@ import torch
 from codec.errors import CodecError, as_mistakes
 from codec.lossy.plan import MAX_STEPS
 from codec.lossy.tables import CodingTables
-from ddpm.diffusion.bands import Bands
 from ddpm.diffusion.bound import bound, own_steps, terms_for
 from ddpm.diffusion.reverse import Reverse
 from ddpm.diffusion.schedule import Levels
@@ -142,8 +141,6 @@ def measure(source, model: DDPM, batches, settings: dict | None, *, exact: bool,
     """The tables of a model, by ``coding_tables`` with these settings, without any its own with a new context, or as
     they are if it is made ``exact``; and the tensors of its exact network, if it is of a kind that needs them."""
     local = isinstance(model.net, LocalNet)
-    if isinstance(model.schedule, Bands):
-        raise CodecError(f"{source}: there is no code yet for noise by frequency; bpd and sample know it")
     if exact and not local:
         raise CodecError(f"{source}: its network is exact as it is")
     if settings is not None:

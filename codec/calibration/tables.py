@@ -15,19 +15,21 @@ import torch
 from tqdm import tqdm
 
 from codec.lossy import progressive
-from codec.lossy.basis import Cosines, gain
+from codec.lossy.basis import Cosines
 from codec.lossy.denoise import denoise
 from codec.lossy.plan import MEAN, TILTS, UNIT, Plan
 from codec.lossy.ratecontrol import Oracle
 from codec.lossy.setting import Setting
 from codec.lossy.tables import CodingTables, Tables
-from ddpm.diffusion.bands import COLOURS, RINGS
-from ddpm.diffusion.gaussian import Step, kl_nats
+from ddpm.diffusion.bands import BANDS, COLOURS, EVEN, RINGS, Bands
+from ddpm.diffusion.gaussian import kl_nats
 from ddpm.diffusion.likelihood import LN2, to_unit
+from ddpm.diffusion.process import BandStep
 from ddpm.models.model import DDPM
 
 from . import context
 
+LEAST = 1e-7  # variance of a band
 POWERS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # of m, from which each band has the best
 PATIENCE = 0.002  # of the bits spent so far: what a level may cost more for the network to work at a smaller size
 
@@ -49,7 +51,7 @@ def step_costs(model: DDPM, tables: CodingTables, batches, *, grey=False, scales
     dearer.
 
     batches: tensors (B, 3, H, W) uint8. scales: a sequence to try at every level, or one for each level in a list of
-    tuples. Of the tables mean, variance, block and levels are used.
+    tuples. Of the tables mean, variance, block, levels and noise are used.
     """
     generator, levels = torch.Generator().manual_seed(seed), tables.gammas
     pictures = [to_unit(as_grey(b) if grey else b).to(model.device) for b in batches]
@@ -58,15 +60,14 @@ def step_costs(model: DDPM, tables: CodingTables, batches, *, grey=False, scales
     bases = [Cosines(replace(tables, colour=plain, grey=plain), (x.shape[2], x.shape[3]), grey) for x in pictures]
     chosen: list[tuple[int, np.ndarray, list[float], list[float]]] = []
     for k in tqdm(range(len(levels) - 1), disable=True if quiet else None, desc="calibrate"):
-        step = Step(levels[k], levels[k + 1])
-        noisy = [
-            step.alpha_t * x + step.sigma_t * torch.randn(x.shape, generator=generator).to(x.device) for x in pictures
-        ]
+        step = tables.step(levels[k], levels[k + 1])
+        noise = [torch.randn(x.shape, generator=generator).to(x.device) for x in pictures]
+        seen = [basis.seen(step, x, eps) for basis, x, eps in zip(bases, pictures, noise)]
         tried = []
         for scale in (1,) if math.isinf(step.gamma_t) else scales[k] if isinstance(scales, list) else scales:
             scaled = replace(tables, scales=(scale,) * len(levels))
-            seen = [denoise(model, scaled, k, z) for z in noisy]
-            tried.append((scale, *fit_bands(step, k, pictures, seen, bases)))
+            found = [denoise(model, scaled, k, z) for z in seen]
+            tried.append((scale, *fit_bands(step, k, pictures, found, bases)))
         best = min(kl.mean() for _, kl, *_ in tried)
         limit = best + PATIENCE * (best + sum(kl.mean() for _, kl, *_ in chosen))
         chosen.append(max((t for t in tried if t[1].mean() <= limit), key=lambda t: t[0]))
@@ -74,13 +75,18 @@ def step_costs(model: DDPM, tables: CodingTables, batches, *, grey=False, scales
     return Costs(np.stack(kl, 1).astype(float), list(kept), list(bands), list(powers))
 
 
-def fit_bands(step: Step, level: int, pictures, seen, bases) -> tuple[np.ndarray, list[float], list[float]]:
-    """KL of the step in bits/dim for each picture, with the variances and exponents of the bands that fit best."""
-    measured = []
-    for x, (x_hat, m), basis in zip(pictures, seen, bases):
-        delta2 = basis.coordinates(step.delta(x, x_hat)) ** 2
-        measured.append((delta2, basis.extra_variance(level, step, m), basis.band.flatten().long().to(m.device)))
-    n = max(int(band.max()) for *_, band in measured) + 1
+def fit_bands(step: BandStep, level: int, pictures, found, bases) -> tuple[np.ndarray, list[float], list[float]]:
+    """KL of the step in bits/dim for each picture, with the variances and exponents of the bands that fit best.
+
+    found: x_hat and m of each batch. bases: with variances and exponents of 1.
+    """
+    noise, measured = math.exp(-step.gamma_t) if math.isfinite(step.gamma_t) else 1.0, []
+    for x, (x_hat, m), basis in zip(pictures, found, bases):
+        error2 = basis.coordinates(x - x_hat) ** 2 * noise  # in units of m
+        own, band = basis.extra_variance(level, np.ones(BANDS), m), basis.band[: basis.colours].long()
+        measured.append((error2.flatten(1), own.flatten(1), band.flatten().to(m.device)))
+    n = RINGS * bases[0].colours
+    gain = torch.tensor(step.gain[:n], dtype=torch.float32, device=measured[0][0].device)
 
     def total(values: list[torch.Tensor]) -> torch.Tensor:  # of each band
         sums = (
@@ -88,17 +94,18 @@ def fit_bands(step: Step, level: int, pictures, seen, bases) -> tuple[np.ndarray
         )
         return sum(sums, start=values[0].new_zeros(()))
 
-    counts = total([torch.ones_like(r) for _, r, _ in measured]).clamp(min=1)
+    counts = total([torch.ones_like(own) for _, own, _ in measured]).clamp(min=1)
     tried = []
     for power in POWERS:
-        raised = [gain(step) * (r / gain(step)) ** power for _, r, _ in measured]
-        bands = total([delta2 / r for (delta2, *_), r in zip(measured, raised)]) / counts
-        bands = [float(f"{max(v, 1e-4):.3g}") for v in bands.tolist()]
-        scale = torch.tensor(bands, device=counts.device)
-        kl = [kl_nats(delta2, r * scale[b]) for (delta2, _, b), r in zip(measured, raised)]
+        raised = [own**power for _, own, _ in measured]
+        bands = total([error2 / r for (error2, *_), r in zip(measured, raised)]) / counts
+        bands = [float(f"{max(v, LEAST):.3g}") for v in bands.tolist()]
+        scale = gain * torch.tensor(bands, device=gain.device)
+        kl = [kl_nats(gain[b] * error2, scale[b] * r) for (error2, _, b), r in zip(measured, raised)]
         tried.append((bands, kl, total(kl)))
     worth = [1.0 if power == 1 else 1.001 for power in POWERS]  # another exponent than 1 should save something
     best = torch.stack([w * sums for w, (*_, sums) in zip(worth, tried)]).argmin(0)
+    best[gain == 0] = POWERS.index(1.0)  # of which this step sends nothing; a longer one may
     kl = [torch.stack([kl[i] for _, kl, _ in tried]) for i in range(len(measured))]
     kl = [v.gather(0, best[b].expand_as(v[:1])).mean((0, 2)) / LN2 for v, (*_, b) in zip(kl, measured)]
     best = best.tolist()
@@ -144,7 +151,8 @@ def rehearsed(model: DDPM, tables: CodingTables, batches, *, grey: bool, quiet: 
     costs = []
     for batch in tqdm(batches, disable=True if quiet else None, desc="rehearse"):
         dims, n = batch[0].numel() // (COLOURS if grey else 1), len(tables.gammas)
-        plan = Plan(dims, tables.gammas, (tuple(range(n)),) * TILTS, min_bits=0)
+        coded = tables.coded((batch.shape[2], batch.shape[3]), grey)
+        plan = Plan(dims, tables.gammas, (tuple(range(n)),) * TILTS, min_bits=0, coded=coded)
         spending = [Oracle(plan, tables.surplus) for _ in batch]
         setting = Setting(model, tables, plan, tuple(batch.shape[2:]), grey)
         streams = progressive.encode(setting, as_grey(batch) if grey else batch, spending)
@@ -165,7 +173,8 @@ def coding_tables(
     thin=None,
     quiet=False,
 ) -> CodingTables:
-    """surplus: bits sent per bit of KL by a profile that fits; block: of the cosine transform; scales: reductions at
+    """surplus: bits sent per bit of KL by a profile that fits; block: of the cosine transform, if the schedule
+    has none of its own; scales: reductions at
     which the network may work at noisy levels.
 
     First the levels are thinned until steps have ``thin`` bits (by default ``min_bits``, which is for smaller pictures
@@ -178,7 +187,9 @@ def coding_tables(
     values = torch.cat([to_unit(b).transpose(0, 1).flatten(1) for b in batches], 1)
     mean = tuple(round(float(v), 3) for v in values.mean(1))
     variance = round(float(values.var(1).mean()), 3)
-    tables = CodingTables(mean, variance, block, surplus, memory, min_bits, tuple(map(float, levels)))
+    noise = model.schedule if isinstance(model.schedule, Bands) else EVEN
+    block = block if noise.even else noise.block
+    tables = CodingTables(mean, variance, block, surplus, memory, min_bits, tuple(map(float, levels)), noise=noise)
     rough = step_costs(model, tables, some, scales=scales, quiet=quiet)
     kept = merged(rough.kl, tables.gammas, batches[0][0].numel(), min_bits if thin is None else thin)
     tables = replace(tables, levels=tuple(kept[1:]))

@@ -20,7 +20,7 @@ from .entropy import floats, integers
 def pixels(reverse: Reverse, last: Step, z: torch.Tensor, grey: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and log of the standard deviation of p(x | z_0), (B, 3, H, W) or (B, 1, H, W) of grey pictures.
 
-    z: (B, 3, H, W); ``last`` is the step that led to it. Units of x, -1 to 1.
+    z: (B, 3, H, W), in the coordinates of the process; ``last`` is the step that led to it. Units of x, -1 to 1.
     """
     mean, log_std = reverse.pixels(last, z)
     if grey:

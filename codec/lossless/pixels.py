@@ -24,7 +24,7 @@ from codec.lossy.chain import mean_of_colours
 from codec.lossy.denoise import seen_at
 from codec.lossy.setting import Setting
 from ddpm.diffusion.likelihood import UNIT_LEVELS
-from ddpm.diffusion.schedule import DIGITS
+from ddpm.diffusion.rounded import DIGITS
 
 from .context import Sight
 from .entropy import CHUNK, FRACTIONS, HIGHEST, LOWEST, OCTAVE, Reader, Writer

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ddpm.diffusion.schedule import DATA_STD, DIGITS, smaller, x_hat_coefficients
+from ddpm.diffusion.rounded import DIGITS
+from ddpm.diffusion.schedule import DATA_STD, smaller, x_hat_coefficients
 from ddpm.models.model import DDPM, LOG_M, mirror
 
 from .tables import CodingTables

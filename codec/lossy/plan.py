@@ -50,6 +50,7 @@ class Plan:
     bits, as short messages are inefficient. reference: what an ideal channel needs for each level, bits/dim; for the
     encoder's choice of a profile only. long: bits from which a step has a correction, see ``Allotment``. stride: of the
     levels from ``whole`` on, where the network sees the whole picture, only every so many-th is used, and the last.
+    coded: how many dimensions have any signal at each level; all of them if it is empty.
     """
 
     dims: int
@@ -60,6 +61,7 @@ class Plan:
     long: int = LONG
     stride: int = 1
     whole: int = 1
+    coded: tuple[int, ...] = ()
 
     @cached_property
     def stops(self) -> tuple[int, ...]:
@@ -88,10 +90,14 @@ class Plan:
     def _bits(self, level: int, profile: Profile) -> int:
         return self.tables[profile.tilt][level] * self.dims * profile.scale >> (UNIT + 8)
 
+    def room(self, step: int) -> int:
+        """Dimensions that step 0, 1, ... sends something of."""
+        return self.coded[self.stops[step + 1]] if self.coded else self.dims
+
     def bits(self, step: int, profile: Profile) -> int:
-        """Bits of the message of step 0, 1, ...; at most one per dimension."""
+        """Bits of the message of step 0, 1, ...; at most one per dimension that it sends something of."""
         lower, upper = (self._bits(i, profile) for i in self.stops[step : step + 2])
-        return min(upper - lower + (START_BITS if step == 0 else 0), self.dims)
+        return min(upper - lower + (START_BITS if step == 0 else 0), self.room(step))
 
     def is_long(self, step: int, profile: Profile) -> bool:
         """Whether a step has a correction."""
@@ -133,8 +139,8 @@ class Allotment:
     def corrected(plan: Plan, profile: Profile, step: int, correction: int) -> int:
         """Bits of a long step; rising with the correction."""
         if profile == FREE:
-            return plan.dims * share(correction) >> SHARE
-        return min(plan.bits(step, profile) * (128 + correction) >> 8, plan.dims)
+            return min(plan.dims * share(correction) >> SHARE, plan.room(step))
+        return min(plan.bits(step, profile) * (128 + correction) >> 8, plan.room(step))
 
     @staticmethod
     def correction(plan: Plan, profile: Profile, step: int, wanted: float) -> int:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from ddpm.diffusion.gaussian import Step, kl_nats
+from ddpm.diffusion.gaussian import kl_nats
 from ddpm.diffusion.likelihood import LN2, to_unit
 
 from .basis import Cosines
@@ -45,15 +45,15 @@ def probe(setting: Setting, pictures: torch.Tensor) -> np.ndarray:
     generator = torch.Generator().manual_seed(0)
     ratio = []
     for k in at:
-        step, level = Step(plan.gammas[k], plan.gammas[k + 1]), plan.stops[k]
+        step, level = tables.step(plan.gammas[k], plan.gammas[k + 1]), plan.stops[k]
         parts = to_unit(tiles(pictures, tables.scales[level]).to(model.device))
         basis = Cosines(tables, (parts.shape[3], parts.shape[4]), setting.grey)
         noise = torch.randn(parts.shape[1:], generator=generator).to(parts.device)
-        z = step.alpha_t * parts + step.sigma_t * noise
-        found = (denoise(model, tables, level, stack) for stack in ([z[:, 0]] if parts.shape[1] == 1 else z))
+        seen = torch.stack([basis.seen(step, x, noise) for x in parts])
+        found = (denoise(model, tables, level, stack) for stack in ([seen[:, 0]] if parts.shape[1] == 1 else seen))
         x_hats, ms = (torch.cat(v) for v in zip(*found))
         kl = [
-            kl_nats(basis.coordinates(step.delta(x, x_hat)) ** 2, basis.extra_variance(level, step, m)).double().mean()
+            kl_nats(basis.delta(step, x, x_hat) ** 2, basis.extra_variance(level, step.gain, m)).double().mean()
             for x, x_hat, m in zip(parts, x_hats.view_as(parts), ms.view_as(parts))
         ]
         kl = torch.stack(kl).cpu().numpy() / LN2 * plan.dims

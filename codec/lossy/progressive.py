@@ -38,7 +38,7 @@ class Stream:
     messages: list[np.ndarray] = field(default_factory=list)  # of each step, uint8 of 0 and 1
     kl: list[float] = field(default_factory=list)  # bits, of each step along the chain that was sent
     mse: list[float] = field(default_factory=list)  # of `mean` before each step and at the end, in squared grey values
-    z: torch.Tensor | None = None  # (3, H, W) where the chain ended, as every decoder will have it
+    z: torch.Tensor | None = None  # (3, H, W) pixels where the chain ended, as every decoder will have them
 
     @property
     def bits(self) -> np.ndarray:
@@ -76,6 +76,7 @@ class Encoding:
     ):
         self.pictures, self.spending, self.wanted = pictures.to(setting.model.device), spending, mse
         self.chain, self.streams = Chain(setting, len(pictures)), [Stream() for _ in pictures]
+        self.x = self.chain.coordinates(to_unit(self.pictures))
         self.active = list(range(len(pictures)))
         self.satisfied = [setting.plan.steps] * len(pictures)  # where an image is as close as is asked
 
@@ -96,7 +97,7 @@ class Encoding:
         """The next step of the images that go on; None if none does."""
         if all(map(self.ended, self.active)):
             self.evaluate(self.chain.mean())
-            for i, z in zip(self.active, self.chain.z):
+            for i, z in zip(self.active, self.chain.seen()):
                 self.streams[i].z = z
             return None
         p = self.chain.predict()
@@ -118,7 +119,7 @@ class Encoding:
     def step(self, p: Prediction, channel: Channel) -> None:
         """Send the step that is predicted."""
         chain, members = self.chain, [self.streams[i] for i in self.active]
-        delta = chain.delta(p, to_unit(self.pictures[self.active]))
+        delta = chain.delta(p, self.x if len(members) == len(self.x) else self.x[self.active])
 
         def bits():
             return [self.spending[i].bits(chain.k, stream.kl[-1]) for i, stream in zip(self.active, members)]
@@ -126,7 +127,7 @@ class Encoding:
         def zeta():
             for stream, kl in zip(members, torch.stack([kl_bits(d, r) for d, r in zip(delta, p.r)]).tolist()):
                 stream.kl.append(kl)
-            use: Any = channel.use(chain.key, chain.plan.dims, chain.device)
+            use: Any = channel.use(chain.key, p.r.shape[1], chain.device)
             sent = use.encode(delta, p.r, bits)
             if channel.writes:
                 for stream, message in zip(members, sent):
@@ -197,8 +198,8 @@ def follow(
         sizes = [a.sizes[chain.k] for a in allotments]
         received = [b[i : i + n] for b, i, n in zip(bits, position, sizes)]
 
-        def zeta(received=received, sizes=sizes):
-            return channel.use(chain.key, chain.plan.dims, chain.device).decode(received, sizes)
+        def zeta(n=p.r.shape[1], received=received, sizes=sizes):
+            return channel.use(chain.key, n, chain.device).decode(received, sizes)
 
         chain.advance(p, zeta)
         position = [i + n for i, n in zip(position, sizes)]

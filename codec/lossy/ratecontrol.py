@@ -83,7 +83,7 @@ class Oracle:
         self.plan, self.surplus, self.steps = plan, surplus, plan.steps
 
     def bits(self, step: int, kl: float) -> int:
-        return min(max(1, round(self.surplus * kl)), self.plan.dims)
+        return min(max(1, round(self.surplus * kl)), self.plan.room(step))
 
 
 class Fixed:

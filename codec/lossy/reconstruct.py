@@ -41,7 +41,7 @@ def show_small(chain: Chain, scale: int) -> np.ndarray:
     """The ``mean`` pictures ``scale`` times smaller, (B, ceil(H / scale), ceil(W / scale), 3) uint8."""
     if math.isinf(chain.gamma):
         return shown(chain, chain.denoise()[0][..., ::scale, ::scale])
-    return shown(chain, seen_at(chain.setting.model, scale, chain.gamma, chain.z)[0])
+    return shown(chain, seen_at(chain.setting.model, scale, chain.gamma, chain.seen())[0])
 
 
 def reconstruct(chain: Chain, recon: str) -> torch.Tensor:
@@ -58,11 +58,14 @@ def reconstruct(chain: Chain, recon: str) -> torch.Tensor:
     basis = Cosines(chain.setting.tables, chain.setting.size, grey=False)
     while chain.k < chain.plan.steps:
         step, (x_hat, m) = chain.step(), chain.denoise()
+        hat, present = basis.coordinates(x_hat), step.alpha_s > 0
         if recon == "flow":
-            chain.z = step.flow(x_hat, step.eps_hat(chain.z, x_hat))
+            ratio = step.sigma_s / step.sigma_t
+            basis.times(chain.z, ratio).add_(basis.times(hat, step.alpha_s - step.alpha_t * ratio))
         else:
-            noise = shared_noise(chain.setting.seed, 2 * CHROMA + chain.k, chain.z[0].numel()).to(chain.device)
-            r = basis.extra_variance(chain.level, step, m)
-            chain.z = step.mean(chain.z, x_hat) + basis.picture(step.std_q * sqrt_(1 + r) * noise)
+            noise = shared_noise(chain.setting.seed, 2 * CHROMA + chain.k, chain.z[0].numel()).view_as(chain.z[:1])
+            std = sqrt_(1 + basis.extra_variance(chain.level, step.gain, m)).mul_(noise.to(chain.device))
+            basis.times(chain.z, np.where(present, step.z_coef, 1.0)).add_(basis.times(hat, step.x_coef))
+            chain.z.add_(basis.times(std, np.where(present, step.std_q, 0.0)))
         chain.k += 1
     return chain.denoise()[0]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from codec.errors import Uncalibrated, UnknownModel
-from ddpm.diffusion.bands import COLOURS, RINGS
+from ddpm.diffusion.bands import COLOURS, EVEN, RINGS, Bands
+from ddpm.diffusion.cosines import sizes_of
+from ddpm.diffusion.process import BandStep
 
 from .plan import LONG, TILTS, Plan
 
@@ -78,7 +81,7 @@ class CodingTables:
 
     surplus: bits sent per bit of KL. memory: bits of the trellis' register, at most. min_bits: of a step, at least.
     levels: descending gammas, without infinity, where a chain begins. scales: how many times smaller the network sees
-    the picture, at each level from infinity on.
+    the picture, at each level from infinity on. noise: the model's schedule, if it has noise by frequency.
     """
 
     mean: tuple[float, ...]
@@ -91,6 +94,17 @@ class CodingTables:
     scales: tuple[int, ...] = ()
     colour: Tables = field(default_factory=Tables)
     grey: Tables = field(default_factory=Tables)
+    noise: Bands = EVEN
+
+    def step(self, gamma_t: float, gamma_s: float) -> BandStep:
+        """The transition between two levels."""
+        return _step(self.noise, gamma_t, gamma_s)
+
+    def view(self, gamma: float, *, turned=False) -> np.ndarray:
+        """What z is multiplied with in each band for the network, see ``Bands``. turned: noise that says nothing of x
+        gets the opposite sign."""
+        view = _view(self.noise, gamma)
+        return np.where(self.noise.snr(gamma) > 0, view, -view) if turned else view
 
     @property
     def gammas(self) -> tuple[float, ...]:
@@ -105,12 +119,24 @@ class CodingTables:
         dims, tables = size[0] * size[1] * (1 if grey else COLOURS), self.of(grey)
         whole = max(1, next((i for i, scale in enumerate(self.scales) if i and scale == 1), 1))
         least = 0 if every_level else self.min_bits
-        return Plan(dims, self.gammas, tables.bits, least, tables.reference, stride=stride, whole=whole)
+        coded = () if self.noise.even else self.coded(size, grey)
+        return Plan(dims, self.gammas, tables.bits, least, tables.reference, stride=stride, whole=whole, coded=coded)
+
+    def coded(self, size: tuple[int, int], grey: bool) -> tuple[int, ...]:
+        """How many coordinates of a picture of that size are not noise alone, at each level."""
+        counts = sizes_of(self.block, size, 1 if grey else COLOURS)
+        return tuple(int(counts[self.noise.snr(g)[: len(counts)] > 0].sum()) for g in self.gammas)
 
     @classmethod
     def of_model(cls, model: DDPM) -> CodingTables | None:
         """Those of the model's card; None if it has none. UnknownModel for tables that cannot be."""
-        return cls.of_coding(model.coding, model.name)
+        found = cls.of_coding(model.coding, model.name)
+        if found is not None and isinstance(model.schedule, Bands):
+            found = replace(found, noise=model.schedule)
+            ends = found.levels[0] <= found.noise.gamma_max, found.levels[-1] == found.noise.gamma_min
+            if found.block != found.noise.block or not all(ends):
+                raise UnknownModel(f"model {model.name}: its coding tables are not of its schedule")
+        return found
 
     @classmethod
     def of_coding(cls, coding: dict | None, name: str) -> CodingTables | None:
@@ -185,6 +211,16 @@ def tables_of(model: DDPM, instead: str = "") -> CodingTables:
     if tables is None:
         raise Uncalibrated(model, instead)
     return tables
+
+
+@lru_cache(maxsize=128)
+def _step(noise: Bands, gamma_t: float, gamma_s: float) -> BandStep:
+    return BandStep(noise, gamma_t, gamma_s)
+
+
+@lru_cache(maxsize=128)
+def _view(noise: Bands, gamma: float) -> np.ndarray:
+    return noise.view(gamma)
 
 
 def _floats(values: Sequence) -> tuple[float, ...]:

@@ -19,6 +19,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from .rounded import exp, power
+
 RINGS = 11  # bands of a colour: radial frequency, rounded, in half periods per 8 pixels
 COLOURS = 3
 BANDS = COLOURS * RINGS
@@ -43,6 +45,8 @@ class Bands:
     looks: tuple[tuple[float, int], ...] = ()
 
     def __post_init__(self):
+        for name, values in vars(self).copy().items():  # lists, as JSON has them
+            object.__setattr__(self, name, as_tuples(values))
         shape = len(self.nodes), BANDS
         if np.shape(self.ratios) != shape or np.shape(self.variance) != (BANDS,) or len(self.nodes) < 2:
             raise ValueError(f"a schedule of bands has {BANDS} ratios at each of its nodes, and as many variances")
@@ -57,6 +61,11 @@ class Bands:
             raise ValueError("in the end all bands have the noise of gamma_min")
         if not (self._ratios[:-1] + self._slopes >= 0).all() or not (self._ratios[1:] + self._slopes >= 0).all():
             raise ValueError("an SNR that falls")
+
+    @cached_property
+    def even(self) -> bool:
+        """Whether noise is the same in all bands at any t."""
+        return bool((self._ratios == 1).all())
 
     @property
     def gamma_max(self) -> float:
@@ -100,13 +109,13 @@ class Bands:
     def snr(self, t) -> np.ndarray:
         """SNR of each band at t (...), (..., BANDS) float64."""
         t = np.asarray(t, np.float64)
-        return np.exp(-t)[..., None] * self._between(t)[0]
+        return exp(-t)[..., None] * self._between(t)[0]
 
     def snr_slope(self, t) -> np.ndarray:
         """d SNR / d(-t), what twice the bound's integrand weighs squared errors of x with; as ``snr``."""
         t = np.asarray(t, np.float64)
         ratios, slopes = self._between(t)
-        return np.exp(-t)[..., None] * (ratios + slopes)
+        return exp(-t)[..., None] * (ratios + slopes)
 
     def view(self, t) -> np.ndarray:
         """What z_b is multiplied with for the network, as ``snr``, so that it looks like isotropic noise at t.
@@ -116,9 +125,18 @@ class Bands:
         guess at that. With f^((1 + sharpness) / 2) it is something in between. What is noise alone gets the size of an
         isotropic one, less ``sharpness`` of it. All of it is times alpha(t); where all ratios are 1, so is the view.
         """
-        snr, s, v = self.snr(t), np.exp(np.asarray(t, np.float64))[..., None], np.asarray(self.variance)
+        if np.ndim(t) == 0 and np.isinf(t):
+            return np.full(BANDS, 1 - self.sharpness)
+        snr, s, v = self.snr(t), exp(np.asarray(t, np.float64))[..., None], np.asarray(self.variance)
         of_noise = (1 - self.sharpness) * np.sqrt(v + s)
         some = np.where(snr > 0, snr, 1.0)
         f = some * (v + s) / (1 + v * some)
-        seen = np.where(snr > 0, f ** ((1 + self.sharpness) / 2) * np.sqrt((1 + some) / some), of_noise)
+        seen = np.where(snr > 0, power(f, (1 + self.sharpness) / 2) * np.sqrt((1 + some) / some), of_noise)
         return seen / np.sqrt(1 + s)
+
+
+def as_tuples(values):
+    return tuple(map(as_tuples, values)) if isinstance(values, (list, tuple)) else values
+
+
+EVEN = Bands((1.0, 0.0), ((1.0,) * BANDS,) * 2, (1.0,) * BANDS)  # isotropic noise, at any t

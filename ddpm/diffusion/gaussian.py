@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .schedule import DIGITS, rounded_alpha_sigma
+from .rounded import DIGITS
+from .schedule import rounded_alpha_sigma
 
 
 def x_from(z, eps, alpha, sigma, fused=False):

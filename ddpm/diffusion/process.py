@@ -17,6 +17,7 @@ import torch
 from . import cosines
 from .bands import Bands
 from .gaussian import Step
+from .rounded import exp
 
 
 class Isotropic:
@@ -50,8 +51,9 @@ class Isotropic:
 class BandStep(Step):
     """One transition, with coefficients for each band, (BANDS,) float64, or ``over`` pictures, (B or 1, 3, H, W).
 
-    gamma_t and gamma_s are t of the schedule. A band of which nothing is sent yet has alpha 0 and sigma 1, and z_s that
-    knows nothing of z_t. ``view`` and ``slope`` are those of ``Bands``, at gamma_t.
+    gamma_t and gamma_s are t of the schedule; gamma_t may be infinite, as of ``Step``. A band of which nothing is sent
+    yet has alpha 0 and sigma 1, and z_s that knows nothing of z_t. ``view`` and ``slope`` are those of ``Bands``, at
+    gamma_t; ``gain`` is for m e^t, the squared error of x, and where t is infinite for that itself.
     """
 
     view: Any
@@ -71,7 +73,7 @@ class BandStep(Step):
         self.z_coef = self.alpha_s * np.sqrt(snr_t * (1 + snr_t)) / sent
         self.x_coef = self.alpha_s * self.c
         self.std_q = self.sigma_s * np.sqrt(np.maximum(self.c, 1e-12))  # delta divides by it
-        self.gain = (snr_s - snr_t) * np.exp(t)  # m e^t is the squared error of x
+        self.gain = (snr_s - snr_t) * (exp(t) if np.isfinite(t) else 1.0)
         self.view = bands.view(t)
         self.slope = bands.snr_slope(t)
 

@@ -13,8 +13,8 @@ from typing import ClassVar
 import numpy as np
 
 from .bands import Bands
+from .rounded import DIGITS
 
-DIGITS = 40  # of constants that are rounded to floats in the end
 DATA_STD = 0.5  # of images on [-1, 1]; sets the preconditioning of networks, as in Karras et al. 2022
 
 

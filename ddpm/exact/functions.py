@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from ddpm.diffusion.schedule import DIGITS
+from ddpm.diffusion.rounded import DIGITS
 
 from . import passes
 from .convolution import LIMIT, LITTLE, Kind, fastest

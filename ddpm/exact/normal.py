@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ddpm.diffusion.schedule import DIGITS
+from ddpm.diffusion.rounded import DIGITS
 
 FINE = 2048  # parts of a unit
 END = 10  # beyond it nothing is known: there is less than 2^-76

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,8 @@ from scipy.fft import dctn
 from codec.lossy.basis import GRID, Cosines
 from codec.lossy.tables import CodingTables, Tables
 from ddpm.diffusion.bands import RINGS
-from ddpm.diffusion.gaussian import Step, kl_nats
+from ddpm.diffusion.cosines import sizes_of
+from ddpm.diffusion.gaussian import kl_nats
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
@@ -27,17 +30,17 @@ def test_coordinates_are_orthonormal(size, grey, tables):
     basis = Cosines(tables, size, grey)
     x = torch.randn(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     c = basis.coordinates(x)
-    assert c.shape == (2, size[0] * size[1] * (1 if grey else 3))
+    assert c.shape == (2, 1 if grey else 3, *size)
     kept = x.mean(1, keepdim=True).expand_as(x) if grey else x
     few = 8 * GRID  # each way values are rounded to the grid four times
     torch.testing.assert_close(basis.picture(c), kept, rtol=1e-5, atol=few)
     torch.testing.assert_close(basis.coordinates(basis.picture(c)), c, rtol=1e-5, atol=few)
-    torch.testing.assert_close((c**2).sum(1), (kept**2).sum((1, 2, 3)), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close((c**2).sum((1, 2, 3)), (kept**2).sum((1, 2, 3)), rtol=1e-5, atol=1e-5)
 
 
 def test_cosines_are_scipys():
     x = torch.randn(1, 3, 20, 13)
-    c = Cosines(cosine_tables(), (20, 13), False).coordinates(x).view(3, 20, 13).numpy()
+    [c] = Cosines(cosine_tables(), (20, 13), False).coordinates(x).numpy()
     for rows, columns in ((slice(0, 8), slice(0, 8)), (slice(16, 20), slice(8, 13))):
         expected = dctn(x[0, :, rows, columns].numpy(), norm="ortho")
         np.testing.assert_allclose(c[:, rows, columns], expected, atol=1e-5)
@@ -46,14 +49,16 @@ def test_cosines_are_scipys():
 @pytest.mark.parametrize("grey", [False, True])
 def test_extra_variance_is_that_of_the_error(grey):
     """Errors drawn with known variances in the basis: the KL per dim is 1/2 ln(1 + r)."""
-    tables, step = cosine_tables(), Step(1.0, 0.3)
+    tables = cosine_tables()
+    gain = tables.step(1.0, 0.3).gain
+    assert gain[0] == pytest.approx(math.expm1(0.7))
     basis = Cosines(tables, (16, 24), grey)
     m = torch.rand(1, 1, 16, 24).expand(1, 3, 16, 24)
-    r = basis.extra_variance(1, step, m)
-    bands = np.array(tables.of(grey).bands[1])[basis.band.numpy()]
+    [r] = basis.extra_variance(1, gain, m)
+    bands = np.array(tables.of(grey).bands[1])[basis.band[: basis.colours].numpy()]
     local = m[0, 0].numpy().reshape(2, 8, 3, 8).mean((1, 3)).repeat(8, 0).repeat(8, 1)
-    np.testing.assert_allclose(r.numpy().reshape(bands.shape), step.gain * local * bands, rtol=1e-5)
-    delta = r.sqrt() * torch.randn(4000, r.shape[1])
+    np.testing.assert_allclose(r.numpy(), gain[0] * local * bands, rtol=1e-5)
+    delta = r.sqrt() * torch.randn(4000, *r.shape)
     assert float(kl_nats(delta**2, r).mean()) == pytest.approx(float(0.5 * torch.log1p(r).mean()), rel=0.01)
 
 
@@ -63,3 +68,28 @@ def test_a_band_is_a_ring_of_frequencies_of_one_colour():
     assert basis.band[0, 8:, :].tolist() == basis.band[0, :8, :].tolist()
     assert basis.band[0, 3, 4] == 5
     assert basis.band[2, 7, 7] == 2 * RINGS + RINGS - 1
+
+
+@settings(deadline=None)
+@given(sizes, st.booleans(), st.sampled_from([0.0, 0.3, 0.8]))
+def test_places_are_those_of_the_bands(size, grey, share):
+    """What is taken from them and put back; weights spread over them are those of their bands; and there are as many
+    as the plan counts without looking."""
+    basis = Cosines(cosine_tables(), size, grey)
+    rng = np.random.default_rng(0)
+    present, weights = rng.random(3 * RINGS) >= share, rng.random(3 * RINGS)
+    places = basis.places(present)
+    z = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    band = basis.band.numpy()
+    wanted = np.broadcast_to(present[band] & (np.arange(3) < basis.colours)[:, None, None], z.shape)
+    n = wanted[0].sum()
+    values = places.of(z[:, : basis.colours])
+    assert np.array_equal(values.numpy(), z.numpy()[wanted].reshape(2, n))
+    assert np.allclose(places.spread(weights, z).expand(n), weights[band][wanted[0]])
+    assert np.allclose(basis.times(z.clone(), weights), z.numpy() * weights[band])
+    before = z.clone()
+    places.add(z, values)
+    assert np.array_equal(z.numpy(), np.where(wanted, 2 * before.numpy(), before.numpy()))
+    counts = sizes_of(basis.block, size, basis.colours)
+    assert counts[present[: len(counts)]].sum() == n
+    assert counts.sum() == basis.colours * size[0] * size[1]

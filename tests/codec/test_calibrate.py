@@ -12,7 +12,6 @@ from codec.calibration.tables import fit_bands, step_costs
 from codec.lossy.basis import Cosines
 from codec.lossy.tables import CodingTables, Tables
 from ddpm.diffusion.bands import RINGS
-from ddpm.diffusion.gaussian import Step
 from ddpm.models.load import load_model, save_model
 from ddpm.models.model import DDPM
 from ddpm.models.store import read_card
@@ -37,23 +36,24 @@ def test_the_network_works_at_a_smaller_size_where_that_costs_hardly_more(model)
 def test_bands_and_their_powers_are_found(grey):
     """Errors drawn with variances that are known powers of m: found again, with the KL 1/2 ln(1 + r) that they have."""
     rings = RINGS if grey else 3 * RINGS
-    generator, step = torch.Generator().manual_seed(0), Step(1.0, 0.3)
+    generator = torch.Generator().manual_seed(0)
     ones = ((1.0,) * rings,)
     plain = CodingTables((0.0,) * 3, 1.0, 8, 1.0, 8, 0, colour=Tables(bands=ones, powers=ones))
     plain = replace(plain, grey=plain.colour)
+    step = plain.step(1.0, 0.3)
     powers = [(0.5, 1.0, 1.25)[i % 3] for i in range(rings)]
     bands = [0.5 + i / rings for i in range(rings)]
     true = Tables(bands=(tuple(bands),), powers=(tuple(powers),))
     truth = Cosines(replace(plain, colour=true, grey=true), (64, 96), grey)
     blocks = torch.rand(4, 1, 8, 12, generator=generator).pow(2).add(0.05)
     m = blocks.repeat_interleave(8, 2).repeat_interleave(8, 3).expand(-1, 3, -1, -1)
-    r = truth.extra_variance(0, step, m)
-    x = truth.picture(r.sqrt() * torch.randn(r.shape, generator=generator)) / step.delta(torch.ones(1), torch.zeros(1))
+    r = truth.extra_variance(0, step.gain, m)
+    x = truth.picture(r.sqrt() * torch.randn(r.shape, generator=generator), step.std_q / step.x_coef)
     kl, got, exponents = fit_bands(step, 0, [x], [(torch.zeros_like(x), m)], [Cosines(plain, (64, 96), grey)])
     assert sum(p == q for p, q in zip(powers, exponents)) > 0.8 * rings
     same = [i for i in range(rings) if powers[i] == exponents[i] and i % RINGS > 1]
     np.testing.assert_allclose(np.array(got)[same], np.array(bands)[same], rtol=0.15)
-    np.testing.assert_allclose(kl, (0.5 * torch.log1p(r)).mean(1) / math.log(2), rtol=0.05)
+    np.testing.assert_allclose(kl, (0.5 * torch.log1p(r)).mean((1, 2, 3)) / math.log(2), rtol=0.05)
 
 
 def test_a_model_made_from_the_one_beside_it_shares_its_weights(models, tmp_path):
