@@ -26,7 +26,7 @@ from codec.lossy.tables import tables_of
 from ddpm.diffusion.likelihood import LN2, UNIT_LEVELS
 from ddpm.models.model import DDPM
 
-from .gaussians import FINENESS, Gaussians
+from .gaussians import Gaussians
 from .header import MAX_STEPS
 from .latents import CodeLatents, Latents, ScheduleLatents
 from .patches import CODE, Kind
@@ -63,7 +63,7 @@ class Stack:
 
     def push(self, k: np.ndarray, mean: np.ndarray, std: np.ndarray | float, tails=True) -> None:
         """Integers k (n,) under Gaussians, mean (n,), std (n,) or one, in grid points. Without tails: k is in reach."""
-        frame = self.gaussians.frame(mean, std)
+        frame = self.gaussians.frame(mean, std, exact=not tails)
         symbols = k[frame.order] - frame.centre
         beyond = np.abs(symbols) - frame.reach
         if tails:
@@ -83,7 +83,7 @@ class Stack:
 
     def pop(self, mean: np.ndarray, std: np.ndarray | float, tails=True) -> np.ndarray:
         """(n,) int64."""
-        frame = self.gaussians.frame(mean, std)
+        frame = self.gaussians.frame(mean, std, exact=not tails)
         symbols = np.concatenate([self.coder.decode(model, count) for count, model in frame.models])
         symbols -= frame.reach
         if tails:
@@ -151,16 +151,12 @@ class BitsBack:
     """Bits-back along a chain of latents; both ways are mirror images."""
 
     def __init__(self, latents: Latents):
-        self.latents, self.steps = latents, latents.steps
-        self.forward = [step.sigma_t * math.sqrt(step.c) for step in self.steps]  # deviations of q(z_t | z_s)
-        self.alpha, self.sigma = self.steps[-1].alpha_s, self.steps[-1].sigma_s
-        narrower = np.minimum([*self.forward, self.sigma], [self.steps[0].sigma_t, *(s.std_q for s in self.steps)])
-        self.grid = np.ldexp(0.5, np.frexp(narrower / FINENESS)[1])  # spacing of z_T, ..., z_0: powers of two
+        self.latents, self.steps, self.grid = latents, latents.transitions, latents.grid
 
     @property
     def evaluations(self) -> int:
         """How often the network is asked about one batch."""
-        return len(self.steps) + 1
+        return self.steps + 1
 
     @torch.inference_mode()
     def push(self, stack: Stack, x: np.ndarray, progress: Callable[[int], object] = lambda n: None) -> np.ndarray:
@@ -178,8 +174,8 @@ class BitsBack:
         costs -= each(bits_of(k, *first))
         groups = stack.push_pixels(x.ravel(), self._pixels(k, shape))
         costs += sum(each(pixel_nats(*group)) for group in groups) / LN2
-        for i in reversed(range(len(self.steps))):
-            forward = self._forward(i, k)
+        for i in reversed(range(self.steps)):
+            forward = self._forward(i, k, shape)
             k_s, k = k, stack.borrow(*forward)
             reverse = self._reverse(i, k, shape)
             stack.push(k_s, *reverse)
@@ -196,9 +192,9 @@ class BitsBack:
     ) -> np.ndarray:
         """The batch of that shape that was pushed last, uint8 (B, C, H, W); gives back what it had borrowed."""
         k = stack.pop(*self._prior(shape))
-        for i in range(len(self.steps)):
+        for i in range(self.steps):
             k_t, k = k, stack.pop(*self._reverse(i, k, shape))
-            stack.repay(k_t, *self._forward(i, k))
+            stack.repay(k_t, *self._forward(i, k, shape))
             progress(shape[0])
         x = stack.pop_pixels(self._pixels(k, shape)).reshape(shape)
         stack.repay(k, *self._first(x))
@@ -207,29 +203,31 @@ class BitsBack:
 
     def _first(self, x):
         """q(z_0 | x)."""
-        x = self.latents.coordinates(x / UNIT_LEVELS - 1)
-        return x * (self.alpha / self.grid[-1]), self.sigma / self.grid[-1]
+        return self._in_grid(-1, self.latents.first(x / UNIT_LEVELS - 1), len(x))
 
-    def _forward(self, i, k_s):
+    def _forward(self, i, k_s, shape):
         """q(z_t | z_s) of step i."""
-        step, z_s = self.steps[i], k_s * self.grid[i + 1]
-        scale = step.alpha_t / step.alpha_s / self.grid[i]
-        return z_s * scale, self.forward[i] / self.grid[i]
+        return self._in_grid(i, self.latents.forward(i, k_s * self._spacing(i + 1, shape[0]), shape), shape[0])
 
     def _reverse(self, i, k_t, shape):
         """p(z_s | z_t) of step i."""
-        step, z_t = self.steps[i], k_t * self.grid[i]
-        x_hat, r = self.latents.x_hat(i, z_t, shape)
-        return step.mean(z_t, x_hat) / self.grid[i + 1], np.sqrt(1 + r) * (step.std_q / self.grid[i + 1])
+        return self._in_grid(i + 1, self.latents.reverse(i, k_t * self._spacing(i, shape[0]), shape), shape[0])
 
     def _pixels(self, k, shape):
         """p(x | z_0)."""
-        return Sight(self.latents.context, *self.latents.pixels(k * self.grid[-1], shape), shape)
+        return Sight(self.latents.context, *self.latents.pixels(k * self._spacing(-1, shape[0]), shape), shape)
 
     def _prior(self, shape):
         """p(z_T)."""
-        mean, std = self.latents.prior(shape)
-        return mean / self.grid[0], std / self.grid[0]
+        return self._in_grid(0, self.latents.prior(shape), shape[0])
+
+    def _spacing(self, i, count):
+        """Of latent i of so many pictures: a number, or one for each coordinate."""
+        return np.tile(self.grid[i], count) if np.ndim(self.grid[i]) else self.grid[i]
+
+    def _in_grid(self, i, gaussian, count):
+        (mean, std), spacing = gaussian, self._spacing(i, count)
+        return mean / spacing, std / spacing
 
 
 def bitsback_for(model: DDPM, steps: int) -> Callable[[Kind], BitsBack]:

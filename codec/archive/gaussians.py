@@ -4,8 +4,9 @@ A mean is rounded to a fraction of a grid point and a deviation, if there are ma
 with the same fraction and the same deviation then have the same distribution about the integer below their mean, and
 are coded together.
 
-q has one deviation, and that is not rounded: bits-back is paid for what is borrowed, whatever q, but q must be the one
-that p was made for, as the bound has no minimum there. All is rounded alike on every machine.
+q has one deviation, or one for each band of frequencies, and these are not rounded: bits-back is paid for what is
+borrowed, whatever q, but q must be the one that p was made for, as the bound has no minimum there. All is rounded alike
+on every machine.
 """
 
 from __future__ import annotations
@@ -66,22 +67,22 @@ class Gaussians:
         self.stds, self.edges = between[::2], between[1::2]
         self.made, self.room = {}, ROOM
 
-    def frame(self, mean: np.ndarray, std: np.ndarray | float) -> Frame:
-        """For means (n,) and deviations, as many or one, in grid points."""
+    def frame(self, mean: np.ndarray, std: np.ndarray | float, *, exact=False) -> Frame:
+        """For means (n,) and deviations, as many or one, in grid points. exact: these are few, and not rounded."""
         if not (np.isfinite(mean).all() and np.isfinite(std).all() and np.min(std) > 0):
             raise CodecError("the network's answer is not finite; this model cannot code these pictures")
-        std, shift, lowest = np.clip(std, 1, WIDEST), self.fractions.bit_length() - 1, 0
+        std, shift, lowest, known = np.clip(std, 1, WIDEST), self.fractions.bit_length() - 1, 0, self.stds
         fine = np.rint(mean * self.fractions).astype(np.int64)
         code = fine & self.fractions - 1
         if std.ndim:
-            scale = np.searchsorted(self.edges, std)
+            known, scale = np.unique(std, return_inverse=True) if exact else (known, np.searchsorted(self.edges, std))
             lowest = int(scale.min())
             code += scale - lowest << shift
         counts = np.bincount(code)
         order = np.argsort(code.astype(np.uint16 if len(counts) <= 1 << 16 else np.uint32), kind="stable")
         present = np.flatnonzero(counts)
         counts, fractions, scales = counts[present], present & self.fractions - 1, (present >> shift) + lowest
-        stds = self.stds[scales] if std.ndim else np.full(len(present), std)
+        stds = known[scales] if std.ndim else np.full(len(present), std)
         each = zip(counts.tolist(), fractions.tolist(), stds.tolist())
         models = [(count, self.tables(s)[f]) for count, f, s in each]
         return Frame(order, (fine >> shift)[order], np.repeat(reach(stds), counts), models)

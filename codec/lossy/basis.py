@@ -85,7 +85,7 @@ class Cosines:
         return values
 
     def spread(self, weights: np.ndarray, rows: slice, like: torch.Tensor) -> torch.Tensor:
-        """Numbers of the bands, (BANDS,), over some rows of coordinates (B, C, H, W); one number if all are the same."""
+        """Numbers of the bands, (BANDS,), over some rows of coordinates (B, C, H, W); one if all are the same."""
         if (weights == weights[0]).all():
             return like.new_tensor(weights[0])
         return like.new_tensor(weights)[self.band[: like.shape[1], rows].to(like.device, non_blocking=True).int()]
@@ -154,6 +154,11 @@ class Places:
             flat[:, : len(self.band)] += values
         else:
             flat.index_add_(1, self.at.to(flat.device), values)
+
+    def put(self, coordinates: torch.Tensor, values: torch.Tensor) -> None:
+        """``values`` (B, n) in the place of what coordinates (B, C, H, W) have there."""
+        flat = coordinates.view(len(coordinates), -1)
+        flat[:, slice(len(self.band)) if self.at is None else self.at.to(flat.device)] = values
 
     def spread(self, weights: np.ndarray, like: torch.Tensor) -> torch.Tensor:
         """Numbers of the bands, (BANDS,), over them, (n,); one number, if all are the same."""

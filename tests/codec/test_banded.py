@@ -8,6 +8,9 @@ import torch
 
 from codec import Codec, CodecError, Target, decode
 from codec.api import inspect
+from codec.archive.bitsback import Stack, bitsback_for
+from codec.archive.gaussians import Gaussians
+from codec.archive.patches import CODE
 from codec.channel.simulation import IdealChannel
 from codec.lossy import progressive
 from codec.lossy.basis import Cosines
@@ -19,6 +22,7 @@ from codec.lossy.setting import Setting
 from codec.lossy.tables import CodingTables
 from codec.terms import CodeTerms
 from ddpm.diffusion.bands import BANDS, EVEN, RINGS, Bands
+from ddpm.diffusion.bound import bound
 from ddpm.diffusion.gaussian import kl_nats
 from ddpm.diffusion.noise import Noise
 from ddpm.diffusion.process import process_of
@@ -181,3 +185,27 @@ def test_files_say_what_they_are(banded_codec, folder):
 def test_settings_carry_the_noise(banded_codec):
     setting = Setting.of(banded_codec.model, banded_codec.tables, (8, 8), stride=2)
     assert setting.plan.coded[-1] == 192
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_an_archive_has_the_length_of_the_bound(banded_codec, grey):
+    """Along the steps of the code; latents are those of bands that are there, and come back."""
+    model, x = banded_codec.model, np.stack([smooth_picture(16, 16, s, 1 if grey else 3) for s in range(16)])
+    x = x[:, None] if grey else x.transpose(0, 3, 1, 2)
+    coder = bitsback_for(model, CODE)((16, 16, x.shape[1]))
+    stack = Stack(Gaussians(24), np.random.default_rng(0).integers(1, 1 << 32, 20_000, dtype=np.uint32))
+    before, bits = stack.words(), stack.bits
+    cost = coder.push(stack, x)
+    grown = stack.bits - bits
+    assert cost.sum() == pytest.approx(grown, rel=1e-3)
+    setting = replace(banded_codec.setting((16, 16), grey), plan=coder.latents.plan)
+    limit = bound(CodeTerms(setting), [torch.from_numpy(np.repeat(x, 3, 1) if grey else x)], quiet=True)
+    assert grown / x.size == pytest.approx(limit.total, rel=0.02)
+    assert len(coder.latents.places[0].band) < len(coder.latents.places[-1].band) == x[0].size
+    assert np.array_equal(coder.pop(stack, x.shape), x)
+    assert np.array_equal(stack.words(), before)
+
+
+def test_archives_by_levels_of_the_schedule_are_refused_in_a_line(banded_codec):
+    with pytest.raises(CodecError, match="steps of the lossy code"):
+        bitsback_for(banded_codec.model, 10)
