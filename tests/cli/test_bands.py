@@ -1,4 +1,4 @@
-"""Noise by frequency at the command line: a run is trained, measured and sampled; what there is not yet is one line."""
+"""Noise by frequency at the command line: a run is trained, measured, sampled, and codes."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ from PIL import Image
 
 from ddpm.diffusion.bands import BANDS
 from ddpm.training.presets import PRESETS
+from tests.conftest import smooth_picture
 
 PICTURES = Path(__file__).parents[2] / "bench" / "pictures"
 SCHEDULE = {"kind": "bands", "nodes": [6, 1, -8], "variance": [1.0] * BANDS}
@@ -34,17 +35,25 @@ def test_a_run_is_trained_measured_and_sampled(command, run, tmp_path):
     assert code == 0, err
 
 
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        ("bpd --model RUN PICTURES --ode --quiet", "isotropic noise only"),
-        ("calibrate RUN PICTURES -o OUT --quiet", "no code yet for noise by frequency"),
-    ],
-)
-def test_what_there_is_not_yet_is_one_line(command, run, tmp_path, words, says):
-    places = {"RUN": run, "PICTURES": PICTURES, "OUT": tmp_path / "out"}
-    code, _, err = command(*(places.get(word, word) for word in words.split()))
+def test_a_run_becomes_a_model_that_codes(command, run, tmp_path):
+    picture = smooth_picture(16, 24)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    how = ["--images", 2, "--crop", 32, "--steps", 6, "--memory", 4, "--min-bits", 4, "--scale", 2, "--quiet"]
+    code, _, err = command("calibrate", run, PICTURES, "-o", tmp_path / "own-1", *how)
+    assert code == 0, err
+    for words in (["--lossless"], ["--rate", "1"]):
+        model = ["--model", tmp_path / "own-1", "--force", "--quiet"]
+        code, _, err = command("encode", tmp_path / "a.png", tmp_path / "a.ddpm", *words, *model)
+        assert code == 0, err
+        code, _, err = command("decode", tmp_path / "a.ddpm", tmp_path / "b.png", *model)
+        assert code == 0, err
+        shown = np.asarray(Image.open(tmp_path / "b.png"))
+        assert shown.shape == picture.shape
+        assert np.array_equal(shown, picture) == (words == ["--lossless"])
+
+
+def test_what_there_is_not_yet_is_one_line(command, run):
+    code, _, err = command("bpd", "--model", run, PICTURES, "--ode", "--quiet")
     assert code == 2
-    assert says in err
+    assert "isotropic noise only" in err
     assert len(err.strip().splitlines()) == 1
-    assert not list(tmp_path.glob("out*"))
