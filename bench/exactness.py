@@ -47,7 +47,7 @@ def squares(model: DDPM, tables: CodingTables, level: tuple[float, int], x: torc
     """x (B, 3, H, W) -> (B, 3): mean squares of float - x, exact - x and exact - float, of the predictions."""
     (gamma, scale), generator = level, torch.Generator().manual_seed(seed)
     basis = Cosines(tables, (x.shape[2], x.shape[3]), grey=False)
-    z = basis.seen(tables.step(gamma, gamma - 1), x, torch.randn(x.shape, generator=generator))
+    z = basis.seen(basis.step(gamma, gamma - 1), x, torch.randn(x.shape, generator=generator))
     exact, found = model.exact, []
     try:
         for network in (None, exact):

@@ -30,8 +30,8 @@ class CodeTerms(Terms):
         self.reverse, self.model, self.tables = Reverse(setting.model), setting.model, setting.tables
         self.process = self.reverse.process
         self.plan, self.grey, self.levels = setting.plan, setting.grey, setting.plan.steps
-        self.steps = [self.tables.step(t, s) for t, s in pairwise(self.plan.gammas)]
         self.basis = Cosines(self.tables, setting.size, self.grey)
+        self.steps = [self.basis.step(t, s) for t, s in pairwise(self.plan.gammas)]
         self.context = self.tables.of(self.grey).context
 
     def prior(self, x):

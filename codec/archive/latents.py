@@ -94,9 +94,9 @@ class CodeLatents:
         self.model, self.tables, self.size, self.grey = model, tables, size, grey
         self.plan = tables.plan(size, grey, every_level=True)
         check_exact(model)
-        self.leading, *self.steps = [tables.step(t, s) for t, s in pairwise(self.plan.gammas)]
-        self.transitions = len(self.steps)
         self.basis, self.context = Cosines(tables, size, grey), tables.of(grey).context
+        self.leading, *self.steps = [self.basis.step(t, s) for t, s in pairwise(self.plan.gammas)]
+        self.transitions = len(self.steps)
         self.places = [self.basis.places(step.alpha_s > 0) for step in (self.leading, *self.steps)]
         self.grid = [self._over(i, spacing) for i, spacing in enumerate(grids(self.steps))]
         self.noise = shared_noise(0, NOISE, 3 * size[0] * size[1]).view(1, 3, *size).double()
@@ -137,7 +137,7 @@ class CodeLatents:
         step = self.steps[i - 1] if i else self.leading
         z = self.basis.times(self.noise.repeat(shape[0], 1, 1, 1), step.sigma_s)
         self.places[i].put(z, torch.from_numpy(c).view(shape[0], -1))
-        seen = self.basis.picture(z, self.tables.view(step.gamma_s)).float()
+        seen = self.basis.picture(z, self.basis.view(step.gamma_s)).float()
         return z.to(self.model.device), seen.to(self.model.device)
 
     def _over(self, i: int, weights: np.ndarray, count: int = 1) -> np.ndarray | float:

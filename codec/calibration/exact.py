@@ -27,10 +27,10 @@ def exact_tensors(
     levels = [(gamma, scale) for gamma, scale in zip(tables.gammas, tables.scales) if math.isfinite(gamma)]
     generator, quantiser = torch.Generator().manual_seed(seed), Quantiser(model.net)
     for gamma, scale in tqdm(levels, disable=True if quiet else None, desc="observe"):
-        step, below, seen = tables.step(gamma, gamma - 1), gamma, []
+        below, seen = gamma, []
         for batch in batches:
             x, basis = to_unit(batch), Cosines(tables, (batch.shape[2], batch.shape[3]), grey=False)
-            z = basis.seen(step, x, torch.randn(x.shape, generator=generator))
+            z = basis.seen(basis.step(gamma, gamma - 1), x, torch.randn(x.shape, generator=generator))
             z, below = coarse(z, gamma, scale)
             seen.append(model.padded(z))
         quantiser.observe(below, seen, model.unit_variance(torch.tensor([below])))

@@ -60,7 +60,7 @@ def step_costs(model: DDPM, tables: CodingTables, batches, *, grey=False, scales
     bases = [Cosines(replace(tables, colour=plain, grey=plain), (x.shape[2], x.shape[3]), grey) for x in pictures]
     chosen: list[tuple[int, np.ndarray, list[float], list[float]]] = []
     for k in tqdm(range(len(levels) - 1), disable=True if quiet else None, desc="calibrate"):
-        step = tables.step(levels[k], levels[k + 1])
+        step = bases[0].step(levels[k], levels[k + 1])
         noise = [torch.randn(x.shape, generator=generator).to(x.device) for x in pictures]
         seen = [basis.seen(step, x, eps) for basis, x, eps in zip(bases, pictures, noise)]
         tried = []

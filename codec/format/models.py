@@ -43,7 +43,7 @@ class Opener:
     def of_card(cls, name: str, card: Mapping) -> Opener:
         """The same of a model's card, as ``read_card`` has it."""
         maker = Maker(name, bytes.fromhex(card["fingerprint"]), card["config"].get("native"))
-        if (tables := CodingTables.of_coding(card.get("coding"), name)) is None:
+        if (tables := CodingTables.of_coding(card.get("coding"), name, card["config"]["schedule"])) is None:
             raise Uncalibrated(maker)
         return cls(maker, tables)
 

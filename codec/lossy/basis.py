@@ -25,7 +25,7 @@ from math import prod
 import numpy as np
 import torch
 
-from ddpm.diffusion.bands import COLOURS
+from ddpm.diffusion.bands import COLOURS, Bands
 from ddpm.diffusion.cosines import along, band_of
 from ddpm.diffusion.cosines import cosines as orthonormal
 from ddpm.diffusion.process import BandStep
@@ -46,7 +46,17 @@ class Cosines:
     def __init__(self, tables: CodingTables, size: tuple[int, int], grey: bool):
         self.block, self.size, self.colours = tables.block, size, 1 if grey else COLOURS
         self.bands, self.powers = tables.of(grey).bands, tables.of(grey).powers
-        self.band = band_of(self.block, size, COLOURS)
+        self.band, self.noise = band_of(self.block, size, COLOURS), tables.noise
+
+    def step(self, gamma_t: float, gamma_s: float) -> BandStep:
+        """The transition between two levels."""
+        return _step(self.noise, gamma_t, gamma_s)
+
+    def view(self, gamma: float, *, turned=False) -> np.ndarray:
+        """What z is multiplied with in each band for the network, see ``Bands``. turned: noise that says nothing of x
+        gets the opposite sign."""
+        view = _view(self.noise, gamma)
+        return np.where(self.noise.snr(gamma) > 0, view, -view) if turned else view
 
     def coordinates(self, values: torch.Tensor, colours: int | None = None) -> torch.Tensor:
         """(B, 3, H, W) -> those that are coded, (B, 3 or 1, H, W), or of so many ``colours``."""
@@ -173,6 +183,16 @@ def runs(n: int, block: int, most: int) -> Iterator[slice]:
     yield from (slice(i, min(i + step, whole)) for i in range(0, whole, step))
     if whole < n:
         yield slice(whole, n)
+
+
+@lru_cache(maxsize=128)
+def _step(noise: Bands, gamma_t: float, gamma_s: float) -> BandStep:
+    return BandStep(noise, gamma_t, gamma_s)
+
+
+@lru_cache(maxsize=128)
+def _view(noise: Bands, gamma: float) -> np.ndarray:
+    return noise.view(gamma)
 
 
 @lru_cache

@@ -76,7 +76,7 @@ class Chain:
         return self.setting.seed, self.k
 
     def step(self) -> BandStep:
-        return self.setting.tables.step(self.gamma, self.plan.gammas[self.k + 1])
+        return self.basis.step(self.gamma, self.plan.gammas[self.k + 1])
 
     def places(self) -> Places:
         """The coordinates that the next step sends something of."""
@@ -88,7 +88,7 @@ class Chain:
     def seen(self, *, turned=False) -> torch.Tensor:
         """What the network is shown of z, (B, 3, H, W) pixels. turned: with the opposite noise in bands that have
         nothing else."""
-        return self.basis.picture(self.z, self.setting.tables.view(self.gamma, turned=turned))
+        return self.basis.picture(self.z, self.basis.view(self.gamma, turned=turned))
 
     def denoise(self) -> tuple[torch.Tensor, torch.Tensor]:
         """x_hat and m where the chain stands, (B, 3, H, W) each."""

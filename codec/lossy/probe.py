@@ -45,9 +45,10 @@ def probe(setting: Setting, pictures: torch.Tensor) -> np.ndarray:
     generator = torch.Generator().manual_seed(0)
     ratio = []
     for k in at:
-        step, level = tables.step(plan.gammas[k], plan.gammas[k + 1]), plan.stops[k]
+        level = plan.stops[k]
         parts = to_unit(tiles(pictures, tables.scales[level]).to(model.device))
         basis = Cosines(tables, (parts.shape[3], parts.shape[4]), setting.grey)
+        step = basis.step(plan.gammas[k], plan.gammas[k + 1])
         noise = torch.randn(parts.shape[1:], generator=generator).to(parts.device)
         seen = torch.stack([basis.seen(step, x, noise) for x in parts])
         found = (denoise(model, tables, level, stack) for stack in ([seen[:, 0]] if parts.shape[1] == 1 else seen))

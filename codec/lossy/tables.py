@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from codec.errors import Uncalibrated, UnknownModel
-from ddpm.diffusion.bands import COLOURS, EVEN, RINGS, Bands
-from ddpm.diffusion.cosines import sizes_of
-from ddpm.diffusion.process import BandStep
+from ddpm.diffusion.bands import COLOURS, EVEN, RINGS, Bands, sizes_of
+from ddpm.diffusion.schedule import schedule_from_config
 
 from .plan import LONG, TILTS, Plan
 
@@ -96,16 +94,6 @@ class CodingTables:
     grey: Tables = field(default_factory=Tables)
     noise: Bands = EVEN
 
-    def step(self, gamma_t: float, gamma_s: float) -> BandStep:
-        """The transition between two levels."""
-        return _step(self.noise, gamma_t, gamma_s)
-
-    def view(self, gamma: float, *, turned=False) -> np.ndarray:
-        """What z is multiplied with in each band for the network, see ``Bands``. turned: noise that says nothing of x
-        gets the opposite sign."""
-        view = _view(self.noise, gamma)
-        return np.where(self.noise.snr(gamma) > 0, view, -view) if turned else view
-
     @property
     def gammas(self) -> tuple[float, ...]:
         """The levels, infinity first."""
@@ -130,21 +118,26 @@ class CodingTables:
     @classmethod
     def of_model(cls, model: DDPM) -> CodingTables | None:
         """Those of the model's card; None if it has none. UnknownModel for tables that cannot be."""
-        found = cls.of_coding(model.coding, model.name)
-        if found is not None and isinstance(model.schedule, Bands):
-            found = replace(found, noise=model.schedule)
-            ends = found.levels[0] <= found.noise.gamma_max, found.levels[-1] == found.noise.gamma_min
-            if found.block != found.noise.block or not all(ends):
-                raise UnknownModel(f"model {model.name}: its coding tables are not of its schedule")
-        return found
+        return cls.of_coding(model.coding, model.name, model.config["schedule"])
 
     @classmethod
-    def of_coding(cls, coding: dict | None, name: str) -> CodingTables | None:
-        """The same of that entry of a card."""
+    def of_coding(cls, coding: dict | None, name: str, schedule: dict) -> CodingTables | None:
+        """The same of these entries of a card."""
+        if not coding:
+            return None
         try:
-            return cls.from_card(coding) if coding else None
+            found = cls.from_card(coding)
+            noise = schedule_from_config(schedule) if schedule["kind"] == Bands.kind else EVEN
+            assert isinstance(noise, Bands)
+            return found if noise is EVEN else found.with_noise(noise)
         except (KeyError, TypeError, ValueError, OverflowError) as e:
             raise UnknownModel(f"model {name}: its coding tables cannot be used: {e!r}") from None
+
+    def with_noise(self, noise: Bands) -> CodingTables:
+        """For a schedule by frequency; ValueError if the tables are of another."""
+        if self.block != noise.block or self.levels[0] > noise.gamma_max or self.levels[-1] != noise.gamma_min:
+            raise ValueError("they are of another schedule")
+        return replace(self, noise=noise)
 
     @staticmethod
     def context_of(model: DDPM, grey: bool) -> Context | None:
@@ -211,16 +204,6 @@ def tables_of(model: DDPM, instead: str = "") -> CodingTables:
     if tables is None:
         raise Uncalibrated(model, instead)
     return tables
-
-
-@lru_cache(maxsize=128)
-def _step(noise: Bands, gamma_t: float, gamma_s: float) -> BandStep:
-    return BandStep(noise, gamma_t, gamma_s)
-
-
-@lru_cache(maxsize=128)
-def _view(noise: Bands, gamma: float) -> np.ndarray:
-    return noise.view(gamma)
 
 
 def _floats(values: Sequence) -> tuple[float, ...]:

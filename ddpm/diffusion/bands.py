@@ -135,6 +135,29 @@ class Bands:
         return seen / np.sqrt(1 + s)
 
 
+def rings(block: int, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) uint8: the ring of each coordinate of a colour."""
+
+    def frequency(n):
+        i = np.arange(n)
+        length = np.minimum(block, n - i // block * block)
+        return i % block * (8 / length)
+
+    radius = np.hypot(frequency(size[0])[:, None], frequency(size[1])[None])
+    return np.minimum(np.rint(radius), RINGS - 1).astype(np.uint8)
+
+
+def sizes_of(block: int, size: tuple[int, int], colours: int = COLOURS) -> np.ndarray:
+    """(colours * RINGS,) int64: how many coordinates of a picture each band has; without the room for it."""
+    (rows, last_rows), (columns, last_columns) = (divmod(n, block) for n in size)
+    of_a_colour = np.zeros(RINGS, np.int64)
+    for h, count_h in ((block, rows), (last_rows, 1)):
+        for w, count_w in ((block, columns), (last_columns, 1)):
+            if h and w:
+                of_a_colour += count_h * count_w * np.bincount(rings(block, (h, w)).ravel(), minlength=RINGS)
+    return np.tile(of_a_colour, colours)
+
+
 def as_tuples(values):
     return tuple(map(as_tuples, values)) if isinstance(values, (list, tuple)) else values
 

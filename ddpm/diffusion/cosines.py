@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from .bands import COLOURS, RINGS
+from .bands import COLOURS, RINGS, rings
 
 
 @lru_cache
@@ -54,24 +54,4 @@ def along(values: torch.Tensor, block: int, matrix) -> torch.Tensor:
 @lru_cache(maxsize=8)
 def band_of(block: int, size: tuple[int, int], colours: int = COLOURS) -> torch.Tensor:
     """(colours, H, W) uint8: the band of each coordinate, colour * RINGS + ring."""
-
-    def frequency(n):
-        i = np.arange(n)
-        length = np.minimum(block, n - i // block * block)
-        return i % block * (8 / length)
-
-    radius = np.hypot(frequency(size[0])[:, None], frequency(size[1])[None])
-    ring = np.minimum(np.rint(radius), RINGS - 1).astype(np.uint8)
-    return torch.from_numpy(np.arange(colours, dtype=np.uint8)[:, None, None] * RINGS + ring)
-
-
-def sizes_of(block: int, size: tuple[int, int], colours: int = COLOURS) -> np.ndarray:
-    """(colours * RINGS,) int64: how many coordinates of a picture each band has; without the room for it."""
-    (rows, last_rows), (columns, last_columns) = (divmod(n, block) for n in size)
-    of_a_colour = np.zeros(RINGS, np.int64)
-    for h, count_h in ((block, rows), (last_rows, 1)):
-        for w, count_w in ((block, columns), (last_columns, 1)):
-            if h and w:
-                ring = band_of(block, (h, w), 1).flatten().numpy()
-                of_a_colour += count_h * count_w * np.bincount(ring, minlength=RINGS)
-    return np.tile(of_a_colour, colours)
+    return torch.from_numpy(np.arange(colours, dtype=np.uint8)[:, None, None] * RINGS + rings(block, size))

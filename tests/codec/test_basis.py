@@ -9,8 +9,7 @@ from scipy.fft import dctn
 
 from codec.lossy.basis import GRID, Cosines
 from codec.lossy.tables import CodingTables, Tables
-from ddpm.diffusion.bands import RINGS
-from ddpm.diffusion.cosines import sizes_of
+from ddpm.diffusion.bands import RINGS, sizes_of
 from ddpm.diffusion.gaussian import kl_nats
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -50,7 +49,7 @@ def test_cosines_are_scipys():
 def test_extra_variance_is_that_of_the_error(grey):
     """Errors drawn with known variances in the basis: the KL per dim is 1/2 ln(1 + r)."""
     tables = cosine_tables()
-    gain = tables.step(1.0, 0.3).gain
+    gain = Cosines(tables, (16, 24), grey).step(1.0, 0.3).gain
     assert gain[0] == pytest.approx(math.expm1(0.7))
     basis = Cosines(tables, (16, 24), grey)
     m = torch.rand(1, 1, 16, 24).expand(1, 3, 16, 24)

@@ -40,7 +40,7 @@ def test_bands_and_their_powers_are_found(grey):
     ones = ((1.0,) * rings,)
     plain = CodingTables((0.0,) * 3, 1.0, 8, 1.0, 8, 0, colour=Tables(bands=ones, powers=ones))
     plain = replace(plain, grey=plain.colour)
-    step = plain.step(1.0, 0.3)
+    step = Cosines(plain, (64, 96), grey).step(1.0, 0.3)
     powers = [(0.5, 1.0, 1.25)[i % 3] for i in range(rings)]
     bands = [0.5 + i / rings for i in range(rings)]
     true = Tables(bands=(tuple(bands),), powers=(tuple(powers),))
