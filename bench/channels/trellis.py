@@ -31,9 +31,22 @@ class RandomLabels(Labels):
     def __call__(self, branch: torch.Tensor, rows: int) -> torch.Tensor:
         return (sphere_labels if self.on_sphere else labels)(self.memory, rows)[:, branch]
 
+    groups = 1
+
     @property
-    def distinct(self) -> int:
-        return 2 ** (self.memory + 1)
+    def size(self) -> int:
+        return max(2**self.memory // 2, 1)
+
+    @property
+    def offsets(self) -> np.ndarray:
+        return np.zeros((1, 1), np.int32)
+
+    def tables(self, rows: int, device: torch.device) -> list[torch.Tensor]:
+        branches = torch.arange(2 ** (self.memory + 1), device=device)
+        if self.memory == 0:
+            return [torch.stack([self(branch[None], rows) for branch in branches])]
+        branches = branches.view(2, -1, 2).permute(0, 2, 1)
+        return [torch.stack([self(of_kind, rows) for of_kind in branches.reshape(4, -1)])]
 
 
 @dataclass(frozen=True)

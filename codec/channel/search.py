@@ -25,7 +25,7 @@ def best_path(trellis: Trellis, a: Values, b: Values) -> np.ndarray:
 
 
 def search_for(metrics: Metrics, M: int) -> Search:
-    device = metrics.features.device
+    device = metrics.device
     if device.type == "cuda" and M > 1:
         with contextlib.suppress(ImportError):
             from . import viterbi_cuda

@@ -16,10 +16,10 @@ import torch
 from ddpm.compiled import compiled
 from ddpm.machine import all_threads, cpu_count
 
-from .metrics import Metrics, arriving
+from .metrics import Metrics
 
 STRETCH = 1024  # stages of a long message that are decided on together
-LANES = 8  # stretches that a thread walks at once
+LANES = 8  # stretches that a thread walks at once, fewer of longer registers than 14 bits
 MOST_THREADS = 8  # each has a block of its own
 OVERLAP = 128  # stages on each side of a cut between stretches that decide where the path passes it
 EVERY = 8  # stages; so often the largest value is set to 0
@@ -35,6 +35,7 @@ class OnCpu:
 
     def __init__(self, metrics: Metrics, M: int):
         self.metrics, self.M, self.stretch, self.overlap = metrics, M, STRETCH, OVERLAP
+        self.offsets = metrics.labels.offsets
 
     def anywhere(self, paths: int) -> np.ndarray:
         """Values of paths that may begin in any state."""
@@ -51,7 +52,7 @@ class OnCpu:
 
         decisions[:, i:j] are those of paths i to j.
         """
-        paths = Paths(value)
+        paths = Paths(value, self.offsets)
         decisions = np.concatenate([paths.extend(block) for block in self.metrics(stages)])
         return decisions, paths.off[:, None] + paths.value
 
@@ -59,7 +60,7 @@ class OnCpu:
         """(2^M,): the best value of a path over these stages (N, 1), the last one first, by where it begins."""
         value = np.zeros(2**self.M, np.int16)
         for block in self.metrics(stages):
-            value = _backward(value, block)
+            _backward(value, block, self.offsets)
         return value
 
     def likeliest(self, value: np.ndarray, count: int) -> np.ndarray:
@@ -77,8 +78,8 @@ class OnCpu:
             torch.set_num_threads(1)  # others are walked by the other cores
             return work(group)
 
-        cores = min(_cores(), count)
-        groups = np.array_split(np.arange(count), cores * -(-count // (LANES * cores)))
+        cores, lanes = min(_cores(), count), max(1, LANES >> max(0, self.M - 14))
+        groups = np.array_split(np.arange(count), cores * -(-count // (lanes * cores)))
         with all_threads():
             return list(chain.from_iterable(_threads().map(alone, groups)))
 
@@ -95,38 +96,44 @@ def _cores() -> int:
 class Paths:
     """The best paths into all states, from K sets of values (K, 2^M) int16, each of its own: Viterbi's recursion."""
 
-    def __init__(self, value: np.ndarray):
-        self.value, self.off = value.copy(), np.zeros(len(value), int)  # ``off`` is what was taken off the values, (K,)
+    def __init__(self, value: np.ndarray, offsets: np.ndarray):
+        self.offsets, self.value = offsets, value.copy()
+        self.off = np.zeros(len(value), int)  # what was taken off the values
         self.before = np.empty_like(self.value)
         self.won = np.empty((0, *value.shape), bool)
 
     def extend(self, block: np.ndarray) -> np.ndarray:
-        """By s stages with metrics (s, K, n), or (s, 1, n) where they are the same for all.
+        """By s stages with metrics (s, K, kinds, groups, size), or with 1 for K where they are the same for all.
 
         Returns which of the branches 2w and 2w + 1 won: (s, K, 2^M / 8) bytes of packed bits.
         """
         if len(self.won) < len(block):
             self.won = np.empty((len(block), *self.value.shape), bool)
-        half = max(self.value.shape[1] // 2, 1)
-        _extend(block.reshape(*block.shape[:2], 2, -1, half), self.value, self.before, self.won, self.off)
+        _extend(block, self.offsets, self.value, self.before, self.won, self.off)
         return np.packbits(self.won[: len(block)], -1, bitorder="little")
 
 
 @compiled
-def _extend(block, value, before, won, off):
-    """block (s, K or 1, 2, 1 or 2, 2^M / 2), see ``metrics.arriving``; won (s, K, 2^M); others as of ``Paths``."""
-    states, half = value.shape[1], block.shape[4]
+def _extend(block, offsets, value, before, won, off):
+    """won (s, K, 2^M); others as of ``Paths``."""
+    states = value.shape[1]
+    half = max(states // 2, 1)
+    metrics = np.empty((block.shape[2], half), np.int16)
     for k in range(len(value)):
         at = k if block.shape[1] > 1 else 0
         new, old = value[k], before[k]
         for s in range(len(block)):
             new, old = old, new
-            even, odd = block[s, at, 0], block[s, at, 1]
-            _choose(old, even[0], odd[0], new[:half], won[s, k, :half])
-            if len(even) > 1:
-                _choose(old, even[1], odd[1], new[half:], won[s, k, half:])
-            elif states > 1:
-                _choose(old, odd[0], even[0], new[half:], won[s, k, half:])
+            for kind in range(len(metrics)):
+                _look_up(block[s, at, kind], offsets, metrics[kind])
+            even, odd = metrics[0], metrics[1]
+            _choose(old, even, odd, new[:half], won[s, k, :half])
+            if len(metrics) > 2:
+                even, odd = metrics[2], metrics[3]
+            else:
+                even, odd = odd, even
+            if states > 1:
+                _choose(old, even, odd, new[half:], won[s, k, half:])
             if s % EVERY == 0:
                 top = new[0]
                 for w in range(states):
@@ -136,6 +143,24 @@ def _extend(block, value, before, won, off):
                 off[k] += top
         if len(block) % 2:
             value[k] = new
+
+
+@compiled
+def _look_up(tables, offsets, out):
+    """out (2^M / 2,): the metrics of branches from those of each group (groups, size), see ``Labels``."""
+    size = tables.shape[1]
+    if len(tables) == 1:
+        out[:] = tables[0]
+        return
+    first, second, third, fourth = tables[0], tables[1], tables[2], tables[3]
+    for upper in range(offsets.shape[1]):
+        for run in range(0, size, 32):
+            at = np.uintp(upper * size + run)  # unsigned: else each index might be one from the end
+            a, b = np.uintp(run ^ offsets[0, upper]), np.uintp(run ^ offsets[1, upper])
+            c, d = np.uintp(run ^ offsets[2, upper]), np.uintp(run ^ offsets[3, upper])
+            for j in range(32):
+                i = np.uintp(j)
+                out[at + i] = first[a + i] + second[b + i] + third[c + i] + fourth[d + i]
 
 
 @compiled
@@ -151,16 +176,32 @@ def _choose(old, even, odd, new, won):
         new[w] = max(a, b)
 
 
-def _backward(value, block):
-    """value (2^M,): the largest metric of any path that begins in each state before the stages of this block.
+@compiled
+def _backward(value, block, offsets):
+    """value (2^M,): the largest metric of any path that begins in each state before the stages of a block (s, 1, ...).
 
     The last stage comes first in it.
     """
-    for metrics in zip(*arriving(block[:, 0], len(value))):
-        ahead = np.stack(metrics) + value.reshape(metrics[0].shape)  # of branches 2w and 2w + 1
-        value = ahead.max(1).T.flatten() if len(value) > 1 else ahead.max(0)[0]
-        value -= value.max()
-    return value
+    states = len(value)
+    half = max(states // 2, 1)
+    metrics = np.empty((block.shape[2], half), np.int16)
+    for s in range(len(block)):
+        for kind in range(len(metrics)):
+            _look_up(block[s, 0, kind], offsets, metrics[kind])
+        even, odd = metrics[0], metrics[1]
+        if states == 1:
+            value[0] = 0
+            continue
+        upper_even, upper_odd = (metrics[2], metrics[3]) if len(metrics) > 2 else (odd, even)
+        before = np.empty_like(value)
+        top = np.int16(-(2**15))
+        for w in range(half):
+            a = max(np.int16(value[w] + even[w]), np.int16(value[w + half] + upper_even[w]))
+            b = max(np.int16(value[w] + odd[w]), np.int16(value[w + half] + upper_odd[w]))
+            before[2 * w], before[2 * w + 1] = a, b
+            top = max(top, a, b)
+        for w in range(states):
+            value[w] = before[w] - top
 
 
 def _trace(decisions: np.ndarray, state: int, M: int) -> np.ndarray:

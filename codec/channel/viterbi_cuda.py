@@ -31,7 +31,7 @@ NEVER = -(2**24)  # value of states where a path must not begin
 
 @triton.jit
 def _metrics(metrics, w, HALF: tl.constexpr, OPPOSED: tl.constexpr):
-    """Of branches 2w and 2w + 1, then 2w + 2^M and 2w + 2^M + 1; w (n,) < HALF = 2^M / 2. As ``metrics.arriving``."""
+    """Of branches 2w and 2w + 1, then 2w + 2^M and 2w + 2^M + 1; w (n,) < HALF = 2^M / 2. As ``Metrics.products``."""
     if OPPOSED:
         even = tl.load(metrics + w).to(tl.float32).to(tl.int32)
         odd = tl.load(metrics + HALF + w).to(tl.float32).to(tl.int32)

@@ -43,7 +43,7 @@ AT_LEAST_1 = click.IntRange(1)
     help="Bits sent per bit of KL.",
 )
 @click.option(
-    "--memory", type=click.IntRange(1, 14), default=14, show_default=True, help="Register of the trellis, bits."
+    "--memory", type=click.IntRange(1, 16), default=16, show_default=True, help="Register of the trellis, bits."
 )
 @click.option("--min-bits", type=AT_LEAST_1, default=30, show_default=True, help="Least bits of a step.")
 @click.option("--thin", type=AT_LEAST_1, help="Least bits of a step at the size of DATA. Default: as --min-bits.")

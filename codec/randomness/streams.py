@@ -32,13 +32,16 @@ def labels(memory: int, rows: int) -> torch.Tensor:
 
 
 @lru_cache(maxsize=8)
-def sphere_labels(memory: int, rows: int) -> torch.Tensor:
-    """The labels, each scaled to the norm sqrt(rows) that Gaussians have on average, on the same grid.
+def sphere_labels(memory: int, rows: int, groups: int = 1) -> torch.Tensor:
+    """The labels, each scaled to the norm sqrt(rows) that Gaussians have on average, on the same grid; where rows are
+    in groups (every so many-th), each by itself.
 
     Squares and their sums are exact in float64, and square root and division are rounded alike everywhere.
     """
-    table = labels(memory, rows).double().numpy()
-    return torch.from_numpy(on_grid(table * np.sqrt(rows / (table**2).sum(0))))
+    table = labels(memory, rows).double().numpy().copy()
+    for part in (table[k::groups] for k in range(groups)):
+        part *= np.sqrt(len(part) / (part**2).sum(0))
+    return torch.from_numpy(on_grid(table))
 
 
 def shared_noise(seed: int, stream: int, n: int) -> torch.Tensor:

@@ -66,8 +66,8 @@ def test_the_chain_over_an_ideal_channel(codec):
     from bench.reporting.run import Run
     from bench.reporting.table import tables_of
 
-    x = torch.from_numpy(np.stack([smooth_picture(16, 16, s) for s in range(2)])).permute(0, 3, 1, 2)
-    rows = chain.measure(codec, x, fine=40, batch=2)
+    x = torch.from_numpy(np.stack([smooth_picture(16, 16, s) for s in range(6)])).permute(0, 3, 1, 2)
+    rows = chain.measure(codec, x, fine=40, batch=6)
     found = Run("chain", codec.model).result(rows)
     [table] = tables_of(found)
     assert len(table.rows) == sum(r["what"] == "overhead" for r in rows) > 0

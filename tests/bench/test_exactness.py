@@ -41,8 +41,8 @@ def test_what_an_exact_network_adds_is_seen(models):
     """An error that is put in is found, and the three figures are the sides of a triangle."""
     model = load_model("tiny-1")
     tables, x = CodingTables.of_model(model), to_unit(torch.from_numpy(smooth_picture(16, 16)).permute(2, 0, 1)[None])
-    [(gamma, scale)] = exactness.levels(tables, 3)[1:2]
-    near = exactness.squares(model, gamma, scale, x, 0)
+    [level] = exactness.levels(tables, 3)[1:2]
+    near = exactness.squares(model, tables, level, x, 0)
     kept = model.exact
 
     class Off:
@@ -55,7 +55,7 @@ def test_what_an_exact_network_adds_is_seen(models):
 
     off = Off()
     model.exact = off
-    floats, exact, apart = exactness.squares(model, gamma, scale, x, 0)[0]
+    floats, exact, apart = exactness.squares(model, tables, level, x, 0)[0]
     assert model.exact is off
     assert floats == near[0, 0]
     assert apart > 100 * near[0, 2]

@@ -56,20 +56,24 @@ def test_figures_are_those_of_the_decoded_picture(file):
 
 
 def test_psnr_target_is_reached_by_a_file_that_hardly_exceeds_it(codec, monkeypatch):
-    asked = encode(codec, PICTURE, bytes=250).psnr - 0.5
-    file = encode(codec, PICTURE, psnr=asked)
-    shown = decode(file.data).array
-    assert 10 * math.log10(255**2 / np.mean((shown.astype(float) - PICTURE) ** 2)) >= asked - 0.01
-    steps = inspect(file.data).steps
-    assert steps < codec.plan(24, 20, False).steps
-    monkeypatch.setattr(sending, "TRIALS", 0)  # the file that ends with the first step to reach it
-    monkeypatch.setattr(sending, "SMALL", 0)
-    first = encode(codec, PICTURE, psnr=asked)
-    before = list(codec.stages(first.data))[-2]
-    assert asked <= first.psnr
-    assert before.bytes < len(file.data) <= len(first.data)
-    assert file.psnr - asked < max(0.1, 0.7 * (first.psnr - asked))
-    assert 10 * math.log10(255**2 / np.mean((before.array.astype(float) - PICTURE) ** 2)) < asked
+    """By less, over some targets, than the file that ends with the first step to reach it."""
+    exceeded, highest = np.zeros(2), encode(codec, PICTURE, bytes=250).psnr
+    for asked in (highest - 0.2, highest - 0.5, highest - 0.8, highest - 1.1):
+        file = encode(codec, PICTURE, psnr=asked)
+        shown = decode(file.data).array
+        assert 10 * math.log10(255**2 / np.mean((shown.astype(float) - PICTURE) ** 2)) >= asked - 0.01
+        steps = inspect(file.data).steps
+        assert steps < codec.plan(24, 20, False).steps
+        with monkeypatch.context() as patch:
+            patch.setattr(sending, "TRIALS", 0)
+            patch.setattr(sending, "SMALL", 0)
+            first = encode(codec, PICTURE, psnr=asked)
+        before = list(codec.stages(first.data))[-2]
+        assert asked <= first.psnr
+        assert before.bytes < len(file.data) <= len(first.data)
+        assert 10 * math.log10(255**2 / np.mean((before.array.astype(float) - PICTURE) ** 2)) < asked
+        exceeded += file.psnr - asked, first.psnr - asked
+    assert exceeded[0] < max(0.4, 0.7 * exceeded[1])
 
 
 def test_the_smallest_pictures_decode_to_what_was_measured(codec):

@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 
 from bench.channels.trellis import RandomLabels, Relabelled
 from codec.channel import labels, trellis, viterbi
+from codec.channel.labels import Labels
 from codec.channel.message import decode, encode
+from codec.channel.metrics import Metrics
 from codec.channel.trellis import Trellis
+from codec.lossy import tables
 
 shapes = st.integers(1, 300).flatmap(lambda d: st.tuples(st.just(d), st.integers(0, min(d, 60)), st.integers(0, 8)))
 
@@ -243,3 +246,69 @@ def test_libraries_keep_their_threads(monkeypatch):
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("memory", [12, 14, 16])
+def test_labels_put_together_differ_in_all_groups_but_one(memory):
+    """Of two states' labels at most one part is the same, each comes from its table, and branches are opposed."""
+    of = Labels(memory)
+    places = of.places().numpy()
+    assert places.shape == (labels.GROUPS, 2 ** (memory - 1))
+    rng = np.random.default_rng(0)
+    v, others = rng.integers(0, 2 ** (memory - 1), (2, 100_000))
+    same = (places[:, v] == places[:, others]).sum(0)
+    assert same[v != others].max() == 1
+    upper = np.arange(2 ** (memory - 1) // 1024)  # the likeliest to meet: the same lower bits but for those above RUN
+    for k, j in product(upper, upper):
+        lower = np.arange(0, 1024, 32)
+        met = (places[:, k * 1024 + lower][:, :, None] == places[:, j * 1024 + lower][:, None]).sum(0)
+        assert met.max() <= (1 if k != j else labels.GROUPS)
+    branch = torch.from_numpy(rng.integers(0, 2 ** (memory + 1), 50))
+    v = (branch.numpy() & 2**memory - 1) >> 1
+    for rows, sphere in ((1, False), (6, False), (64, False), (64, True)):
+        of = Labels(memory, sphere)
+        h, table = of(branch, rows), of.table(rows, branch.device)
+        assert torch.equal(h, -of(branch ^ 1, rows))
+        assert torch.equal(h, -of(branch ^ 2**memory, rows))
+        for j in range(rows):
+            assert torch.equal(h[j].abs(), table[j, places[j % labels.GROUPS, v]].abs())
+        if sphere:
+            assert torch.allclose((h**2).sum(0), torch.full((50,), 64.0), rtol=1e-3)  # on a grid
+
+
+@pytest.mark.parametrize("memory", [11, 13, 16])
+@torch.inference_mode()
+def test_metrics_are_those_of_the_labels(memory):
+    """Summed along a path they say what its zeta is worth; in units of their scale, rounded."""
+    code = Trellis(7 * 300, 300, memory)
+    a, b = target(code.dims, 0, 0.5)
+    metrics = Metrics(code, a, b)
+    bits = np.random.default_rng(1).integers(0, 2, code.bits)
+    closed, M = np.concatenate([bits[-code.memory :], bits]), code.memory
+    places, total = metrics.labels.places().numpy(), 0.0
+    branches = [int(closed[s : s + M + 1] @ 2 ** np.arange(M + 1)) for s in range(code.bits)]
+    blocks = np.concatenate([block.copy() for block in metrics(np.arange(code.bits)[:, None])])[:, 0]
+    full = torch.cat([block.clone() for block in metrics.products(np.arange(code.bits)[:, None], 64)])[:, 0]
+    for s, branch in enumerate(branches):
+        u = branch & 2**M - 1
+        kind = (branch >> M) ^ (u & 1)
+        found = sum(int(blocks[s, kind, k, at]) for k, at in enumerate(places[:, u >> 1]))
+        assert found == pytest.approx(float(full[s, kind * 2 ** (M - 1) + (u >> 1)]), rel=0.02, abs=4)
+        total += found
+    zeta = code.unfold(code.labels(torch.tensor(branches), code.rows).T)
+    worth = float((a * zeta + b * (zeta**2 - 1)).double().sum())
+    assert total / metrics.scale == pytest.approx(worth, rel=0.02, abs=0.02 * abs(worth) + 0.5)
+
+
+def test_a_longer_register_is_better():
+    """With labels put together as with those that are drawn."""
+    reached = []
+    for memory in (10, 13, 16):
+        code = Trellis(2400, 600, memory)
+        a, b = target(code.dims, 3, 0.5)
+        reached.append(metric(a, b, decode(code, encode(code, a, b), torch.zeros(code.dims))))
+    assert reached == sorted(reached)
+
+
+def test_tables_allow_what_there_are_labels_for():
+    assert labels.MEMORY == tables.MEMORY
