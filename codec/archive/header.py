@@ -23,7 +23,7 @@ from ddpm.files import inflated
 
 from .patches import CODE, Batch, Kind, batches, check_count, kinds
 
-MAGIC, VERSION = b"DDPMARC", 4
+MAGIC, VERSION = b"DDPMARC", 5
 MAX_TABLE = 1 << 27  # bytes of JSON
 MAX_STEPS = 4096
 

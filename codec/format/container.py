@@ -14,7 +14,7 @@ from codec.errors import DamagedFile, NotOurFile, UnknownModel
 from codec.lossy.plan import STRIDES, Profile
 
 MAGIC = 0xDC
-VERSION = 3
+VERSION = 4
 TRAILER = 2  # bytes of payload checksum at the end of a whole file
 
 # Modes, and what their files have behind the messages, which are plain bits.

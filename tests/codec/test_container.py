@@ -95,7 +95,7 @@ def test_messages():
     good = Header(b"\1\2", 40, 50, MEAN, 9).pack()
     with pytest.raises(NotOurFile, match="not a ddpm-codec file"):
         Header.unpack(b"\x89PNG")
-    with pytest.raises(NotOurFile, match="version 2; this program reads version 3"):
+    with pytest.raises(NotOurFile, match="version 2; this program reads version 4"):
         Header.unpack(bytes([good[0], good[1] & 63 | 1 << 6]) + good[2:])
     with pytest.raises(DamagedFile, match="inside its header"):
         Header.unpack(good[:-1])

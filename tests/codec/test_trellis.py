@@ -297,7 +297,7 @@ def test_metrics_are_those_of_the_labels(memory):
         total += found
     zeta = code.unfold(code.labels(torch.tensor(branches), code.rows).T)
     worth = float((a * zeta + b * (zeta**2 - 1)).double().sum())
-    assert total / metrics.scale == pytest.approx(worth, rel=0.02, abs=0.02 * abs(worth) + 0.5)
+    assert total / metrics.scale == pytest.approx(worth, abs=3)  # other paths are 25 apart; products are rounded
 
 
 def test_a_longer_register_is_better():
