@@ -132,40 +132,40 @@ def sealed(*fields: int) -> bytes:
 def test_bytes_are_where_the_format_says():
     """docs/format.md by hand: flags, model, spending, size, seed; extras before the model."""
     plain = Header(b"ab", 40, 50, Profile(0b1010101, 0b110), 0b100001, grey=True, seed=300)
-    fields = [0b10001101, ord("a"), ord("b"), 0b10000110, 0b10101110, 40, 50, 300 & 127 | 128, 2]
+    fields = [0b11001101, ord("a"), ord("b"), 0b10000110, 0b10101110, 40, 50, 300 & 127 | 128, 2]
     assert plain.pack() + b"rest" == sealed(*fields)
     assert Header.unpack(sealed(*fields)) == (plain, 11)
     large = Header(b"ab", 256, 5, MEAN, 1, mode="lossless, with alpha", extras=("icc", "xmp"))
-    fields = [0b10110010, 0b11011, ord("a"), ord("b"), 0b00000110, 0b00000100, 1, 0, 0, 5]
+    fields = [0b11110010, 0b11011, ord("a"), ord("b"), 0b00000110, 0b00000100, 1, 0, 0, 5]
     assert large.pack() + b"rest" == sealed(*fields)
     wide = Header(b"ab", 4, 5, MEAN, 1, mode="lossless", stride=3)
-    assert wide.pack() + b"rest" == sealed(0b10110001, 0b10010000, ord("a"), ord("b"), 0b00000110, 0b00000100, 4, 5)
+    assert wide.pack() + b"rest" == sealed(0b11110001, 0b10010000, ord("a"), ord("b"), 0b00000110, 0b00000100, 4, 5)
     stored = Header(b"", 7, 7, Profile(0, 0), 0, mode="stored", colour=b"xyz")
-    assert stored.pack(7) + b"rest" == sealed(0b10100001, 7, 7, *b"xyz")
+    assert stored.pack(7) + b"rest" == sealed(0b11100001, 7, 7, *b"xyz")
 
 
 def test_kinds_of_files_that_are_not_known_are_refused():
     """A form of size, a mode, transparency where there is none, stored of native size, with seed or stride."""
-    assert Header.unpack(sealed(0b10110001, 0b10001, 1, 2, 4, 4, 9, 9))[0].mode == "lossless, with alpha"
+    assert Header.unpack(sealed(0b11110001, 0b10001, 1, 2, 4, 4, 9, 9))[0].mode == "lossless, with alpha"
     unknown = [
-        [0b10000011, 1, 2, 4, 4],
-        [0b10110001, 0b110000, 1, 2, 4, 4, 9, 9],
-        [0b10110001, 0b000001, 1, 2, 4, 4, 9, 9],
-        [0b10110001, 0b100001, 9, 9, 1, 2, 3],
-        [0b10100000, 1, 2, 3],
-        [0b10100101, 9, 9, 5, 1, 2, 3],
-        [0b10110001, 0b1100000, 9, 9, 1, 2, 3],
+        [0b11000011, 1, 2, 4, 4],
+        [0b11110001, 0b110000, 1, 2, 4, 4, 9, 9],
+        [0b11110001, 0b000001, 1, 2, 4, 4, 9, 9],
+        [0b11110001, 0b100001, 9, 9, 1, 2, 3],
+        [0b11100000, 1, 2, 3],
+        [0b11100101, 9, 9, 5, 1, 2, 3],
+        [0b11110001, 0b1100000, 9, 9, 1, 2, 3],
     ]
     for fields in unknown:
         with pytest.raises(NotOurFile, match="does not know"):
             Header.unpack(sealed(*fields), lambda _: 32)
     for size in ([0, 9], [9, 0]):
         with pytest.raises(DamagedFile, match="empty"):
-            Header.unpack(sealed(0b10000001, 1, 2, 4, 4, *size))
+            Header.unpack(sealed(0b11000001, 1, 2, 4, 4, *size))
 
 
 def test_a_file_of_native_size_needs_its_model():
-    native = [0b10000000, 1, 2, 4, 4]
+    native = [0b11000000, 1, 2, 4, 4]
     assert Header.unpack(sealed(*native), lambda model: {b"\1\2": 32}[model])[0].height == 32
     for known in (None, lambda model: None):
         with pytest.raises(UnknownModel, match="begins with 0102,"):
