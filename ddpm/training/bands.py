@@ -57,7 +57,7 @@ def photo_bands(gamma_min: float) -> dict:
         "nodes": [*(row[0] for row in rows), gamma_min],
         "ratios": [*ratios, [1.0] * len(ratios[0])],
         "variance": of_bands(variance),
-        "block": 8,
+        "block": 16,
         "sharpness": 0.15,
-        "looks": [[3.9, 4], [2.3, 2]],  # as the tables of photo-8 have them
+        "looks": [[3.9, 4], [2.3, 2]],  # as the tables of an isotropic model had them
     }

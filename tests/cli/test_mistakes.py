@@ -38,7 +38,7 @@ for line in lines:
 
 def files_of_models():
     """Whole, cut and damaged; and one that needs no model."""
-    small, photo = ((GOLDEN / f"{name}.ddpm").read_bytes() for name in ("cifar10-5", "photo-8"))
+    small, photo = ((GOLDEN / f"{name}.ddpm").read_bytes() for name in ("cifar10-5", "photo-9"))
     colour = Header(b"", 8, 8, MEAN, 0, mode="stored", colour=b"abc")
     return {
         "cifar10.ddpm": small,
@@ -183,7 +183,7 @@ def test_before_torch(folder, run, line, words):
         ("--help", "encode"),
         ("encode --help", "--quality"),
         ("models", "photo-"),
-        ("models --all --json", "photo-8"),
+        ("models --all --json", "photo-9"),
         ("archive list old.ddpma", "1 picture,"),
         ("info old.ddpma", "archive, lossless"),
         ("info cifar10.ddpm", "cifar10-5"),
