@@ -173,9 +173,8 @@ def coding_tables(
     thin=None,
     quiet=False,
 ) -> CodingTables:
-    """surplus: bits sent per bit of KL by a profile that fits; block: of the cosine transform, if the schedule
-    has none of its own; scales: reductions at
-    which the network may work at noisy levels.
+    """surplus: bits sent per bit of KL by a profile that fits; block: of the cosine transform, if the schedule has none
+    of its own; scales: reductions at which the network may work at noisy levels.
 
     First the levels are thinned until steps have ``thin`` bits (by default ``min_bits``, which is for smaller pictures
     later on) at the size of these pictures, by the KL of the ideal channel; that KL at the levels kept is the

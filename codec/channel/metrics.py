@@ -1,4 +1,5 @@
-"""Branch metrics of a trellis: what each label adds to log q/p, a few stages at a time, by one matrix product."""
+"""Branch metrics of a trellis: what each label adds to log q/p, a few stages at a time, by a matrix product
+for each group of dimensions."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ class Metrics:
     """
 
     def __init__(self, trellis: Trellis, a: Values, b: Values):
-        self.bits, self.rows, self.labels = trellis.bits, trellis.rows, trellis.labels
+        self.labels = trellis.labels
         self.ab = trellis.fold(a), trellis.fold(b)
         square_a, square_b = map(_squares, self.ab)
         widest = float((square_a + 2 * square_b).max().sqrt())
