@@ -10,6 +10,7 @@ import torch
 from ddpm.images.data import load_images
 
 from .settings import TrainConfig
+from .soft import softened
 from .synthetic import drawn
 
 
@@ -17,7 +18,8 @@ class Crops:
     """Random square crops, flipped left-right at random, drawn on the device from all pictures at several scales.
 
     Pictures lie in one flat uint8 tensor; a batch is one gather. A picture is chosen in proportion to the number of its
-    crop positions, a scale by ``weights``; a share ``share_drawn`` of the crops are of synthetic.py.
+    crop positions, a scale by ``weights``; a share ``share_drawn`` of the crops are of synthetic.py, a
+    share ``share_soft`` of the others go through soft.py.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class Crops:
         *,
         device: torch.device | str = "cpu",
         share_drawn: float = 0.0,
+        share_soft: float = 0.0,
     ):
         flat, table, share = [], [], []
         weights = weights or [1.0] * len(scales)
@@ -44,7 +47,8 @@ class Crops:
                 table.append((offset, *im.shape[:2]))
                 flat.append(torch.from_numpy(im.flatten()))
                 offset += im.size
-        self.size, self.device, self.share_drawn = size, torch.device(device), share_drawn
+        self.size, self.device = size, torch.device(device)
+        self.share_drawn, self.share_soft = share_drawn, share_soft
         self.pixels = torch.cat(flat).to(device)
         self.table = torch.tensor(table, device=device)
         self.share = torch.tensor(np.concatenate(share), device=device)
@@ -61,6 +65,10 @@ class Crops:
         row = i + y[:, None]
         index = offset[:, None, None] + 3 * (row[:, :, None] * w[:, None, None] + column[:, None, :])
         crops = torch.stack([self.pixels[index + c] for c in range(3)], 1)
+        if self.share_soft:
+            chosen = torch.rand(n, generator=generator, device=dev) < self.share_soft
+            if chosen.any():
+                crops[chosen] = softened(crops[chosen], generator)
         if self.share_drawn:
             chosen = torch.rand(n, generator=generator, device=dev) < self.share_drawn
             crops = torch.where(chosen[:, None, None, None], drawn(n, size, generator, dev), crops)
@@ -85,5 +93,6 @@ def crops_for(
     found = []
     for size in sizes:
         fit = {scale: weight for scale, weight in weights.items() if not found or largest // scale >= size}
-        found.append(Crops(images, size, [*fit], [*fit.values()], device=device, share_drawn=config.drawn))
+        shares = {"share_drawn": config.drawn, "share_soft": config.soft}
+        found.append(Crops(images, size, [*fit], [*fit.values()], device=device, **shares))
     return found

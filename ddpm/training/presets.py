@@ -81,6 +81,7 @@ PRESETS = {
         "scales": (1, 2, 4),
         "scale_weights": (0.62, 0.28, 0.1),
         "drawn": 0.03,
+        "soft": 0.3,
         "batch": 32,
         "lr": 1e-4,
         "muon": True,

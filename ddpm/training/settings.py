@@ -18,6 +18,7 @@ class TrainConfig:
     scales: tuple[int, ...] = (1,)  # box-mean reductions of the pictures
     scale_weights: tuple[float, ...] | None = None
     drawn: float = 0.0  # share of crops that are plain colours and rectangles
+    soft: float = 0.0  # share of crops that are as cameras see at full resolution
     exclude: tuple[str, ...] = ()  # file names kept out of training
     objective: str = "bound"  # or "simple" (Ho et al. 2020, eq. 14)
     batch: int = 48  # crops of the first size
@@ -63,6 +64,7 @@ class TrainConfig:
             "betas": not all(0 <= b < 1 for b in self.betas),
             "ema": not 0 <= self.ema < 1,
             "drawn": not 0 <= self.drawn <= 1,
+            "soft": not 0 <= self.soft <= 1,
             "decoder_share": not 0 < self.decoder_share < 1,
             "decay_minutes": self.decay_minutes is not None and self.decay_minutes <= 0,
             "decay_images": self.decay_images < 0,

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ddpm.training.crops import Crops, box_mean
+from ddpm.training.soft import GRAIN, softened
 from ddpm.training.synthetic import drawn
 from tests.conftest import smooth_picture
 
@@ -56,3 +57,25 @@ def test_drawn_pictures_are_plain_or_of_few_colours_with_sharp_edges():
 def test_no_picture_is_large_enough():
     with pytest.raises(ValueError, match="no picture holds"):
         Crops([smooth_picture(8, 8)], 16)
+
+
+def test_a_share_of_the_crops_is_soft():
+    """Enlarged, so neighbours differ less; where there was one colour, grain alone is left of it."""
+    board = (np.indices((64, 64)).sum(0) % 2 * 200 + 20).astype(np.uint8)[..., None].repeat(3, 2)
+    crops = Crops([board], 16, share_soft=0.25)
+    batch = crops.sample(2000, torch.Generator().manual_seed(0))
+    assert (batch.dtype, batch.shape) == (torch.uint8, (2000, 3, 16, 16))
+    other = ~((batch == 20) | (batch == 220)).flatten(1).all(1)
+    assert 0.2 < other.float().mean() < 0.3
+    steps = batch[other].float().diff(dim=3).abs().mean((1, 2, 3))
+    assert steps.median() < 170  # of 200 where it is sharp
+    assert steps.min() < 110
+    assert torch.equal(batch, crops.sample(2000, torch.Generator().manual_seed(0)))
+
+
+def test_soft_crops_have_grain():
+    plain = torch.full((400, 3, 24, 24), 128, dtype=torch.uint8)
+    noise = softened(plain, torch.Generator().manual_seed(0)).float().std((1, 2, 3))
+    assert 1 < noise.mean() < GRAIN / 2 + 0.2
+    assert noise.min() < 0.5
+    assert noise.max() < GRAIN + 0.2
