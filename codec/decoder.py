@@ -13,7 +13,7 @@ from PIL import Image
 from codec.format.container import Header
 from codec.format.file import Opened, metadata_of, stored_picture
 from codec.images import alpha
-from codec.lossless import pixels as lossless
+from codec.lossless import last
 from codec.lossy import progressive
 from codec.lossy.progressive import Progress
 from codec.lossy.reconstruct import RECONSTRUCTIONS, show, show_small, steps_for
@@ -106,7 +106,7 @@ def decode(setting: Setting, views: Sequence[View], recon: str, progress: Progre
     chain = progressive.decode(setting, [view.bits for view in views], allotments, first.steps, progress)
     if first.lossless:
         coded = (view.data[slice(*view.file.parts["pixels"])] for view in views)
-        arrays = [lossless.decode(setting, z, part) for z, part in zip(chain.seen(), coded)]
+        arrays = [last.decode(setting, first.steps, z, part) for z, part in zip(chain.seen(), coded)]
     else:
         arrays = show(chain, recon) if first.scale == 1 else show_small(chain, first.scale)
         arrays = arrays[..., 0] if setting.grey else arrays

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +17,8 @@ from codec.format.container import METADATA, TRAILER, Header, pack_part
 from codec.format.file import NOBODY, Maker, pack
 from codec.images import alpha
 from codec.images.pictures import Picture
-from codec.lossless import pixels
+from codec.lossless import last
+from codec.lossless.adaptive import handover
 from codec.lossy.multipass import Job, Sender, Sent
 from codec.lossy.plan import MEAN
 from codec.lossy.progressive import Progress
@@ -194,19 +196,25 @@ class Encoder:
 
     def lossless_files(self, those: Sequence[int]) -> list[Encoded]:
         """Lossless files, each the shorter of the model's and the one that stores the picture."""
-        found = {j: self.kept(i) for j, i in enumerate(those)} if self.store else {}
-        if found and all(len(file.data) <= TINY for file in found.values()):
-            return list(found.values())
-        sender, jobs = self.sender(those), []
-        for j in range(len(those)):
-            if not self.store or 8 * len(found[j].data) > self.lossless_bits(sender, j, 0) / 2:  # else never shorter
-                jobs.append(Job(j))
-        if jobs:
-            for job, sent in zip(jobs, sender.fed(jobs)):
-                j = job.picture
-                coded = self.file(those[j], sent, lossless=True)
-                found[j] = min(coded, found.get(j, coded), key=lambda file: len(file.data))
-        return [found[j] for j in range(len(those))]
+        if not self.store:
+            return self.coded_lossless(self.sender(those), range(len(those)), those)
+        about = [stored.about(self.array(i)) for i in those]
+        if max(about) <= 8 * TINY and all(len(self.kept(i).data) <= TINY for i in those):
+            return [self.kept(i) for i in those]
+        sender = self.sender(those)
+        worth = [
+            j for j, size in enumerate(about) if 8 * size > self.lossless_bits(sender, j, 0) / 2
+        ]  # else never shorter
+        with ThreadPoolExecutor(1) as beside:  # an image format's search takes one core some time
+            kept = [beside.submit(self.kept, i) for i in those]
+            coded = dict(zip(worth, self.coded_lossless(sender, worth, those) if worth else []))
+            found = [file.result() for file in kept]
+        return [min(coded.get(j, file), file, key=lambda file: len(file.data)) for j, file in enumerate(found)]
+
+    def coded_lossless(self, sender: Sender, which: Sequence[int], those: Sequence[int]) -> list[Encoded]:
+        """Files of ``those`` pictures that the sender has under these numbers, by the model."""
+        jobs = [Job(j, steps=handover(self.setting)) for j in which]
+        return [self.file(those[job.picture], sent, lossless=True) for job, sent in zip(jobs, sender.fed(jobs))]
 
     def sender(self, those: Sequence[int]) -> Sender:
         """Of these pictures."""
@@ -242,11 +250,12 @@ class Encoder:
         """The file of what was sent."""
         by, parts, mode = sent.allotment, {}, "lossy"
         if lossless:
-            assert sent.stream.z is not None  # the chain has come to its end
+            z = sent.stream.z
+            assert z is not None  # the chain has come to its end
             mode = "lossless"
             if self.alphas[i] is not None:
                 mode, parts["alpha"] = "lossless, with alpha", alpha.pack(self.alphas[i])
-            parts["pixels"] = pixels.encode(self.setting, sent.stream.z, self.arrays[i])
+            parts["pixels"] = last.encode(self.setting, by.steps, z, self.arrays[i])
         header = self.header(i, mode, by.profile, by.steps)
         data = self.sealed(i, header, by.corrections, np.packbits(sent.stream.bits).tobytes(), parts)
         return replace(self.walked(sent), data=data, mse=0.0 if lossless else sent.mse, mode=mode)

@@ -92,13 +92,13 @@ class Reverse:
         scales = torch.tensor([self.model.schedule.scale(float(of_one)) for of_one in t])
         for scale in scales.unique().tolist():
             at = (scales == scale).nonzero()[:, 0].to(z.device)
-            x_hat[at], m[at] = self._look(t[at].to(z.device), seen[at], scale)
+            x_hat[at], m[at] = self.look(t[at].to(z.device), seen[at], scale)
         of_blocks = F.avg_pool2d(m.mean(1, keepdim=True), block, ceil_mode=True)
         m = of_blocks.repeat_interleave(block, 2).repeat_interleave(block, 3)[:, :, : size[0], : size[1]]
         x_hat = process.coordinates(x_hat)
         return x_hat, m.log().expand_as(x_hat), step.eps_hat(z, x_hat)
 
-    def _look(self, t: torch.Tensor, z: torch.Tensor, scale: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def look(self, t: torch.Tensor, z: torch.Tensor, scale: int) -> tuple[torch.Tensor, torch.Tensor]:
         """x_hat and m of pixels z (B, C, H, W) with noise of t (B,), seen so many times smaller."""
         small, below = coarse(z, t, scale) if scale > 1 else (z, t)
         eps_hat, log_m = self.network(below, small)

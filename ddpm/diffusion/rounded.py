@@ -23,3 +23,9 @@ def power(x: np.ndarray, exponent: float) -> np.ndarray:
         return x**exponent
     with localcontext(prec=DIGITS):
         return np.array([float(Decimal(v) ** Decimal(exponent)) for v in x.tolist()])
+
+
+def ln(x: float) -> float:
+    """The natural logarithm of a number above 0."""
+    with localcontext(prec=DIGITS):
+        return float(Decimal(float(x)).ln())

@@ -1,0 +1,138 @@
+"""The last part of a lossless file whose chain has not gone all the way: the very pixels, one by one.
+
+What the chain has left, the network's picture x_hat, what it expects of its own error, and z, is a belief about every
+pixel, those that follow included. Pixels come row by row, of each its three colours in turn (green, red, blue), and a
+value is coded under a mixture of predictions: least squares on the pixels known nearby, x_hat around and z (over three
+stretches of the past), the gradient of the neighbours, and x_hat itself, with the scale of recent errors nearby or with
+that which the network expects. All of it is learned while coding, alike on both sides: there is nothing about it in the
+file. See kernel.py.
+
+    4 bytes   CRC-32 of the pixels
+    rest      range-coded bits
+
+Least squares over causal neighbours are an old art in lossless coding (Li and Orchard 2001; Wu et al. 2000, TMW: Meyer
+and Tischer 1997), so is mixing in the logarithms of odds (Mahoney 2005, PAQ). Here they also see what a diffusion model
+knows of what is to come.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from codec.errors import DamagedFile
+from codec.lossy.basis import over
+from codec.lossy.chain import mean_of_colours
+from codec.lossy.denoise import denoise, mirrored_x_hat
+from codec.lossy.setting import Setting
+from ddpm.diffusion.likelihood import UNIT_LEVELS
+from ddpm.diffusion.rounded import exp
+
+from .kernel import ORDER, PAD, code, memory_of, tables
+
+ENOUGH = 1 << 13  # pixels from which there is enough to learn from
+HANDOVER = -4.3  # gamma at which the chain ends
+CHUNK = 1 << 14  # pixels between two words of progress
+MOST = 16 * 3  # bytes that a pixel can take
+
+
+def handover(setting: Setting) -> int | None:
+    """After how many steps the chain hands over to this part; None where it does better to go on to its end."""
+    height, width = setting.size
+    ends = [k for k, gamma in enumerate(setting.plan.gammas) if gamma <= HANDOVER]
+    whole = setting.tables.scales[setting.plan.stops[ends[0]]] == 1 if ends else False
+    return ends[0] if height * width >= ENOUGH and whole and ends[0] < setting.plan.steps else None
+
+
+@torch.inference_mode()
+def belief_of(setting: Setting, k: int, z: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """After k steps at z (3, H, W), as the network sees it: x_hat, z and the expected deviation, (C, H, W) float64, in
+    grey levels and the order of coding."""
+    level, gamma = setting.plan.stops[k], setting.plan.gammas[k]
+    x_hat, m = denoise(setting.model, setting.tables, level, z[None])
+    x_hat = mirrored_x_hat(setting.model, setting.tables, level, z[None]).add_(x_hat).div_(2)
+    s = float(exp(gamma))  # sigma^2 / alpha^2
+    seen = z[None].double() * float(np.sqrt(1 + s))
+    if setting.grey:
+        x_hat, seen, m = mean_of_colours(x_hat), mean_of_colours(seen), over(m.sum(1, keepdim=True), 9)
+    x_hat, seen, m = (v[0].double().cpu().numpy() for v in (x_hat, seen, m))
+    levels = [(v + 1) * UNIT_LEVELS for v in (x_hat, seen)]
+    order = [0] if setting.grey else list(ORDER)
+    x_hat, seen, std = (v[order] for v in (*levels, np.sqrt(m * s) * UNIT_LEVELS))
+    return x_hat, seen, std
+
+
+def padded(values: np.ndarray) -> np.ndarray:
+    return np.pad(values, ((0, 0), (PAD, PAD), (PAD, PAD)), "edge")
+
+
+class Coder:
+    """Codes the planes of one picture, (C, H, W) uint8 in the order of coding, or reads them from data."""
+
+    def __init__(self, setting: Setting, k: int, z: torch.Tensor, planes: np.ndarray, data: np.ndarray | None):
+        belief, seen, self.std = belief_of(setting, k, z)
+        self.belief, self.seen, self.planes, self.data = padded(belief), padded(seen), planes, data
+        self.state = np.array([0, 0xFFFFFFFF, 0, 0], np.int64)  # see kernel.code_bit
+        if data is not None:
+            first = data[:4].tolist() + [0] * (4 - len(data[:4]))
+            self.state[2:] = int.from_bytes(bytes(first), "big"), 4
+
+    def strips(self) -> Iterator[bytes]:
+        """Go through all rows, some at a time; yields what was written."""
+        colours, height, width = self.planes.shape
+        memory, room = memory_of(colours, width)
+        rows = max(1, CHUNK // width)
+        for top in range(0, height, rows):
+            here = (top, min(top + rows, height))
+            out = np.empty(MOST * (here[1] - top) * width + 8, np.uint8) if self.data is None else self.data
+            if self.data is None:
+                self.state[3] = 0
+            code(
+                here,
+                self.data is not None,
+                self.planes,
+                self.belief,
+                self.seen,
+                self.std,
+                memory,
+                room,
+                self.state,
+                out,
+                *tables(),
+            )
+            yield out[: self.state[3]].tobytes() if self.data is None else b""
+
+
+def planes_of(x: np.ndarray) -> np.ndarray:
+    """(H, W, 3) or (H, W) -> (C, H, W), in the order of coding."""
+    return np.ascontiguousarray(x[..., list(ORDER)].transpose(2, 0, 1) if x.ndim == 3 else x[None])
+
+
+def picture_of(planes: np.ndarray) -> np.ndarray:
+    """The inverse."""
+    if len(planes) == 1:
+        return planes[0]
+    return np.ascontiguousarray(planes[np.argsort(ORDER)].transpose(1, 2, 0))
+
+
+def encode(setting: Setting, k: int, z: torch.Tensor, x: np.ndarray) -> bytes:
+    """The part for one picture: z (3, H, W) after k steps, as the network sees it, x (H, W, 3) or (H, W) uint8."""
+    coder = Coder(setting, k, z, planes_of(x), None)
+    words = b"".join(coder.strips()) + int(coder.state[1] >> 16).to_bytes(2, "big")
+    return zlib.crc32(x.tobytes()).to_bytes(4, "big") + words
+
+
+def decode(setting: Setting, k: int, z: torch.Tensor, data: bytes) -> np.ndarray:
+    """The picture, uint8 (H, W, 3) or (H, W). DamagedFile if it is not the one that was encoded."""
+    if len(data) < 4:
+        raise DamagedFile("the lossless part is damaged")
+    planes = np.zeros((1 if setting.grey else 3, *setting.size), np.uint8)
+    for _ in Coder(setting, k, z, planes, np.frombuffer(bytearray(data[4:]), np.uint8)).strips():
+        pass
+    x = picture_of(planes)
+    if zlib.crc32(x.tobytes()) != int.from_bytes(data[:4], "big"):
+        raise DamagedFile("the pixels do not come out as they went in (checksum)")
+    return x
