@@ -31,7 +31,10 @@ from codec.lossy.setting import Setting
 from ddpm.diffusion.likelihood import UNIT_LEVELS
 from ddpm.diffusion.rounded import exp
 
-from .kernel import ORDER, PAD, code, memory_of, tables
+from .kernel import PAD, Picture, code, learner_of
+from .mixture import Tape, tables
+
+ORDER = (1, 0, 2)  # green, red, blue
 
 ENOUGH = 1 << 13  # pixels from which there is enough to learn from
 HANDOVER = -4.3  # gamma at which the chain ends
@@ -72,38 +75,29 @@ def padded(values: np.ndarray) -> np.ndarray:
 class Coder:
     """Codes the planes of one picture, (C, H, W) uint8 in the order of coding, or reads them from data."""
 
-    def __init__(self, setting: Setting, k: int, z: torch.Tensor, planes: np.ndarray, data: np.ndarray | None):
-        belief, seen, self.std = belief_of(setting, k, z)
-        self.belief, self.seen, self.planes, self.data = padded(belief), padded(seen), planes, data
-        self.state = np.array([0, 0xFFFFFFFF, 0, 0], np.int64)  # see kernel.code_bit
+    def __init__(self, setting: Setting, k: int, z: torch.Tensor, planes: np.ndarray, data: bytes | None):
+        belief, seen, std = belief_of(setting, k, z)
+        self.picture = Picture(planes, padded(belief), padded(seen), std)
+        self.coder = np.array([0, 0xFFFFFFFF, 0, 0], np.int64)
+        self.data = None if data is None else np.frombuffer(bytearray(data), np.uint8)
         if data is not None:
-            first = data[:4].tolist() + [0] * (4 - len(data[:4]))
-            self.state[2:] = int.from_bytes(bytes(first), "big"), 4
+            self.coder[2:] = int.from_bytes((data + bytes(4))[:4], "big"), 4
 
     def strips(self) -> Iterator[bytes]:
         """Go through all rows, some at a time; yields what was written."""
-        colours, height, width = self.planes.shape
-        memory, room = memory_of(colours, width)
-        rows = max(1, CHUNK // width)
+        colours, height, width = self.picture.pixels.shape
+        learner, rows = learner_of(colours, width), max(1, CHUNK // width)
         for top in range(0, height, rows):
-            here = (top, min(top + rows, height))
-            out = np.empty(MOST * (here[1] - top) * width + 8, np.uint8) if self.data is None else self.data
+            bottom = min(top + rows, height)
             if self.data is None:
-                self.state[3] = 0
-            code(
-                here,
-                self.data is not None,
-                self.planes,
-                self.belief,
-                self.seen,
-                self.std,
-                memory,
-                room,
-                self.state,
-                out,
-                *tables(),
-            )
-            yield out[: self.state[3]].tobytes() if self.data is None else b""
+                self.coder[3] = 0
+            room = np.empty(MOST * (bottom - top) * width + 8, np.uint8) if self.data is None else self.data
+            code(top, bottom, self.picture, learner, Tape(self.data is not None, self.coder, room, *tables()))
+            yield b"" if self.data is not None else room[: self.coder[3]].tobytes()
+
+    def end(self) -> bytes:
+        """What says where in the last range the value lies."""
+        return int(self.coder[1] >> 16).to_bytes(2, "big")
 
 
 def planes_of(x: np.ndarray) -> np.ndarray:
@@ -121,8 +115,7 @@ def picture_of(planes: np.ndarray) -> np.ndarray:
 def encode(setting: Setting, k: int, z: torch.Tensor, x: np.ndarray) -> bytes:
     """The part for one picture: z (3, H, W) after k steps, as the network sees it, x (H, W, 3) or (H, W) uint8."""
     coder = Coder(setting, k, z, planes_of(x), None)
-    words = b"".join(coder.strips()) + int(coder.state[1] >> 16).to_bytes(2, "big")
-    return zlib.crc32(x.tobytes()).to_bytes(4, "big") + words
+    return zlib.crc32(x.tobytes()).to_bytes(4, "big") + b"".join(coder.strips()) + coder.end()
 
 
 def decode(setting: Setting, k: int, z: torch.Tensor, data: bytes) -> np.ndarray:
@@ -130,7 +123,7 @@ def decode(setting: Setting, k: int, z: torch.Tensor, data: bytes) -> np.ndarray
     if len(data) < 4:
         raise DamagedFile("the lossless part is damaged")
     planes = np.zeros((1 if setting.grey else 3, *setting.size), np.uint8)
-    for _ in Coder(setting, k, z, planes, np.frombuffer(bytearray(data[4:]), np.uint8)).strips():
+    for _ in Coder(setting, k, z, planes, data[4:]).strips():
         pass
     x = picture_of(planes)
     if zlib.crc32(x.tobytes()) != int.from_bytes(data[:4], "big"):

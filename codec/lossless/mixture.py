@@ -1,0 +1,151 @@
+"""Values bit by bit under a mixture of predictions, through a range coder, compiled.
+
+Each prediction is a logistic distribution. All is float64 in one order, with no function of a mathematical library: the
+logistic function and the logarithm are tables.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from ddpm.compiled import compiled
+from ddpm.diffusion.rounded import exp, ln
+
+FITS = 3  # predictions that are regressions
+PREDICTIONS = FITS + 5
+BEST = FITS + 1  # whose mean and scale contexts are of
+INPUTS = PREDICTIONS + 1  # and a constant
+BITS = 8
+DEPTHS, FARS, SURE = (
+    16,
+    16,
+    16,
+)  # classes of the scale, of the distance of a bit's threshold, of the network's deviation
+CONTEXTS = DEPTHS * FARS
+FIRST_RATE, LAST_RATE, SLOWER = 0.008, 0.0025, 0.001
+
+HALF, STEPS = 16, 128  # the logistic function's table: -HALF to HALF, so many to 1
+LOGS = 2048  # entries of the logarithm's table
+TINY = 1e-6
+PRECISION, SURELY = 1 << 16, 2e-5  # of probabilities as they are coded; of the least likely
+
+
+class Tape(NamedTuple):
+    """Where bits go to or come from. coder: the ends of the range, the value read, the place in the data. logistic,
+    logs: see ``tables``."""
+
+    reading: bool
+    coder: np.ndarray
+    data: np.ndarray
+    logistic: np.ndarray
+    logs: np.ndarray
+
+
+@lru_cache(maxsize=1)
+def tables() -> tuple[np.ndarray, np.ndarray]:
+    """1 / (1 + exp(-x)) at -HALF ... HALF, and ln(1 + i / LOGS), rounded correctly."""
+    logistic = np.array([float(1 / (1 + exp(-i / STEPS))) for i in range(-HALF * STEPS, HALF * STEPS + 1)])
+    return np.append(logistic, logistic[-1]), np.array([ln(1 + i / LOGS) for i in range(LOGS + 1)])
+
+
+LN2 = ln(2)
+
+
+@compiled
+def logistic(x, table):
+    """Its value, by linear interpolation."""
+    x = min(max((x + HALF) * STEPS, 0.0), 2.0 * HALF * STEPS)
+    i = int(x)
+    return table[i] + (table[i + 1] - table[i]) * (x - i)
+
+
+@compiled
+def log(x, table):
+    """ln x, x > 0, by linear interpolation."""
+    mantissa, exponent = math.frexp(x)
+    at = (mantissa * 2 - 1) * LOGS
+    i = int(at)
+    return table[i] + (table[i + 1] - table[i]) * (at - i) + (exponent - 1) * LN2
+
+
+@compiled
+def code_bit(bit, p, tape):
+    """One bit, which is 1 with probability p, through a range coder of 32 bits; ``bit`` counts unless it is read.
+    Returns it. Beyond the end of data there are zeros."""
+    coder, data = tape.coder, tape.data
+    low, high = coder[0], coder[1]
+    one = int(p * PRECISION)
+    middle = low + ((high - low) >> 16) * one + ((((high - low) & 0xFFFF) * one) >> 16)
+    if tape.reading:
+        bit = 1 if coder[2] <= middle else 0
+    if bit:
+        high = middle
+    else:
+        low = middle + 1
+    while (low ^ high) & 0xFF000000 == 0:
+        at = coder[3]
+        if tape.reading:
+            coder[2] = ((coder[2] << 8) & 0xFFFFFFFF) | (data[at] if at < len(data) else 0)
+        else:
+            data[at] = high >> 24
+        coder[3] = at + 1
+        low = (low << 8) & 0xFFFFFFFF
+        high = ((high << 8) & 0xFFFFFFFF) | 255
+    coder[0], coder[1] = low, high
+    return bit
+
+
+@compiled
+def odds_of(middle, learner, tape):
+    """The inputs for a bit: the logarithm of its odds as each prediction divides the interval that is left."""
+    below, above, at = learner.below, learner.above, learner.middle
+    for i in range(PREDICTIONS):
+        at[i] = logistic((middle - 0.5 - learner.means[i]) / learner.scales[i], tape.logistic)
+        whole = max(above[i] - below[i], 1e-12)
+        p = min(max((above[i] - at[i]) / whole, TINY), 1 - TINY)
+        learner.inputs[i] = log(p, tape.logs) - log(1 - p, tape.logs)
+
+
+@compiled
+def code_value(c, value, learner, tape):
+    """A pixel's value, bit by bit from the highest, which counts unless it is read. Returns it.
+
+    What the predictions say of a bit is mixed in the logarithms of odds, with weights of three contexts, which move
+    along the gradient of the code length.
+    """
+    inputs, std, count = learner.inputs, learner.now[1], learner.now[2]
+    rate = LAST_RATE + FIRST_RATE / (1 + count * SLOWER)
+    best, width = learner.means[BEST], learner.scales[BEST]
+    depth = int(min(DEPTHS - 1.0, max(0.0, log(width + 0.1, tape.logs) * (2.5 / LN2) + 4)))
+    sure = int(min(SURE - 1.0, std * 2))
+    learner.below[:] = 0.0
+    learner.above[:] = 1.0
+    inputs[PREDICTIONS] = 0.3
+    low, high = 0, 256
+    for b in range(BITS):
+        middle = (low + high) >> 1
+        odds_of(middle, learner, tape)
+        far = int(min(FARS - 1.0, abs(middle - best) / width * 2))
+        first, second = learner.mixing[c, 0, depth * BITS + b], learner.mixing[c, 1, depth * FARS + far]
+        third = learner.mixing[c, 2, b * SURE + sure]
+        z = 0.0
+        for i in range(INPUTS):
+            z += (first[i] + second[i] + third[i]) * inputs[i]
+        p = min(max(logistic(z / 3, tape.logistic), SURELY), 1 - SURELY)
+        bit = code_bit(1 if value >= middle else 0, p, tape)
+        step = (bit - p) * rate
+        for i in range(INPUTS):
+            first[i] += step * inputs[i]
+            second[i] += step * inputs[i]
+            third[i] += step * inputs[i]
+        if bit:
+            low = middle
+            learner.below[:] = learner.middle
+        else:
+            high = middle
+            learner.above[:] = learner.middle
+    return low
