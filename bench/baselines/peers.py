@@ -105,7 +105,7 @@ def overhead(encoder: Encoder, quality: int) -> int:
 
 def lossless(picture: np.ndarray) -> dict[str, int]:
     """Bytes of a picture in lossless formats; JPEG XL where this machine has it, with less effort for large ones."""
-    effort = 9 if picture.size < 1 << 18 else 7
+    effort = 9 if picture.size < 1 << 22 else 7
     ways = {
         "PNG": ("PNG", {"optimize": True}),
         "WebP lossless": ("WEBP", {"lossless": True, "quality": 100, "method": 6}),

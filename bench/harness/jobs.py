@@ -17,6 +17,7 @@ import torch
 from codec import Codec, Target
 from codec.channel import simulation
 from codec.images.pictures import read_picture
+from codec.lossless import adaptive
 from codec.lossless import pixels as lossless
 from ddpm.diffusion.bound import bound, own_steps, terms_for
 from ddpm.diffusion.reverse import Reverse
@@ -83,7 +84,8 @@ class Encode(Job):
             watch.over(simulation.TrellisUse, name, "channel")
         watch.over(simulation.TrellisUse, "__init__", "channel")  # which makes the shared randomness
         for name in ("encode", "decode"):
-            watch.over(lossless, name, "entropy")
+            for module in (lossless, adaptive):
+                watch.over(module, name, "entropy")
 
 
 class Decode(Encode):

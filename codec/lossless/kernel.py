@@ -16,14 +16,19 @@ from ddpm.compiled import compiled
 from .mixture import BEST, CONTEXTS, FITS, INPUTS, PREDICTIONS, code_value
 from .regression import add, fade_and_add, solve
 
-PAD = 2  # pixels beyond the edges that are looked at
-NEAR = np.array([(1, 0), (0, 1), (1, 1), (1, -1), (2, 0), (0, 2), (1, 2), (2, 1), (2, -1), (1, -2), (2, 2), (2, -2)])
-#      what is known of a colour: so many rows above, so many pixels to the left
+PAD = 3  # pixels beyond the edges that are looked at
+ROWS = PAD + 1  # that are remembered
+NEAR = np.array(  # what is known of a colour: so many rows above, so many pixels to the left
+    [
+        *((1, 0), (0, 1), (1, 1), (1, -1), (2, 0), (0, 2), (1, 2), (2, 1), (2, -1), (1, -2), (2, 2), (2, -2)),
+        *((3, 0), (0, 3), (3, 1), (3, -1), (1, 3), (1, -3)),
+    ]
+)
 AROUND = np.array(
     [(0, 0), (0, 1), (1, 0), (1, 1), (1, -1), (0, -1), (-1, 0), (0, 2), (2, 0)]
 )  # of the belief: (dy, dx)
 CROSS = np.array([(0, 0), (0, 1), (1, 0), (-1, 0), (0, -1)])  # of z
-OTHER_NEAR, OTHER_AROUND = 4, 5  # how many of NEAR and AROUND of each other colour, its own value or z among the latter
+OTHER_NEAR, OTHER_AROUND = 8, 5  # how many of NEAR and AROUND of each other colour, its own value or z among the latter
 
 FADES = (0.0, 0.998, 0.9998)  # what a pixel still counts for one later; see SEGMENT for the first
 SEGMENT, FADE, BESIDE, FAR = 16, 0.9, 0.7, 0.002  # columns that learn together; by row; of those beside; of all
@@ -45,7 +50,7 @@ class Picture(NamedTuple):
 class Learner(NamedTuple):
     """All that is learned of one picture, of C colours and F features, and room for the numbers of one pixel.
 
-    known: pixels of this row and the two above, (C, 3, W + 2 PAD). errors: absolute ones of the predictions in this
+    known: pixels of this row and those above, (C, ROWS, W + 2 PAD). errors: absolute ones of the predictions in this
     row and the one above, (C, PREDICTIONS, 2, W + 2). products, targets: of regressions over all pixels,
     (C, FITS, F, F) and (C, FITS, F), the first unused; near_*: by segments. weights: (C, FITS, F). shift: sums of
     errors and their number by class, (C, 2, SHIFTS). ratio: errors over deviations that the network expects, (C, 2).
@@ -88,7 +93,7 @@ def learner_of(colours: int, width: int) -> Learner:
     """Of a picture of which nothing is known."""
     F, segments = features_of(colours), -(-width // SEGMENT) + 2
     shapes = {
-        "known": (colours, 3, width + 2 * PAD),
+        "known": (colours, ROWS, width + 2 * PAD),
         "errors": (colours, PREDICTIONS, 2, width + 2),
         "products": (colours, FITS, F, F),
         "targets": (colours, FITS, F),
@@ -115,7 +120,7 @@ def gather(c, y, x, picture, learner):
     belief, seen, known, f = picture.belief, picture.seen, learner.known, learner.features
     base, n = belief[c, y + PAD, x + PAD], 0
     for k in range(len(NEAR)):
-        f[n] = known[c, (y - NEAR[k, 0]) % 3, x + PAD - NEAR[k, 1]] - base
+        f[n] = known[c, (y - NEAR[k, 0]) % ROWS, x + PAD - NEAR[k, 1]] - base
         n += 1
     for k in range(len(AROUND)):
         f[n] = belief[c, y + PAD + AROUND[k, 0], x + PAD + AROUND[k, 1]] - base
@@ -126,11 +131,11 @@ def gather(c, y, x, picture, learner):
     for other in range(len(belief)):
         if other != c:
             of_other = belief[other, y + PAD, x + PAD]
-            f[n] = known[other, y % 3, x + PAD] - of_other if other < c else 0.0
+            f[n] = known[other, y % ROWS, x + PAD] - of_other if other < c else 0.0
             f[n + 1] = seen[other, y + PAD, x + PAD] - of_other
             n += 2
             for k in range(OTHER_NEAR):
-                f[n] = known[other, (y - NEAR[k, 0]) % 3, x + PAD - NEAR[k, 1]] - of_other
+                f[n] = known[other, (y - NEAR[k, 0]) % ROWS, x + PAD - NEAR[k, 1]] - of_other
                 n += 1
             for k in range(1, OTHER_AROUND):
                 f[n] = belief[other, y + PAD + AROUND[k, 0], x + PAD + AROUND[k, 1]] - of_other
@@ -173,8 +178,8 @@ def predict(c, y, x, learner):
         mu[k] = now[0] + s
         fits += mu[k]
     fits /= FITS
-    left, above = learner.known[c, y % 3, x + PAD - 1], learner.known[c, (y - 1) % 3, x + PAD]
-    corner = learner.known[c, (y - 1) % 3, x + PAD - 1]
+    left, above = learner.known[c, y % ROWS, x + PAD - 1], learner.known[c, (y - 1) % ROWS, x + PAD]
+    corner = learner.known[c, (y - 1) % ROWS, x + PAD - 1]
     low, high = min(left, above), max(left, above)
     mu[FITS] = left + above - corner
     if corner >= high or corner <= low:
@@ -212,7 +217,7 @@ def learn(c, y, x, pixel, learner):
     """From a pixel that is known now."""
     f, mu, base, std, fits = learner.features, learner.means, learner.now[0], learner.now[1], learner.now[3]
     kind, count = int(learner.now[4]), int(learner.now[2])
-    learner.known[c, y % 3, x + PAD] = pixel
+    learner.known[c, y % ROWS, x + PAD] = pixel
     for i in range(PREDICTIONS):
         learner.errors[c, i, y % 2, x + 1] = abs(pixel - mu[i])
     for i in range(2):
@@ -246,7 +251,7 @@ def code(top, bottom, picture, learner, tape):
     for y in range(top, bottom):
         for c in range(C):
             for row in range(y - PAD if y == 0 else y, y + 1):  # what is not known yet is believed, so are edges
-                learner.known[c, row % 3] = picture.belief[c, row + PAD]
+                learner.known[c, row % ROWS] = picture.belief[c, row + PAD]
         for x in range(W):
             learner.now[2] = y * W + x + 1
             for c in range(C):
