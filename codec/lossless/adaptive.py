@@ -30,6 +30,7 @@ from codec.lossy.denoise import denoise, mirrored_x_hat
 from codec.lossy.setting import Setting
 from ddpm.diffusion.likelihood import UNIT_LEVELS
 from ddpm.diffusion.rounded import exp
+from ddpm.exact.roots import sqrt_
 
 from .kernel import PAD, Picture, code, learner_of
 from .mixture import Tape, tables
@@ -40,6 +41,7 @@ ENOUGH = 1 << 13  # pixels from which there is enough to learn from
 HANDOVER = -4.3  # gamma at which the chain ends
 CHUNK = 1 << 14  # pixels between two words of progress
 MOST = 16 * 3  # bytes that a pixel can take
+LARGEST = 1e4  # grey levels, of what is believed
 
 
 def handover(setting: Setting) -> int | None:
@@ -52,20 +54,25 @@ def handover(setting: Setting) -> int | None:
 
 @torch.inference_mode()
 def belief_of(setting: Setting, k: int, z: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """After k steps at z (3, H, W), as the network sees it: x_hat, z and the expected deviation, (C, H, W) float64, in
+    """After k steps at z (3, H, W), as the network sees it: x_hat, z and the expected deviation, (C, H, W) float32, in
     grey levels and the order of coding."""
+    if k < 1:
+        raise DamagedFile("the lossless part is damaged: nothing is known of its pixels")
     level, gamma = setting.plan.stops[k], setting.plan.gammas[k]
     x_hat, m = denoise(setting.model, setting.tables, level, z[None])
     x_hat = mirrored_x_hat(setting.model, setting.tables, level, z[None]).add_(x_hat).div_(2)
     s = float(exp(gamma))  # sigma^2 / alpha^2
-    seen = z[None].double() * float(np.sqrt(1 + s))
+    seen = z[None] * float(np.sqrt(1 + s))
     if setting.grey:
         x_hat, seen, m = mean_of_colours(x_hat), mean_of_colours(seen), over(m.sum(1, keepdim=True), 9)
-    x_hat, seen, m = (v[0].double().cpu().numpy() for v in (x_hat, seen, m))
-    levels = [(v + 1) * UNIT_LEVELS for v in (x_hat, seen)]
-    order = [0] if setting.grey else list(ORDER)
-    x_hat, seen, std = (v[order] for v in (*levels, np.sqrt(m * s) * UNIT_LEVELS))
-    return x_hat, seen, std
+    std = sqrt_(m.mul_(s)).mul_(UNIT_LEVELS).float()
+    return in_order(x_hat.add_(1).mul_(UNIT_LEVELS)), in_order(seen.add_(1).mul_(UNIT_LEVELS)), in_order(std)
+
+
+def in_order(values: torch.Tensor) -> np.ndarray:
+    """(1, C, H, W) -> (C, H, W), in the order of coding."""
+    order = list(ORDER) if values.shape[1] == 3 else [0]
+    return values[0].clamp(-LARGEST, LARGEST)[order].cpu().numpy()
 
 
 def padded(values: np.ndarray) -> np.ndarray:

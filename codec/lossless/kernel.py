@@ -39,7 +39,7 @@ LEAST_SCALE, SPREAD = 0.25, 0.65  # grey levels; of a logistic distribution for 
 
 
 class Picture(NamedTuple):
-    """pixels: (C, H, W) uint8. belief, seen: (C, H + 2 PAD, W + 2 PAD), std: (C, H, W), all in grey levels."""
+    """pixels: (C, H, W) uint8. belief, seen: (C, H + 2 PAD, W + 2 PAD), std: (C, H, W), float32, in grey levels."""
 
     pixels: np.ndarray
     belief: np.ndarray

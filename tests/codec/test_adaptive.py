@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
@@ -28,7 +29,8 @@ class Size:
 
 
 def believing(monkeypatch, belief, seen, std):
-    monkeypatch.setattr(adaptive, "belief_of", lambda *_: (belief, seen, std))
+    found = tuple(v.astype(np.float32) for v in (belief, seen, std))
+    monkeypatch.setattr(adaptive, "belief_of", lambda *_: found)
 
 
 def guesses(planes: np.ndarray, rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -92,7 +94,7 @@ rng = np.random.default_rng(3)
 x = np.clip(rng.normal(90, 20, (11, 18, 3)).cumsum(1) / 6, 0, 255).astype(np.uint8)
 planes = adaptive.planes_of(x).astype(float)
 belief = planes + rng.normal(0, 4, planes.shape), planes + rng.normal(0, 9, planes.shape), np.full(planes.shape, 4.0)
-adaptive.belief_of = lambda *_: belief
+adaptive.belief_of = lambda *_: tuple(v.astype(np.float32) for v in belief)
 class Size: size, grey = (11, 18), False
 sys.stdout.write(adaptive.encode(Size, 0, None, x).hex())
 """
@@ -142,6 +144,25 @@ def test_files_of_photographs(photograph, grey):
     broken[-100] ^= 8
     with pytest.raises(CodecError):
         decode(bytes(broken))
+
+
+def test_of_nothing_known_there_are_no_pixels(photograph):
+    codec = Codec("photo")
+    setting = codec.setting(photograph.shape[:2], False)
+    with pytest.raises(DamagedFile):
+        adaptive.decode(setting, 0, torch.zeros(3, *setting.size), bytes(100))
+
+
+@pytest.mark.parametrize("k", [1, 3, 12])
+def test_any_place_of_the_chain_will_do(photograph, k):
+    """A file says itself where its chain ends, also where the network still sees the picture smaller."""
+    x = np.ascontiguousarray(photograph[:48, :64])
+    setting = Codec("photo").setting(x.shape[:2], False)
+    z = torch.randn(3, *setting.size, generator=torch.Generator().manual_seed(0))
+    data = adaptive.encode(setting, k, z, x)
+    assert np.array_equal(adaptive.decode(setting, k, z, data), x)
+    wild = adaptive.encode(setting, k, 1e6 * z, x)
+    assert np.array_equal(adaptive.decode(setting, k, 1e6 * z, wild), x)
 
 
 def test_small_pictures_go_all_the_way(photograph):
