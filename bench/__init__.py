@@ -11,6 +11,7 @@
     chain            the whole chain against an ideal channel: what the code costs over theory
     channel          the simulation of a channel alone, the trellis beside its rivals
     ideal            bits of ideal channels at equal quality, by models whose noise differs
+    worth            what a bit is worth in each band of frequencies
     exactness        how far an exact network is from the one in floats
     speed            throughput, shares of time, share of the device's peak
     scale            seconds and memory by the size of the picture
