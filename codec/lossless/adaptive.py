@@ -40,7 +40,7 @@ ORDER = (1, 0, 2)  # green, red, blue
 ENOUGH = 1 << 13  # pixels from which there is enough to learn from
 HANDOVER = -4.3  # gamma at which the chain ends
 CHUNK = 1 << 14  # pixels that are coded at once
-MOST = 16 * 3  # bytes that a pixel can take
+MOST = 3 * 8 * 4  # bytes that a pixel can take: of each bit of each colour at most four leave the range coder
 LARGEST = 1e4  # grey levels, of what is believed
 
 

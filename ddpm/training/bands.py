@@ -3,7 +3,8 @@
 What more of a band's SNR takes from the squared error of the picture, -dD/dSNR, is E |C u|^2 over the band's directions
 u, C = s dx_hat/dz the posterior covariance that the network implies (by finite differences). Where that is more, per
 bit, than in other bands, noise falls sooner; where even the first bit would be worth less, it has not begun to fall.
-From photo-5's network on training photographs, t from 8 to -6; from there all come together.
+From photo-5's network on training photographs, t from 8 to -6, and corrected once by what a bit is worth in each band
+with photo-9 (``python -m bench.worth``); from there all come together.
 """
 
 from __future__ import annotations
