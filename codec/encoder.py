@@ -202,9 +202,8 @@ class Encoder:
         if max(about) <= 8 * TINY and all(len(self.kept(i).data) <= TINY for i in those):
             return [self.kept(i) for i in those]
         sender = self.sender(those)
-        worth = [
-            j for j, size in enumerate(about) if 8 * size > self.lossless_bits(sender, j, 0) / 2
-        ]  # else never shorter
+        # Others are never shorter.
+        worth = [j for j, size in enumerate(about) if 8 * size > self.lossless_bits(sender, j, 0) / 2]
         with ThreadPoolExecutor(1) as beside:  # an image format's search takes one core some time
             kept = [beside.submit(self.kept, i) for i in those]
             coded = dict(zip(worth, self.coded_lossless(sender, worth, those) if worth else []))
