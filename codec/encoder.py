@@ -34,7 +34,7 @@ RUNGS = 25  # sizes of its files are so many bytes and more one by one, then eve
 RUNG = 1.06  # ... so many times the one before
 FEW = 1 << 8  # pixels, at most, of a picture of which every length is tried that may reach a PSNR and is ...
 SHORTER = 0.97  # ... at most so much of what was found
-PIXELS = 1.2  # bits/dim that the pixels take, given the chain's end, at the least
+PIXELS = 1.2  # bits/dim that the pixels take, given the chain, at the least
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,8 @@ class Encoder:
 
     def lossless_bits(self, sender: Sender, j: int, pixels: float) -> float:
         """Bits of the lossless payload, if the pixels take so many bits/dim beside the chain."""
-        return self.setting.tables.surplus * sender.cost[j][-1] + pixels * self.plan.dims
+        steps = handover(self.setting) or self.plan.steps
+        return self.setting.tables.surplus * sender.cost[j][steps] + pixels * self.plan.dims
 
     def rungs(self, i: int, budget: float) -> list[float]:
         """Bits of payload of the sizes that files of a simple picture have, up to ``budget``; of others none."""

@@ -38,7 +38,7 @@ from .mixture import Tape, tables
 ORDER = (1, 0, 2)  # green, red, blue
 
 ENOUGH = 1 << 13  # pixels from which there is enough to learn from
-HANDOVER = -4.3  # gamma at which the chain ends
+HANDOVER = -2.3  # gamma at which the chain ends
 CHUNK = 1 << 14  # pixels that are coded at once
 MOST = 3 * 8 * 4  # bytes that a pixel can take: of each bit of each colour at most four leave the range coder
 LARGEST = 1e4  # grey levels, of what is believed
@@ -93,7 +93,7 @@ class Coder:
     def strips(self) -> Iterator[bytes]:
         """Go through all rows, some at a time; yields what was written."""
         colours, height, width = self.picture.pixels.shape
-        learner, rows = learner_of(colours, width), max(1, CHUNK // width)
+        learner, rows = learner_of(colours, height, width), max(1, CHUNK // width)
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
             if self.data is None:

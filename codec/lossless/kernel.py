@@ -13,7 +13,8 @@ import numpy as np
 
 from ddpm.compiled import compiled
 
-from .mixture import BEST, CONTEXTS, FITS, INPUTS, PREDICTIONS, code_value
+from .counts import Counts, counts_of
+from .mixture import BEST, BITS, CONTEXTS, FITS, INPUTS, PHASES, PREDICTIONS, SETS, code_value
 from .regression import add, fade_and_add, solve
 
 PAD = 3  # pixels beyond the edges that are looked at
@@ -30,9 +31,10 @@ AROUND = np.array(
 CROSS = np.array([(0, 0), (0, 1), (1, 0), (-1, 0), (0, -1)])  # of z
 OTHER_NEAR, OTHER_AROUND = 8, 5  # how many of NEAR and AROUND of each other colour, its own value or z among the latter
 
-FADES = (0.0, 0.998, 0.9998)  # what a pixel still counts for one later; see SEGMENT for the first
 SEGMENT, FADE, BESIDE, FAR = 16, 0.9, 0.7, 0.002  # columns that learn together; by row; of those beside; of all
-REFIT, REFIT_NEAR = 24, 8  # pixels
+NEARBY, LATELY, LONG = 0, 1, 2  # the fits; the last is one for each phase, since chroma is often at half the resolution
+MEMORY = (0.998, 0.9998)  # what a pixel still counts in the latter two when one more has come
+FIRST_REFIT, LONGER, REFITS = 8, 0.25, (32, 64)  # pixels from one solution to the next, growing up to
 FLOOR = 1.0  # squared grey levels
 SHIFTS = 8 * 8 * 4
 LEAST_SCALE, SPREAD = 0.25, 0.65  # grey levels; of a logistic distribution for an error of 1 on average
@@ -52,9 +54,10 @@ class Learner(NamedTuple):
 
     known: pixels of this row and those above, (C, ROWS, W + 2 PAD). errors: absolute ones of the predictions in this
     row and the one above, (C, PREDICTIONS, 2, W + 2). products, targets: of regressions over all pixels,
-    (C, FITS, F, F) and (C, FITS, F), the first unused; near_*: by segments. weights: (C, FITS, F). shift: sums of
+    (C, LONG + PHASES, F, F) and (C, LONG + PHASES, F), the first unused; near_*: by segments. weights: (C, LONG +
+    PHASES, F). refit: pixels since the last solution, and from it to the next, (C, 2, LONG + PHASES). shift: sums of
     errors and their number by class, (C, 2, SHIFTS). ratio: errors over deviations that the network expects, (C, 2).
-    mixing: (C, 3, CONTEXTS, INPUTS). now: what is believed of the pixel, its deviation, its number, the mean of the
+    mixing: (C, SETS, CONTEXTS, INPUTS). now: what is believed of the pixel, its deviation, its number, the mean of the
     regressions, its class. below, middle, above: the cdf of each prediction at the ends of the interval that is left,
     and within.
     """
@@ -66,6 +69,7 @@ class Learner(NamedTuple):
     near_products: np.ndarray
     near_targets: np.ndarray
     weights: np.ndarray
+    refit: np.ndarray
     shift: np.ndarray
     ratio: np.ndarray
     mixing: np.ndarray
@@ -81,6 +85,7 @@ class Learner(NamedTuple):
     some_products: np.ndarray
     some_targets: np.ndarray
     solution: np.ndarray
+    counts: Counts
 
 
 def features_of(colours: int) -> int:
@@ -89,20 +94,21 @@ def features_of(colours: int) -> int:
     return len(NEAR) + len(AROUND) + len(CROSS) + others * (1 + OTHER_NEAR + OTHER_AROUND) + 2
 
 
-def learner_of(colours: int, width: int) -> Learner:
+def learner_of(colours: int, height: int, width: int) -> Learner:
     """Of a picture of which nothing is known."""
-    F, segments = features_of(colours), -(-width // SEGMENT) + 2
+    F, segments, fits = features_of(colours), -(-width // SEGMENT) + 2, LONG + PHASES
     shapes = {
         "known": (colours, ROWS, width + 2 * PAD),
         "errors": (colours, PREDICTIONS, 2, width + 2),
-        "products": (colours, FITS, F, F),
-        "targets": (colours, FITS, F),
+        "products": (colours, fits, F, F),
+        "targets": (colours, fits, F),
         "near_products": (colours, segments, F, F),
         "near_targets": (colours, segments, F),
-        "weights": (colours, FITS, F),
+        "weights": (colours, fits, F),
+        "refit": (colours, 2, fits),
         "shift": (colours, 2, SHIFTS),
         "ratio": (colours, 2),
-        "mixing": (colours, 3, CONTEXTS, INPUTS),
+        "mixing": (colours, SETS, CONTEXTS, INPUTS),
         "now": (5,),
         "features": (F,),
         **dict.fromkeys(("means", "scales", "below", "middle", "above"), (PREDICTIONS,)),
@@ -110,8 +116,14 @@ def learner_of(colours: int, width: int) -> Learner:
         **dict.fromkeys(("triangle", "some_products"), (F, F)),
         **dict.fromkeys(("some_targets", "solution"), (F,)),
     }
-    first = {"errors": 4.0, "ratio": 1.0, "mixing": 1.0 / INPUTS}
-    return Learner(**{name: np.full(shape, first.get(name, 0.0)) for name, shape in shapes.items()})
+    first = {"errors": 4.0, "ratio": 1.0}
+    learner = Learner(
+        **{name: np.full(shape, first.get(name, 0.0)) for name, shape in shapes.items()},
+        counts=counts_of(colours * height * width),
+    )
+    learner.mixing[..., :PREDICTIONS] = 1 / PREDICTIONS
+    learner.refit[:, 1] = FIRST_REFIT
+    return learner
 
 
 @compiled
@@ -146,6 +158,12 @@ def gather(c, y, x, picture, learner):
 
 
 @compiled
+def phase_at(y, x):
+    """Where a pixel lies in its block of 2x2."""
+    return y % 2 * 2 + x % 2
+
+
+@compiled
 def fit_near(c, x, learner):
     """Least squares of the pixels nearby."""
     segment = x // SEGMENT + 1
@@ -160,11 +178,17 @@ def fit_near(c, x, learner):
         b[segment] *= FADE
     for i in range(len(targets)):
         beside = b[segment - 1, i] + b[segment + 1, i]
-        targets[i] = b[segment, i] + BESIDE * beside + FAR * learner.targets[c, 1, i]
+        targets[i] = b[segment, i] + BESIDE * beside + FAR * learner.targets[c, LATELY, i]
         for j in range(i, len(targets)):
             beside = A[segment - 1, i, j] + A[segment + 1, i, j]
-            products[i, j] = A[segment, i, j] + BESIDE * beside + FAR * learner.products[c, 1, i, j]
-    solve(products, targets, learner.triangle, learner.solution, learner.weights[c, 0])
+            products[i, j] = A[segment, i, j] + BESIDE * beside + FAR * learner.products[c, LATELY, i, j]
+    solve(products, targets, learner.triangle, learner.solution, learner.weights[c, NEARBY])
+
+
+@compiled
+def fit_at(k, y, x):
+    """Which of its kind is this pixel's."""
+    return LONG + phase_at(y, x) if k == LONG else k
 
 
 @compiled
@@ -172,9 +196,9 @@ def predict(c, y, x, learner):
     """Means of the predictions."""
     f, mu, now, fits = learner.features, learner.means, learner.now, 0.0
     for k in range(FITS):
-        s = 0.0
+        s, weights = 0.0, learner.weights[c, fit_at(k, y, x)]
         for i in range(len(f)):
-            s += learner.weights[c, k, i] * f[i]
+            s += weights[i] * f[i]
         mu[k] = now[0] + s
         fits += mu[k]
     fits /= FITS
@@ -216,7 +240,7 @@ def scale(c, y, x, learner):
 def learn(c, y, x, pixel, learner):
     """From a pixel that is known now."""
     f, mu, base, std, fits = learner.features, learner.means, learner.now[0], learner.now[1], learner.now[3]
-    kind, count = int(learner.now[4]), int(learner.now[2])
+    kind = int(learner.now[4])
     learner.known[c, y % ROWS, x + PAD] = pixel
     for i in range(PREDICTIONS):
         learner.errors[c, i, y % 2, x + 1] = abs(pixel - mu[i])
@@ -234,14 +258,37 @@ def learn(c, y, x, pixel, learner):
         weighted = f[i] * weight
         learner.near_targets[c, segment, i] += weighted * target
         add(learner.near_products[c, segment, i, i:], weighted, f[i:])
-        for k in range(1, FITS):
-            learner.targets[c, k, i] = FADES[k] * learner.targets[c, k, i] + weighted * target
-            fade_and_add(learner.products[c, k, i, i:], FADES[k], weighted, f[i:])
-    for k in range(1, FITS):
-        if (count + k) % REFIT == 0:
-            solve(
-                learner.products[c, k], learner.targets[c, k], learner.triangle, learner.solution, learner.weights[c, k]
-            )
+        for k in range(LATELY, FITS):
+            fit, fade = fit_at(k, y, x), MEMORY[k - LATELY]
+            learner.targets[c, fit, i] = fade * learner.targets[c, fit, i] + weighted * target
+            fade_and_add(learner.products[c, fit, i, i:], fade, weighted, f[i:])
+    for k in range(LATELY, FITS):
+        fit, refit = fit_at(k, y, x), learner.refit[c]
+        refit[0, fit] += 1
+        if refit[0, fit] >= refit[1, fit]:
+            refit[0, fit], refit[1, fit] = 0, min(refit[1, fit] + LONGER, REFITS[k - LATELY])
+            A, b = learner.products[c, fit], learner.targets[c, fit]
+            solve(A, b, learner.triangle, learner.solution, learner.weights[c, fit])
+
+
+@compiled
+def contexts(c, y, x, learner):
+    """In which places what this value is was counted: by what is expected, and by the other colours, here and as they
+    differed from this one to the left and above."""
+    known, keys, row, above = learner.known, learner.counts.keys, y % ROWS, (y - 1) % ROWS
+    left, up = int(known[c, row, x + PAD - 1]), int(known[c, above, x + PAD])
+    other = others = 0
+    if c > 0:
+        other = others = int(known[c - 1, row, x + PAD])
+        left, up = left - int(known[c - 1, row, x + PAD - 1]), up - int(known[c - 1, above, x + PAD])
+    if c > 1:
+        others = other << BITS | int(known[0, row, x + PAD])
+    left, up = left + 512, up + 512
+    keys[0] = int(learner.means[BEST] + 0.5)
+    keys[1] = others
+    keys[2] = other << 10 | left
+    keys[3] = other << 10 | up
+    keys[4] = (others << 10 | left) if c > 0 else (up << 10 | left)
 
 
 @compiled
@@ -256,10 +303,11 @@ def code(top, bottom, picture, learner, tape):
             learner.now[2] = y * W + x + 1
             for c in range(C):
                 gather(c, y, x, picture, learner)
-                if x % REFIT_NEAR == 0:
+                if x % SEGMENT == 0:
                     fit_near(c, x, learner)
                 predict(c, y, x, learner)
                 scale(c, y, x, learner)
-                value = code_value(c, int(picture.pixels[c, y, x]), learner, tape)
+                contexts(c, y, x, learner)
+                value = code_value(c, phase_at(y, x), int(picture.pixels[c, y, x]), learner, tape)
                 picture.pixels[c, y, x] = value
                 learn(c, y, x, value, learner)

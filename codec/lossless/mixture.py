@@ -15,22 +15,21 @@ import numpy as np
 from ddpm.compiled import compiled
 from ddpm.diffusion.rounded import exp, ln
 
+from .counts import KINDS, LAST, SCALE, count, find
+
 FITS = 3  # predictions that are regressions
 PREDICTIONS = FITS + 5
 BEST = FITS + 1  # whose mean and scale contexts are of
-INPUTS = PREDICTIONS + 1  # and a constant
+INPUTS = PREDICTIONS + 1 + KINDS  # a constant after the predictions, counts last
 BITS = 8
-DEPTHS, FARS, SURE = (
-    16,
-    16,
-    16,
-)  # classes of the scale, of the distance of a bit's threshold, of the network's deviation
-CONTEXTS = DEPTHS * FARS
-FIRST_RATE, LAST_RATE, SLOWER = 0.008, 0.0025, 0.001
+DEPTHS, FARS = 16, 16  # classes of the scale, and of the distance of a bit's threshold
+SURE, PHASES = 16, 4  # of the network's deviation, and of a pixel's place
+SETS, CONTEXTS = 5, 256  # of weights
+FIRST_RATE, LAST_RATE, SLOWER = 0.016, 0.0025, 0.001
 
 HALF, STEPS = 16, 128  # the logistic function's table: -HALF to HALF, so many to 1
 LOGS = 2048  # entries of the logarithm's table
-TINY = 1e-6
+TINY, LITTLE = 1e-6, 1e-9  # odds; parts of a distribution
 PRECISION, SURELY = 1 << 16, 2e-5  # of probabilities as they are coded; of the least likely
 
 
@@ -105,43 +104,66 @@ def odds_of(middle, learner, tape):
     below, above, at = learner.below, learner.above, learner.middle
     for i in range(PREDICTIONS):
         at[i] = logistic((middle - 0.5 - learner.means[i]) / learner.scales[i], tape.logistic)
-        whole = max(above[i] - below[i], 1e-12)
-        p = min(max((above[i] - at[i]) / whole, TINY), 1 - TINY)
-        learner.inputs[i] = log(p, tape.logs) - log(1 - p, tape.logs)
+        odds = (above[i] - at[i] + LITTLE) / (at[i] - below[i] + LITTLE)
+        learner.inputs[i] = log(min(max(odds, TINY), 1 / TINY), tape.logs)
 
 
 @compiled
-def code_value(c, value, learner, tape):
+def counted(node, learner, tape):
+    """The inputs for a bit from what was counted, 0 where nothing was."""
+    counts = learner.counts
+    for k in range(KINDS):
+        slot, odds = counts.slots[k], 1.0
+        if counts.seen[k, slot, node] > 0:
+            p = counts.chances[k, slot, node] / SCALE
+            odds = p / (1 - p)
+        learner.inputs[PREDICTIONS + 1 + k] = log(odds, tape.logs)
+
+
+@compiled
+def code_value(c, phase, value, learner, tape):
     """A pixel's value, bit by bit from the highest, which counts unless it is read. Returns it.
 
-    What the predictions say of a bit is mixed in the logarithms of odds, with weights of three contexts, which move
-    along the gradient of the code length.
+    What the predictions and, of the last bits, the counts say is mixed in the logarithms of odds, with the mean of five
+    sets of weights, each chosen by other circumstances, which move along the gradient of the code length.
     """
-    inputs, std, count = learner.inputs, learner.now[1], learner.now[2]
-    rate = LAST_RATE + FIRST_RATE / (1 + count * SLOWER)
+    inputs, std, done = learner.inputs, learner.now[1], learner.now[2]
+    rate = LAST_RATE + FIRST_RATE / (1 + done * SLOWER)
     best, width = learner.means[BEST], learner.scales[BEST]
     depth = int(min(DEPTHS - 1.0, max(0.0, log(width + 0.1, tape.logs) * (2.5 / LN2) + 4)))
     sure = int(min(SURE - 1.0, std * 2))
     learner.below[:] = 0.0
     learner.above[:] = 1.0
     inputs[PREDICTIONS] = 0.3
-    low, high = 0, 256
+    low, high, last = 0, 256, 1
     for b in range(BITS):
         middle = (low + high) >> 1
         odds_of(middle, learner, tape)
+        node, used = (1 << b | low >> (BITS - b)), PREDICTIONS + 1
+        if b >= BITS - LAST:
+            if last == 1:
+                find(c, low >> LAST, learner.counts)
+            counted(last, learner, tape)
+            used = INPUTS
         far = int(min(FARS - 1.0, abs(middle - best) / width * 2))
         first, second = learner.mixing[c, 0, depth * BITS + b], learner.mixing[c, 1, depth * FARS + far]
-        third = learner.mixing[c, 2, b * SURE + sure]
+        third, fourth = learner.mixing[c, 2, b * SURE + sure], learner.mixing[c, 3, node]
+        fifth = learner.mixing[c, 4, phase * BITS + b]
         z = 0.0
-        for i in range(INPUTS):
-            z += (first[i] + second[i] + third[i]) * inputs[i]
-        p = min(max(logistic(z / 3, tape.logistic), SURELY), 1 - SURELY)
+        for i in range(used):
+            z += (first[i] + second[i] + third[i] + fourth[i] + fifth[i]) * inputs[i]
+        p = min(max(logistic(z / SETS, tape.logistic), SURELY), 1 - SURELY)
         bit = code_bit(1 if value >= middle else 0, p, tape)
         step = (bit - p) * rate
-        for i in range(INPUTS):
+        for i in range(used):
             first[i] += step * inputs[i]
             second[i] += step * inputs[i]
             third[i] += step * inputs[i]
+            fourth[i] += step * inputs[i]
+            fifth[i] += step * inputs[i]
+        if b >= BITS - LAST:
+            count(last, bit, learner.counts)
+            last = 2 * last + bit
         if bit:
             low = middle
             learner.below[:] = learner.middle
