@@ -13,7 +13,7 @@ from PIL import Image
 from codec.format.container import Header
 from codec.format.file import Opened, metadata_of, stored_picture
 from codec.images import alpha
-from codec.lossless import last
+from codec.lossless import adaptive, last
 from codec.lossy import progressive
 from codec.lossy.progressive import Progress
 from codec.lossy.reconstruct import RECONSTRUCTIONS, show, show_small, steps_for
@@ -84,6 +84,13 @@ class View:
         return "pixels" in self.file.parts and info.complete and self.scale == 1 and self.most >= info.file_bytes
 
     @property
+    def first_pixels(self) -> bytes:
+        """As much of the pixels as is there, where they come row by row and not all are shown."""
+        begin, end = (self.file.parts | self.file.begun).get("pixels", (0, 0))
+        by_row = self.steps == self.header.steps < self.file.allotment.plan.steps
+        return self.data[begin : int(min(end, self.most))] if by_row and self.scale == 1 and not self.lossless else b""
+
+    @property
     def steps(self) -> int:
         """Of the chain, that are taken."""
         if self.header.stored:
@@ -108,8 +115,12 @@ def decode(setting: Setting, views: Sequence[View], recon: str, progress: Progre
         coded = (view.data[slice(*view.file.parts["pixels"])] for view in views)
         arrays = [last.decode(setting, first.steps, z, part) for z, part in zip(chain.seen(), coded)]
     else:
+        seen = list(chain.seen()) if any(view.first_pixels for view in views) else []
         arrays = show(chain, recon) if first.scale == 1 else show_small(chain, first.scale)
         arrays = arrays[..., 0] if setting.grey else arrays
+        for view, z, array in zip(views, seen, arrays):
+            rows = adaptive.first_rows(setting, first.steps, z, view.first_pixels)
+            array[: len(rows)] = rows
     return [view.decoded(array) for view, array in zip(views, arrays)]
 
 

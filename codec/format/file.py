@@ -69,12 +69,14 @@ class Info:
 
 @dataclass(frozen=True)
 class Opened:
-    """A file that has been checked. parts: what is there and whole beside the messages, see ``Header.parts``."""
+    """A file that has been checked. parts: what is there and whole beside the messages, see ``Header.parts``; begun:
+    the one that is cut."""
 
     info: Info
     allotment: Allotment
     messages: bytes
     parts: dict[str, tuple[int, int]]  # first byte, and end
+    begun: dict[str, tuple[int, int]]
 
     @property
     def bits(self) -> np.ndarray:
@@ -124,7 +126,9 @@ def unpack(data: bytes, header: Header, at: int, plan: Plan, maker: Maker) -> Op
         complete=complete,
         free=header.profile == FREE,
     )
-    return Opened(info, allotment, messages, {name: ends for name, ends in parts.items() if ends[1] <= len(data)})
+    there = {name: ends for name, ends in parts.items() if ends[1] <= len(data)}
+    begun = {name: (begin, len(data)) for name, (begin, end) in parts.items() if begin <= len(data) < end}
+    return Opened(info, allotment, messages, there, begun)
 
 
 def place_part(data: bytes, head: bytes, begin: int, name: str, size: tuple[int, int]) -> tuple[int, int]:

@@ -86,21 +86,22 @@ class Coder:
         belief, seen, std = belief_of(setting, k, z)
         self.picture = Picture(planes, padded(belief), padded(seen), std)
         self.coder = np.array([0, 0xFFFFFFFF, 0, 0], np.int64)
-        self.data = None if data is None else np.frombuffer(bytearray(data), np.uint8)
+        self.data = np.frombuffer(bytearray(data or b""), np.uint8)
+        self.reading = data is not None
         if data is not None:
             self.coder[2:] = int.from_bytes((data + bytes(4))[:4], "big"), 4
 
-    def strips(self) -> Iterator[bytes]:
-        """Go through all rows, some at a time; yields what was written."""
+    def strips(self, rows: int) -> Iterator[bytes]:
+        """Go through all rows, so many at a time; yields what was written."""
         colours, height, width = self.picture.pixels.shape
-        learner, rows = learner_of(colours, height, width), max(1, CHUNK // width)
+        learner = learner_of(colours, height, width)
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
-            if self.data is None:
-                self.coder[3] = 0
-            room = np.empty(MOST * (bottom - top) * width + 8, np.uint8) if self.data is None else self.data
-            code(top, bottom, self.picture, learner, Tape(self.data is not None, self.coder, room, *tables()))
-            yield b"" if self.data is not None else room[: self.coder[3]].tobytes()
+            tape = self.data
+            if not self.reading:
+                self.coder[3], tape = 0, np.empty(MOST * (bottom - top) * width + 8, np.uint8)
+            code(top, bottom, self.picture, learner, Tape(self.reading, self.coder, tape, *tables()))
+            yield b"" if self.reading else tape[: self.coder[3]].tobytes()
 
     def end(self) -> bytes:
         """What says where in the last range the value lies."""
@@ -122,7 +123,8 @@ def picture_of(planes: np.ndarray) -> np.ndarray:
 def encode(setting: Setting, k: int, z: torch.Tensor, x: np.ndarray) -> bytes:
     """The part for one picture: z (3, H, W) after k steps, as the network sees it, x (H, W, 3) or (H, W) uint8."""
     coder = Coder(setting, k, z, planes_of(x), None)
-    return zlib.crc32(x.tobytes()).to_bytes(4, "big") + b"".join(coder.strips()) + coder.end()
+    rows = max(1, CHUNK // x.shape[1])
+    return zlib.crc32(x.tobytes()).to_bytes(4, "big") + b"".join(coder.strips(rows)) + coder.end()
 
 
 def decode(setting: Setting, k: int, z: torch.Tensor, data: bytes) -> np.ndarray:
@@ -130,9 +132,22 @@ def decode(setting: Setting, k: int, z: torch.Tensor, data: bytes) -> np.ndarray
     if len(data) < 4:
         raise DamagedFile("the lossless part is damaged")
     planes = np.zeros((1 if setting.grey else 3, *setting.size), np.uint8)
-    for _ in Coder(setting, k, z, planes, data[4:]).strips():
+    for _ in Coder(setting, k, z, planes, data[4:]).strips(len(planes[0])):
         pass
     x = picture_of(planes)
     if zlib.crc32(x.tobytes()) != int.from_bytes(data[:4], "big"):
         raise DamagedFile("the pixels do not come out as they went in (checksum)")
     return x
+
+
+def first_rows(setting: Setting, k: int, z: torch.Tensor, data: bytes) -> np.ndarray:
+    """Those rows, uint8 (R, W, 3) or (R, W), that the beginning of a part says."""
+    planes = np.zeros((1 if setting.grey else 3, *setting.size), np.uint8)
+    known = 0
+    if len(data) > 8:
+        coder = Coder(setting, k, z, planes, data[4:])
+        for _ in coder.strips(1):
+            if coder.coder[3] > len(coder.data):  # bytes that are not there
+                break
+            known += 1
+    return picture_of(planes)[:known]

@@ -160,9 +160,17 @@ def test_files_of_photographs(photograph, grey):
     found = decode(file.data)
     assert np.array_equal(found.array, x)
     assert (found.steps, found.complete) == (steps, True)
-    cut = decode(file.data[: 2 * len(file.data) // 3])
-    assert (cut.steps, cut.complete) == (steps, False)
-    assert 10 * np.log10(255**2 / np.mean((cut.array.astype(float) - x) ** 2)) > 28
+    height, found = len(x), []
+    for share in (0.2, 0.4, 0.7, 0.9):
+        cut = decode(file.data[: int(share * len(file.data))])
+        assert (cut.steps, cut.complete) == (steps, False)
+        error = (cut.array.astype(float) - x) ** 2
+        rows = int(error.reshape(height, -1).any(1).argmax())
+        found.append((rows, 10 * np.log10(255**2 / np.mean(error))))
+        assert 10 * np.log10(255**2 / np.mean(error[rows:])) > 26  # below them what the chain shows
+    assert sorted(set(found)) == found
+    assert found[0][1] > 28
+    assert found[-1][0] > height // 2
     broken = bytearray(file.data)
     broken[-100] ^= 8
     with pytest.raises(CodecError):
