@@ -36,7 +36,7 @@ def measure(codec: Codec, pictures: list[np.ndarray], batch: int) -> dict:
             files = codec.encode(part, Target(steps=plan.steps), channel="ideal")
             walked += [f.ideal_bits / f.dims for f in files]
             x = stacked([pictures[i] for i in indices[k : k + batch]])
-            drawn.append(bound(CodeTerms(codec.setting(size, grey)), [x], seed=k, quiet=True))
+            drawn.append(bound(CodeTerms(codec.setting(size, grey), whole=True), [x], seed=k, quiet=True))
     found, walked = Bound.merge(drawn), np.array(walked)
     gap = walked - found.parts[:, :2].sum(1)
     return {

@@ -61,7 +61,7 @@ def bound_of(model, pictures, together, steps, *, draws, samples, parts) -> floa
         size, grey = kind[:2], kind[2] == 1
         if steps == CODE:
             tables = CodingTables.of_model(model)
-            terms = CodeTerms(Setting(model, tables, tables.plan(size, grey, every_level=True), size, grey))
+            terms = CodeTerms(Setting(model, tables, tables.plan(size, grey, every_level=True), size, grey), whole=True)
         else:
             terms = ContextTerms(terms_for(Reverse(model), steps))
         how = {"samples": samples, "numbers": [range(first, first + len(x))], "quiet": True}

@@ -4,13 +4,13 @@
 
 Rows as in lengths.py, where archives join them. What is measured is written as it goes; results for other pictures of
 the set (``--skip``) can be merged with ``python -m bench.results``. The bound is that of the codec's own steps (ideal
-channel) and of p(x | z_0), on the same pictures; files whose chain hands over to a code that learns (adaptive.py) have
-none. Of grey pictures one channel is coded; here all count as they are in the data.
+channel) and of p(x | z_0), on the same pictures; where the chain hands over to a code that learns (adaptive.py), of the
+steps till there and that code's length, given what an ideal channel would have left. Of grey pictures one channel is
+coded; here all count as they are in the data.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 
@@ -73,7 +73,7 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> Iterator[d
             if price is None and ends is None:  # the first batch says enough
                 price = tables_cost(codec, [f.data for f in files], shown)
             evaluations = max(evaluations, ends or setting.plan.steps)
-            ideal = bound(CodeTerms(setting), [x], quiet=True).per_image if ends is None else [math.nan] * len(part)
+            ideal = bound(CodeTerms(setting), [x], quiet=True).per_image
             rows += [
                 {
                     "bits_per_dim": 8 * len(f.data) / p.size,
@@ -84,7 +84,6 @@ def measure(codec: Codec, pictures: list[np.ndarray], check: bool) -> Iterator[d
             ]
             bar.update(len(part))
             mean = {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}
-            mean |= {"bound": None} if math.isnan(mean["bound"]) else {}
             n, row = len(rows), {"code": SINGLE, "steps": "codec", "images": len(rows), "looks": evaluations}
             speed = {"encode_s": seconds[0] / n, "decode_s": seconds[1] / n if check else None}
             yield row | mean | {"tables": price} | speed

@@ -19,6 +19,8 @@ from codec import Codec, CodecError, Target, decode
 from codec.errors import DamagedFile
 from codec.images.pictures import read_picture
 from codec.lossless import adaptive
+from codec.terms import CodeTerms
+from ddpm.diffusion.bound import bound
 
 
 @dataclass
@@ -171,6 +173,11 @@ def test_files_of_photographs(photograph, grey):
     assert sorted(set(found)) == found
     assert found[0][1] > 28
     assert found[-1][0] > height // 2
+    pictures = torch.from_numpy(np.stack([x] * 3 if grey else x.transpose(2, 0, 1))[None].copy())
+    ideal = bound(CodeTerms(codec.setting(x.shape[:2], grey)), [pictures], quiet=True)
+    assert len(ideal.terms) == steps
+    assert 0.01 * ideal.distortion < ideal.rate < 0.1 * ideal.distortion
+    assert 0.99 < 8 * len(file.data) / x.size / ideal.total < 1.04  # with a header and what the trellis loses
     broken = bytearray(file.data)
     broken[-100] ^= 8
     with pytest.raises(CodecError):
