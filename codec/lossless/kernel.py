@@ -15,7 +15,7 @@ from ddpm.compiled import compiled
 
 from .counts import Counts, counts_of
 from .mixture import BEST, BITS, CONTEXTS, FITS, INPUTS, PHASES, PREDICTIONS, SETS, code_value
-from .regression import add, fade_and_add, solve
+from .regression import add, fade_and_add, length, multiply, solve
 
 PAD = 3  # pixels beyond the edges that are looked at
 ROWS = PAD + 1  # that are remembered
@@ -52,22 +52,20 @@ class Picture(NamedTuple):
 class Learner(NamedTuple):
     """All that is learned of one picture, of C colours and F features, and room for the numbers of one pixel.
 
-    known: pixels of this row and those above, (C, ROWS, W + 2 PAD). errors: absolute ones of the predictions in this
-    row and the one above, (C, PREDICTIONS, 2, W + 2). products, targets: of regressions over all pixels,
-    (C, LONG + PHASES, F, F) and (C, LONG + PHASES, F), the first unused; near_*: by segments. weights: (C, LONG +
-    PHASES, F). refit: pixels since the last solution, and from it to the next, (C, 2, LONG + PHASES). shift: sums of
-    errors and their number by class, (C, 2, SHIFTS). ratio: errors over deviations that the network expects, (C, 2).
-    mixing: (C, SETS, CONTEXTS, INPUTS). now: what is believed of the pixel, its deviation, its number, the mean of the
-    regressions, its class. below, middle, above: the cdf of each prediction at the ends of the interval that is left,
-    and within.
+    known: pixels of this row and those above, (C, ROWS, W + 2 PAD). errors: absolute ones of the predictions in
+    this row and the one above, (C, PREDICTIONS, 2, W + 2). sums: of regressions over all pixels (regression.py),
+    (C, LONG + PHASES, length), the first unused; near_sums: by segments. weights: (C, LONG + PHASES, F). refit:
+    pixels since the last solution, and from it to the next, (C, 2, LONG + PHASES). shift: sums of errors and their
+    number by class, (C, 2, SHIFTS). ratio: errors over deviations that the network expects, (C, 2). mixing: (C,
+    SETS, CONTEXTS, INPUTS). now: what is believed of the pixel, its deviation, its number, the mean of the
+    regressions, its class. below, middle, above: the cdf of each prediction at the ends of the interval that is
+    left, and within.
     """
 
     known: np.ndarray
     errors: np.ndarray
-    products: np.ndarray
-    targets: np.ndarray
-    near_products: np.ndarray
-    near_targets: np.ndarray
+    sums: np.ndarray
+    near_sums: np.ndarray
     weights: np.ndarray
     refit: np.ndarray
     shift: np.ndarray
@@ -81,9 +79,8 @@ class Learner(NamedTuple):
     middle: np.ndarray
     above: np.ndarray
     inputs: np.ndarray
+    products: np.ndarray
     triangle: np.ndarray
-    some_products: np.ndarray
-    some_targets: np.ndarray
     solution: np.ndarray
     counts: Counts
 
@@ -100,21 +97,20 @@ def learner_of(colours: int, height: int, width: int) -> Learner:
     shapes = {
         "known": (colours, ROWS, width + 2 * PAD),
         "errors": (colours, PREDICTIONS, 2, width + 2),
-        "products": (colours, fits, F, F),
-        "targets": (colours, fits, F),
-        "near_products": (colours, segments, F, F),
-        "near_targets": (colours, segments, F),
+        "sums": (colours, fits, length(F)),
+        "near_sums": (colours, segments, length(F)),
         "weights": (colours, fits, F),
         "refit": (colours, 2, fits),
         "shift": (colours, 2, SHIFTS),
         "ratio": (colours, 2),
         "mixing": (colours, SETS, CONTEXTS, INPUTS),
         "now": (5,),
-        "features": (F,),
+        "features": (F + 1,),
         **dict.fromkeys(("means", "scales", "below", "middle", "above"), (PREDICTIONS,)),
         "inputs": (INPUTS,),
-        **dict.fromkeys(("triangle", "some_products"), (F, F)),
-        **dict.fromkeys(("some_targets", "solution"), (F,)),
+        "products": (length(F),),
+        "triangle": (F, F),
+        "solution": (F,),
     }
     first = {"errors": 4.0, "ratio": 1.0}
     learner = Learner(
@@ -166,23 +162,12 @@ def phase_at(y, x):
 @compiled
 def fit_near(c, x, learner):
     """Least squares of the pixels nearby."""
-    segment = x // SEGMENT + 1
-    A, b, products, targets = (
-        learner.near_products[c],
-        learner.near_targets[c],
-        learner.some_products,
-        learner.some_targets,
-    )
-    if x % SEGMENT == 0:
-        A[segment] *= FADE
-        b[segment] *= FADE
-    for i in range(len(targets)):
-        beside = b[segment - 1, i] + b[segment + 1, i]
-        targets[i] = b[segment, i] + BESIDE * beside + FAR * learner.targets[c, LATELY, i]
-        for j in range(i, len(targets)):
-            beside = A[segment - 1, i, j] + A[segment + 1, i, j]
-            products[i, j] = A[segment, i, j] + BESIDE * beside + FAR * learner.products[c, LATELY, i, j]
-    solve(products, targets, learner.triangle, learner.solution, learner.weights[c, NEARBY])
+    sums, there, segment = learner.products, learner.near_sums[c], x // SEGMENT + 1
+    here, before, after, rest = there[segment], there[segment - 1], there[segment + 1], learner.sums[c, LATELY]
+    for j in range(len(sums)):
+        here[j] *= FADE
+        sums[j] = here[j] + BESIDE * (before[j] + after[j]) + FAR * rest[j]
+    solve(sums, learner.triangle, learner.solution, learner.weights[c, NEARBY])
 
 
 @compiled
@@ -197,7 +182,7 @@ def predict(c, y, x, learner):
     f, mu, now, fits = learner.features, learner.means, learner.now, 0.0
     for k in range(FITS):
         s, weights = 0.0, learner.weights[c, fit_at(k, y, x)]
-        for i in range(len(f)):
+        for i in range(len(weights)):
             s += weights[i] * f[i]
         mu[k] = now[0] + s
         fits += mu[k]
@@ -254,21 +239,16 @@ def learn(c, y, x, pixel, learner):
         shift[:, kind] *= 0.5
     width, target, segment = learner.scales[BEST], pixel - base, x // SEGMENT + 1
     weight = 1 / (width * width + FLOOR)
-    for i in range(len(f)):
-        weighted = f[i] * weight
-        learner.near_targets[c, segment, i] += weighted * target
-        add(learner.near_products[c, segment, i, i:], weighted, f[i:])
-        for k in range(LATELY, FITS):
-            fit, fade = fit_at(k, y, x), MEMORY[k - LATELY]
-            learner.targets[c, fit, i] = fade * learner.targets[c, fit, i] + weighted * target
-            fade_and_add(learner.products[c, fit, i, i:], fade, weighted, f[i:])
+    f[-1] = target
+    multiply(f, weight, learner.products)
+    add(learner.near_sums[c, segment], learner.products)
     for k in range(LATELY, FITS):
         fit, refit = fit_at(k, y, x), learner.refit[c]
+        fade_and_add(learner.sums[c, fit], MEMORY[k - LATELY], learner.products)
         refit[0, fit] += 1
         if refit[0, fit] >= refit[1, fit]:
             refit[0, fit], refit[1, fit] = 0, min(refit[1, fit] + LONGER, REFITS[k - LATELY])
-            A, b = learner.products[c, fit], learner.targets[c, fit]
-            solve(A, b, learner.triangle, learner.solution, learner.weights[c, fit])
+            solve(learner.sums[c, fit], learner.triangle, learner.solution, learner.weights[c, fit])
 
 
 @compiled

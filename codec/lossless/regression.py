@@ -1,6 +1,8 @@
 """Least squares while coding, compiled: sums of products that fade, and the equations that they make.
 
-Loops are over rows, so that processors add several numbers at once, each of them in the order that is written here.
+What is summed is the upper half of g g^T, row by row, where g are the features and, last, what they shall add up to.
+Loops are over long rows, so that processors add several numbers at once, each of them in the order that is written
+here.
 """
 
 from __future__ import annotations
@@ -12,6 +14,18 @@ from ddpm.compiled import compiled
 RIDGE = 6.0  # on the diagonal, squared grey levels
 
 
+def length(features: int) -> int:
+    """Of the sums of so many features."""
+    return (features + 1) * (features + 2) // 2
+
+
+@compiled
+def times(out, factor, values):
+    """out = factor values."""
+    for j in range(len(out)):
+        out[j] = factor * values[j]
+
+
 @compiled
 def subtract(out, factor, values):
     """out -= factor values."""
@@ -20,28 +34,39 @@ def subtract(out, factor, values):
 
 
 @compiled
-def add(out, factor, values):
-    """out += factor values."""
+def add(out, values):
+    """out += values."""
     for j in range(len(out)):
-        out[j] += factor * values[j]
+        out[j] += values[j]
 
 
 @compiled
-def fade_and_add(out, fade, factor, values):
-    """out = fade out + factor values."""
+def fade_and_add(out, fade, values):
+    """out = fade out + values."""
     for j in range(len(out)):
-        out[j] = fade * out[j] + factor * values[j]
+        out[j] = fade * out[j] + values[j]
 
 
 @compiled
-def solve(A, b, U, y, out):
-    """out = (A + RIDGE)^-1 b by Cholesky, of the upper half of A; as it is where that cannot be. U, y: room."""
-    n = len(b)
+def multiply(g, weight, out):
+    """out = the upper half of weight g g^T."""
+    at = 0
+    for i in range(len(g)):
+        times(out[at : at + len(g) - i], weight * g[i], g[i:])
+        at += len(g) - i
+
+
+@compiled
+def solve(sums, U, y, out):
+    """The weights of the features that least squares give, with RIDGE, by Cholesky; as they are where that cannot be.
+    U, y: room."""
+    n, at = len(out), 0
     for i in range(n):
-        y[i] = b[i]
         for j in range(i, n):
-            U[i, j] = A[i, j]
+            U[i, j] = sums[at + j - i]
         U[i, i] += RIDGE
+        y[i] = sums[at + n - i]
+        at += n + 1 - i
     for k in range(n):
         if not U[k, k] > 1e-9:
             return
