@@ -30,6 +30,7 @@ from codec.format.models import Opener, model_of, open_file
 from codec.images.alpha import split
 from codec.images.inputs import as_pictures, is_one
 from codec.images.pictures import MAX_PIXELS
+from codec.lossless import near
 from codec.lossy import progressive
 from codec.lossy.plan import Plan
 from codec.lossy.progressive import Progress
@@ -124,8 +125,9 @@ class Codec:
         """Encode one picture, or a list of them: uint8 (H, W, 3), or (H, W) for grey, PIL images, paths.
 
         Those of one shape go through the network together. Lossless files keep transparency, one more channel, and the
-        colours and their profile as they are; EXIF and XMP with ``metadata``. Those of pictures that a lossless image
-        format has in fewer bytes just ``store`` that. A size in which a lossless file has room gives that.
+        colours and their profile as they are; EXIF and XMP with ``metadata``; so do those with a greatest error, whose
+        transparency is exact. Those of pictures that a lossless image format has in fewer bytes just ``store`` that. A
+        size in which a lossless file has room gives that.
 
         effort, 1 to 4: how many steps the chain takes; fewer take less time on both sides, and more bytes.
 
@@ -139,14 +141,19 @@ class Codec:
             raise CodecError(f"a seed is a whole number from 0 to 2^63 - 1, not {seed!r}")
         stride = stride_of(effort)
         start = time.monotonic()
-        pictures = as_pictures(images, target.lossless, metadata, max_pixels)
+        as_stored, error = target.lossless or target.max_error is not None, target.max_error or 0
+        originals = pictures = as_pictures(images, as_stored, metadata, max_pixels)
+        if error:
+            pictures = [replace(p, array=near.picture_within(p.array, error)) for p in pictures]
         found, arrays = {}, [picture.array for picture in pictures]
         shapes = grouped(range(len(arrays)), lambda i: (arrays[i].shape[:2], arrays[i].shape[2:] in ((), (2,))))
         for (size, grey), members in shapes.items():
             setting = self.setting(size, grey, seed, stride)
             how = {"channel": CHANNELS[channel], "store": store, "progress": progress}
-            encoder = Encoder(setting, [pictures[i] for i in members], **how)
-            found |= zip(members, encoder.encode(target))
+            encoder = Encoder(setting, [pictures[i] for i in members], **how, learns=error > 0)
+            found |= zip(members, encoder.encode(target if target.max_error is None else Target(lossless=True)))
+        if error:
+            found = {i: replace(file, mse=near.mse(originals[i].array, pictures[i].array)) for i, file in found.items()}
         seconds = (time.monotonic() - start) / len(pictures)
         files = [replace(found[i], seconds=seconds) for i in range(len(pictures))]
         return files[0] if is_one(images) else files

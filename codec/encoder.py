@@ -68,8 +68,8 @@ def psnr(mse: float) -> float:
 class Encoder:
     """``pictures`` of one shape, in a setting.
 
-    store: whether lossless files may have the picture as it is, where that is shorter. progress: called with 1 after
-    each step of a batch.
+    store: whether lossless files may have the picture as it is, where that is shorter. learns: whether the chain of
+    small pictures too hands over to a code that learns. progress: called with 1 after each step of a batch.
     """
 
     def __init__(
@@ -79,8 +79,10 @@ class Encoder:
         *,
         channel: type[Channel] = TrellisChannel,
         store: bool = True,
+        learns: bool = False,
         progress: Progress | None = None,
     ):
+        self.handover = handover(setting, 0) if learns else handover(setting)
         self.setting, self.model, self.plan = setting, setting.model, setting.plan
         self.channel, self.store, self.progress = channel, store, progress
         self.maker = Maker.of(self.model)
@@ -181,7 +183,7 @@ class Encoder:
 
     def lossless_bits(self, sender: Sender, j: int, pixels: float) -> float:
         """Bits of the lossless payload, if the pixels take so many bits/dim beside the chain."""
-        steps = handover(self.setting) or self.plan.steps
+        steps = self.handover or self.plan.steps
         return self.setting.tables.surplus * sender.cost[j][steps] + pixels * self.plan.dims
 
     def rungs(self, i: int, budget: float) -> list[float]:
@@ -213,7 +215,7 @@ class Encoder:
 
     def coded_lossless(self, sender: Sender, which: Sequence[int], those: Sequence[int]) -> list[Encoded]:
         """Files of ``those`` pictures that the sender has under these numbers, by the model."""
-        jobs = [Job(j, steps=handover(self.setting)) for j in which]
+        jobs = [Job(j, steps=self.handover) for j in which]
         return [self.file(those[job.picture], sent, lossless=True) for job, sent in zip(jobs, sender.fed(jobs))]
 
     def sender(self, those: Sequence[int]) -> Sender:

@@ -12,6 +12,7 @@ from .errors import CodecError
 
 ENOUGH = 1 << 60  # bytes, more than any file has
 QUALITY = 50  # where nothing is asked for
+MAX_ERROR = 100  # grey levels
 EFFORTS = 4  # the last takes every step
 COARSEST, FINEST = 2.0, -9.2  # gamma where quality 0 and 100 end: a picture can be made out, and the lossy code's end
 
@@ -27,10 +28,10 @@ def stride_of(effort: int) -> int:
 class Target:
     """Exactly one of: bits_per_dim, bits_per_pixel, bytes (each of the whole file), psnr (dB), steps of the chain.
 
-    Or lossless: all steps, and the very pixels. Or quality, 0 to 100: the steps to a level of noise, gamma from
-    COARSEST to FINEST, which is the same for pictures of any size and about the same with any model. An equal level
-    gives a set of pictures the best trade-off over the set. Where the exact picture can be stored in less than any of
-    these costs, it is; steps are taken whatever they cost.
+    Or lossless: the very pixels. Or max_error: pixels that are all within so many grey levels. Or quality, 0 to 100:
+    the steps to a level of noise, gamma from COARSEST to FINEST, which is the same for pictures of any size and about
+    the same with any model. An equal level gives a set of pictures the best trade-off over the set. Where the exact
+    picture can be stored in less than any of these costs, it is; steps are taken whatever they cost.
     """
 
     bits_per_dim: float | None = None
@@ -40,21 +41,26 @@ class Target:
     steps: int | None = None
     lossless: bool = False
     quality: float | None = None
+    max_error: int | None = None
 
     def __post_init__(self):
         if self.psnr == math.inf and not self.lossless:
             object.__setattr__(self, "lossless", True)
             object.__setattr__(self, "psnr", None)
         given = [self.bits_per_dim, self.bits_per_pixel, self.bytes, self.psnr, self.steps]
-        given = [v for v in (*given, self.quality, True if self.lossless else None) if v is not None]
+        given += [self.quality, self.max_error, True if self.lossless else None]
+        given = [v for v in given if v is not None]
         if len(given) != 1:
-            raise CodecError(
-                "say exactly one of: a quality, a rate, a number of bytes, a PSNR, a number of steps, lossless"
-            )
+            known = "a quality, a rate, a number of bytes, a PSNR, a number of steps, lossless, a greatest error"
+            raise CodecError(f"say exactly one of: {known}")
         if not isinstance(given[0], (int, float, np.integer, np.floating)):
             raise CodecError(f"a target is a number, not {given[0]!r}")
         if self.steps is not None and not isinstance(self.steps, (int, np.integer)):
             raise CodecError(f"a number of steps is a whole number, not {self.steps!r}")
+        if self.max_error is not None:
+            if not isinstance(self.max_error, (int, np.integer)) or not 0 <= self.max_error <= MAX_ERROR:
+                raise CodecError(f"a greatest error is a whole number of grey levels from 0 to {MAX_ERROR}")
+            return
         if self.quality is not None and not 0 <= self.quality <= 100:
             raise CodecError("a quality is a number from 0 to 100")
         if self.quality is None and not (math.isfinite(given[0]) and given[0] > 0):

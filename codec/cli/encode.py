@@ -17,7 +17,7 @@ from codec.images.alpha import split
 from codec.images.pictures import ADVICE
 from codec.lossy.plan import MAX_STEPS
 from codec.process import give_memory_back
-from codec.target import EFFORTS, QUALITY, Target, stride_of
+from codec.target import EFFORTS, MAX_ERROR, QUALITY, Target, stride_of
 from ddpm.images.pictures import Picture, tell
 
 from .files import SUFFIX, name_outputs, output_among, read_input, with_folders, write_output
@@ -56,6 +56,7 @@ class Named(NamedTuple):
 @click.option("--bytes", "n_bytes", type=Bytes(), help="Size of the file: 9000, 9kB or 9KiB; it is never larger.")
 @click.option("--psnr", type=float, help="The smallest file that reaches so many dB.")
 @click.option("--lossless", is_flag=True, help="The very pixels; a prefix still decodes to a coarser picture.")
+@click.option("--max-error", type=click.IntRange(0, MAX_ERROR), help="Every pixel within so many grey levels.")
 @click.option(
     "--steps", type=click.IntRange(1), help="So many steps of the chain, even if the exact picture is smaller."
 )
@@ -86,6 +87,7 @@ def encode(
     n_bytes,
     psnr,
     lossless,
+    max_error,
     steps,
     effort,
     model,
@@ -107,9 +109,10 @@ def encode(
     Under torchrun the pictures are shared out, batch by batch; the files are the same.
     """
     asked = {"quality": quality, "bytes": n_bytes, "psnr": psnr, "steps": steps, "lossless": lossless or None}
-    target, ideal = target_of(rate, asked, channel), channel == "ideal"
+    target, ideal = target_of(rate, {**asked, "max_error": max_error}, channel), channel == "ideal"
+    lossless = lossless or max_error is not None
     if ideal and (lossless or output is not None):
-        raise CodecError("--channel ideal writes no file; go without -o and --lossless")
+        raise CodecError("--channel ideal writes no file; go without -o, --lossless and --max-error")
     if ideal:
         outputs = dict.fromkeys(with_folders(images, say=tell), "")
     else:
@@ -143,7 +146,7 @@ def target_of(rate: Target | None, asked: dict, channel: str) -> Target:
     if not given:
         given = [Target(steps=MAX_STEPS) if channel == "ideal" else Target(quality=QUALITY)]
     if len(given) != 1:
-        raise CodecError("say at most one of --quality, --rate, --bytes, --psnr, --steps and --lossless")
+        raise CodecError("say at most one of --quality, --rate, --bytes, --psnr, --steps, --lossless and --max-error")
     return given[0]
 
 

@@ -8,6 +8,7 @@ that which the network expects. All of it is learned while coding, alike on both
 file. See kernel.py.
 
     4 bytes   CRC-32 of the pixels
+    1 byte    the step of which all values are multiples, but for 255 (near.py); they are coded in units of it
     rest      range-coded bits
 
 Least squares over causal neighbours are an old art in lossless coding (Li and Orchard 2001; Wu et al. 2000, TMW: Meyer
@@ -18,7 +19,7 @@ knows of what is to come.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -34,9 +35,11 @@ from ddpm.exact.roots import sqrt_
 
 from .kernel import PAD, Picture, code, learner_of
 from .mixture import Tape, tables
+from .near import from_steps, in_steps, step_of
 
 ORDER = (1, 0, 2)  # green, red, blue
 
+START = 5  # bytes before the bits
 ENOUGH = 1 << 13  # pixels from which there is enough to learn from
 HANDOVER = -2.3  # gamma at which the chain ends
 CHUNK = 1 << 14  # pixels that are coded at once
@@ -44,12 +47,13 @@ MOST = 3 * 8 * 4  # bytes that a pixel can take: of each bit of each colour at m
 LARGEST = 1e4  # grey levels, of what is believed
 
 
-def handover(setting: Setting) -> int | None:
-    """After how many steps the chain hands over to this part; None where it does better to go on to its end."""
+def handover(setting: Setting, enough: int = ENOUGH) -> int | None:
+    """After how many steps the chain hands over to this part; None where it does better to go on to its end, as in
+    pictures of fewer pixels than are ``enough``."""
     height, width = setting.size
     ends = [k for k, gamma in enumerate(setting.plan.gammas) if gamma <= HANDOVER]
     whole = setting.tables.scales[setting.plan.stops[ends[0]]] == 1 if ends else False
-    return ends[0] if height * width >= ENOUGH and whole and ends[0] < setting.plan.steps else None
+    return ends[0] if height * width >= enough and whole and ends[0] < setting.plan.steps else None
 
 
 @torch.inference_mode()
@@ -80,10 +84,11 @@ def padded(values: np.ndarray) -> np.ndarray:
 
 
 class Coder:
-    """Codes the planes of one picture, (C, H, W) uint8 in the order of coding, or reads them from data."""
+    """Codes the planes of one picture, (C, H, W) uint8 in the order of coding, or reads them from data; in units of
+    ``step`` grey levels. believed: see ``belief_of``."""
 
-    def __init__(self, setting: Setting, k: int, z: torch.Tensor, planes: np.ndarray, data: bytes | None):
-        belief, seen, std = belief_of(setting, k, z)
+    def __init__(self, believed: Sequence[np.ndarray], step: int, planes: np.ndarray, data: bytes | None):
+        belief, seen, std = (v / np.float32(step) for v in believed)
         self.picture = Picture(planes, padded(belief), padded(seen), std)
         self.coder = np.array([0, 0xFFFFFFFF, 0, 0], np.int64)
         self.data = np.frombuffer(bytearray(data or b""), np.uint8)
@@ -122,19 +127,19 @@ def picture_of(planes: np.ndarray) -> np.ndarray:
 
 def encode(setting: Setting, k: int, z: torch.Tensor, x: np.ndarray) -> bytes:
     """The part for one picture: z (3, H, W) after k steps, as the network sees it, x (H, W, 3) or (H, W) uint8."""
-    coder = Coder(setting, k, z, planes_of(x), None)
-    rows = max(1, CHUNK // x.shape[1])
-    return zlib.crc32(x.tobytes()).to_bytes(4, "big") + b"".join(coder.strips(rows)) + coder.end()
+    step, rows = step_of(x), max(1, CHUNK // x.shape[1])
+    coder = Coder(belief_of(setting, k, z), step, in_steps(planes_of(x), step), None)
+    return zlib.crc32(x.tobytes()).to_bytes(4, "big") + bytes([step]) + b"".join(coder.strips(rows)) + coder.end()
 
 
 def decode(setting: Setting, k: int, z: torch.Tensor, data: bytes) -> np.ndarray:
     """The picture, uint8 (H, W, 3) or (H, W). DamagedFile if it is not the one that was encoded."""
-    if len(data) < 4:
+    if len(data) < START or data[4] == 0:
         raise DamagedFile("the lossless part is damaged")
     planes = np.zeros((1 if setting.grey else 3, *setting.size), np.uint8)
-    for _ in Coder(setting, k, z, planes, data[4:]).strips(len(planes[0])):
+    for _ in Coder(belief_of(setting, k, z), data[4], planes, data[START:]).strips(len(planes[0])):
         pass
-    x = picture_of(planes)
+    x = picture_of(from_steps(planes, data[4]))
     if zlib.crc32(x.tobytes()) != int.from_bytes(data[:4], "big"):
         raise DamagedFile("the pixels do not come out as they went in (checksum)")
     return x
@@ -143,11 +148,11 @@ def decode(setting: Setting, k: int, z: torch.Tensor, data: bytes) -> np.ndarray
 def first_rows(setting: Setting, k: int, z: torch.Tensor, data: bytes) -> np.ndarray:
     """Those rows, uint8 (R, W, 3) or (R, W), that the beginning of a part says."""
     planes = np.zeros((1 if setting.grey else 3, *setting.size), np.uint8)
-    known = 0
-    if len(data) > 8:
-        coder = Coder(setting, k, z, planes, data[4:])
+    known, step = 0, data[4] if len(data) >= START else 0
+    if step:
+        coder = Coder(belief_of(setting, k, z), step, planes, data[START:])
         for _ in coder.strips(1):
             if coder.coder[3] > len(coder.data):  # bytes that are not there
                 break
             known += 1
-    return picture_of(planes)[:known]
+    return picture_of(from_steps(planes, step))[:known]

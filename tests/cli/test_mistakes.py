@@ -38,7 +38,7 @@ for line in lines:
 
 def files_of_models():
     """Whole, cut and damaged; and one that needs no model."""
-    small, photo = ((GOLDEN / f"{name}.ddpm").read_bytes() for name in ("cifar10-5", "photo-9"))
+    small, photo = ((GOLDEN / f"{name}.ddpm").read_bytes() for name in ("cifar10-5", "photo-10"))
     colour = Header(b"", 8, 8, MEAN, 0, mode="stored", colour=b"abc")
     return {
         "cifar10.ddpm": small,
@@ -108,6 +108,7 @@ def run(folder):
         ("encode a.png -q 101", "--quality"),
         ("encode a.png -q nan", "quality is a number from 0 to 100"),
         ("encode a.png -q 50 --rate 1", "at most one of --quality, --rate"),
+        ("encode a.png --lossless --max-error 1", "at most one of --quality, --rate"),
         ("encode a.png --rate 0.1 --bytes 90", "at most one of --quality, --rate"),
         ("encode a.png --bytes 9apples", "'9apples' is not a size such as 9000, 9kB or 9KiB"),
         ("encode a.png --bytes 0", "positive number"),
@@ -183,7 +184,7 @@ def test_before_torch(folder, run, line, words):
         ("--help", "encode"),
         ("encode --help", "--quality"),
         ("models", "photo-"),
-        ("models --all --json", "photo-9"),
+        ("models --all --json", "photo-10"),
         ("archive list old.ddpma", "1 picture,"),
         ("info old.ddpma", "archive, lossless"),
         ("info cifar10.ddpm", "cifar10-5"),
