@@ -65,8 +65,8 @@ FILES = [
     ("photo", "--steps 9"),
     ("photo", "--rate 0.3 --seed 7"),
     ("small", "--rate 0.5 --model cifar10-5"),
-    ("odd", "--rate 0.5 --model photo-9"),
-    ("grey", "--lossless --model photo-9"),
+    ("odd", "--rate 0.5 --model photo-10"),
+    ("grey", "--lossless --model photo-10"),
     ("small", "--lossless --model cifar10-5 --seed 3"),
 ]
 ARCHIVES = {

@@ -154,6 +154,6 @@ def moves(tensor: torch.Tensor, *args, **how) -> bool:
 
 
 def preset_of(model_name: str, device: torch.device) -> str | None:
-    """The preset that suits a line of models and a device: ``photo`` of ``photo-9`` on a CPU, else ``photo-gpu``."""
+    """The preset that suits a line of models and a device: ``photo`` of ``photo-10`` on a CPU, else ``photo-gpu``."""
     line = (model_name.rpartition("-")[0] or model_name) + "-gpu" * (device.type == "cuda")
     return line if line in PRESETS else None

@@ -49,13 +49,13 @@ def integers_of(path: Path) -> Path | None:
 
 
 def line_and_number(name: str) -> tuple[str, int]:
-    """``photo-9`` -> (``photo``, 8); a name without a number is a line of its own, number 0."""
+    """``photo-10`` -> (``photo``, 8); a name without a number is a line of its own, number 0."""
     line, _, number = name.rpartition("-")
     return (line, int(number)) if number.isdigit() else (name, 0)
 
 
 def find_model(name: str) -> Path:
-    """Path (without suffix) of a model: a name (``photo-9``), a line (``photo``: its newest), or a file.
+    """Path (without suffix) of a model: a name (``photo-10``), a line (``photo``: its newest), or a file.
 
     Or the folder of a diffusers model, see pretrained.py, or of a training run, see runs.py.
     """

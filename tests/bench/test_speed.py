@@ -166,8 +166,8 @@ def test_bfloat16_is_only_said_of_networks_that_compute_in_it(model):
 
 def test_presets_by_the_names_of_models():
     cpu, gpu = map(torch.device, ("cpu", "cuda"))
-    assert [preset_of(name, cpu) for name in ("photo-9", "cifar10", "else-1")] == ["photo", "cifar10", None]
-    assert [preset_of(name, gpu) for name in ("photo-9", "cifar10", "else-1")] == ["photo-gpu", "cifar10-gpu", None]
+    assert [preset_of(name, cpu) for name in ("photo-10", "cifar10", "else-1")] == ["photo", "cifar10", None]
+    assert [preset_of(name, gpu) for name in ("photo-10", "cifar10", "else-1")] == ["photo-gpu", "cifar10-gpu", None]
 
 
 @pytest.mark.parametrize("wrong", [["--what", "paint"], ["--sizes", "a"], ["--sizes", "64"], ["--model", "none"]])

@@ -99,7 +99,7 @@ def test_training_and_calibration_name_their_pictures(pictures, folder, tmp_path
     assert (code, err) == (2, "error: nowhere: No such file or directory\n")
 
 
-@pytest.mark.parametrize("name", ["photo-9", "cifar10-5"])
+@pytest.mark.parametrize("name", ["photo-10", "cifar10-5"])
 def test_shipped_cards_name_their_pictures_and_no_place(name):
     card = json.loads((WEIGHTS / f"{name}.json").read_text())
     assert {"source", "excluded", "calibration", "licence"} <= set(card["data"])

@@ -161,7 +161,7 @@ def test_models_are_the_newest_of_each_line_or_all(run):
     assert lines(newest) == lines(every)
     assert len(newest) == len(lines(newest)) <= len(every)
     assert [line.split()[0] for line in run("models").out.splitlines()] == newest
-    assert {"photo-9", "cifar10-5"} <= set(every)
+    assert {"photo-10", "cifar10-5"} <= set(every)
 
 
 def test_one_is_not_many(run):

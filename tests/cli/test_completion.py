@@ -49,7 +49,7 @@ def test_files_and_folders_complete(name):
 def test_models_complete(name):
     flag = [] if name == ("calibrate",) else ["--model"]
     found = [value for value, kind in completed(*name, *flag, "phot") if kind == "plain"]
-    assert {"photo", "photo-9"} <= set(found)
+    assert {"photo", "photo-10"} <= set(found)
     assert all(value.startswith("phot") for value in found)
     assert completed(*name, *flag, "./run") == [("./run", "file")]
 
