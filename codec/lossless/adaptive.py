@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -33,8 +34,8 @@ from ddpm.diffusion.likelihood import UNIT_LEVELS
 from ddpm.diffusion.rounded import exp
 from ddpm.exact.roots import sqrt_
 
-from .kernel import PAD, Picture, code, learner_of
-from .mixture import Tape, tables
+from .kernel import PAD, Picture, foresee, learner_of, read, write
+from .mixture import Tape, mixer_of, tables, values_of
 from .near import from_steps, in_steps, step_of
 
 ORDER = (1, 0, 2)  # green, red, blue
@@ -83,34 +84,43 @@ def padded(values: np.ndarray) -> np.ndarray:
     return np.pad(values, ((0, 0), (PAD, PAD), (PAD, PAD)), "edge")
 
 
-class Coder:
-    """Codes the planes of one picture, (C, H, W) uint8 in the order of coding, or reads them from data; in units of
-    ``step`` grey levels. believed: see ``belief_of``."""
+def in_units(believed: Sequence[np.ndarray], step: int, planes: np.ndarray) -> Picture:
+    """Planes (C, H, W) uint8 and what is believed of them (``belief_of``), in units of ``step`` grey levels."""
+    belief, seen, std = (v / np.float32(step) for v in believed)
+    return Picture(planes, padded(belief), padded(seen), std)
 
-    def __init__(self, believed: Sequence[np.ndarray], step: int, planes: np.ndarray, data: bytes | None):
-        belief, seen, std = (v / np.float32(step) for v in believed)
-        self.picture = Picture(planes, padded(belief), padded(seen), std)
-        self.coder = np.array([0, 0xFFFFFFFF, 0, 0], np.int64)
-        self.data = np.frombuffer(bytearray(data or b""), np.uint8)
-        self.reading = data is not None
-        if data is not None:
-            self.coder[2:] = int.from_bytes((data + bytes(4))[:4], "big"), 4
 
-    def strips(self, rows: int) -> Iterator[bytes]:
-        """Go through all rows, so many at a time; yields what was written."""
-        colours, height, width = self.picture.pixels.shape
-        learner = learner_of(colours, height, width)
-        for top in range(0, height, rows):
-            bottom = min(top + rows, height)
-            tape = self.data
-            if not self.reading:
-                self.coder[3], tape = 0, np.empty(MOST * (bottom - top) * width + 8, np.uint8)
-            code(top, bottom, self.picture, learner, Tape(self.reading, self.coder, tape, *tables()))
-            yield b"" if self.reading else tape[: self.coder[3]].tobytes()
+def written(picture: Picture, rows: int) -> Iterator[bytes]:
+    """The bits of so many rows at a time; the next are foreseen meanwhile."""
+    colours, height, width = picture.pixels.shape
+    learner, mixer = learner_of(colours, width), mixer_of(values_of(), colours, picture.pixels.size)
+    notes = [values_of(colours * rows * width) for _ in range(2)]
+    coder, room = np.array([0, 0xFFFFFFFF, 0, 0], np.int64), np.empty(MOST * rows * width + 8, np.uint8)
+    tape = Tape(False, coder, room, *tables())
+    ends = [(top, min(top + rows, height)) for top in range(0, height, rows)]
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(foresee, ends[0], picture, learner, notes[0])
+        for n, part in enumerate(ends):
+            coming.result()
+            if n + 1 < len(ends):
+                coming = ahead.submit(foresee, ends[n + 1], picture, learner, notes[(n + 1) % 2])
+            coder[3] = 0
+            write(part, picture.pixels, notes[n % 2], mixer, tape)
+            yield room[: coder[3]].tobytes()
+    yield int(coder[1] >> 16).to_bytes(2, "big")  # where in the last range the value lies
 
-    def end(self) -> bytes:
-        """What says where in the last range the value lies."""
-        return int(self.coder[1] >> 16).to_bytes(2, "big")
+
+def filled_in(picture: Picture, data: bytes, rows: int) -> Iterator[bool]:
+    """So many rows at a time, from their bits; whether all of these are there."""
+    colours, height, width = picture.pixels.shape
+    learner = learner_of(colours, width)
+    mixer = mixer_of(learner.value, colours, picture.pixels.size)
+    start = int.from_bytes((data + bytes(4))[:4], "big")
+    coder = np.array([0, 0xFFFFFFFF, start, 4], np.int64)
+    tape = Tape(True, coder, np.frombuffer(bytearray(data), np.uint8), *tables())
+    for top in range(0, height, rows):
+        read((top, min(top + rows, height)), picture, learner, mixer, tape)
+        yield bool(coder[3] <= len(data))
 
 
 def planes_of(x: np.ndarray) -> np.ndarray:
@@ -127,9 +137,9 @@ def picture_of(planes: np.ndarray) -> np.ndarray:
 
 def encode(setting: Setting, k: int, z: torch.Tensor, x: np.ndarray) -> bytes:
     """The part for one picture: z (3, H, W) after k steps, as the network sees it, x (H, W, 3) or (H, W) uint8."""
-    step, rows = step_of(x), max(1, CHUNK // x.shape[1])
-    coder = Coder(belief_of(setting, k, z), step, in_steps(planes_of(x), step), None)
-    return zlib.crc32(x.tobytes()).to_bytes(4, "big") + bytes([step]) + b"".join(coder.strips(rows)) + coder.end()
+    step, rows = step_of(x), min(len(x), max(1, CHUNK // x.shape[1]))
+    picture = in_units(belief_of(setting, k, z), step, in_steps(planes_of(x), step))
+    return zlib.crc32(x.tobytes()).to_bytes(4, "big") + bytes([step]) + b"".join(written(picture, rows))
 
 
 def decode(setting: Setting, k: int, z: torch.Tensor, data: bytes) -> np.ndarray:
@@ -137,7 +147,7 @@ def decode(setting: Setting, k: int, z: torch.Tensor, data: bytes) -> np.ndarray
     if len(data) < START or data[4] == 0:
         raise DamagedFile("the lossless part is damaged")
     planes = np.zeros((1 if setting.grey else 3, *setting.size), np.uint8)
-    for _ in Coder(belief_of(setting, k, z), data[4], planes, data[START:]).strips(len(planes[0])):
+    for _ in filled_in(in_units(belief_of(setting, k, z), data[4], planes), data[START:], len(planes[0])):
         pass
     x = picture_of(from_steps(planes, data[4]))
     if zlib.crc32(x.tobytes()) != int.from_bytes(data[:4], "big"):
@@ -150,9 +160,8 @@ def first_rows(setting: Setting, k: int, z: torch.Tensor, data: bytes) -> np.nda
     planes = np.zeros((1 if setting.grey else 3, *setting.size), np.uint8)
     known, step = 0, data[4] if len(data) >= START else 0
     if step:
-        coder = Coder(belief_of(setting, k, z), step, planes, data[START:])
-        for _ in coder.strips(1):
-            if coder.coder[3] > len(coder.data):  # bytes that are not there
+        for there in filled_in(in_units(belief_of(setting, k, z), step, planes), data[START:], 1):
+            if not there:
                 break
             known += 1
     return picture_of(from_steps(planes, step))[:known]

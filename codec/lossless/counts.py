@@ -21,11 +21,10 @@ LEAST, SCALE = 2e-4, 1 << 16  # of chances, and what they are kept in
 
 
 class Counts(NamedTuple):
-    """keys: of the contexts of this value, (KINDS,). slots: where they are, (KINDS,). owners: whose a slot is, or 0,
-    (KINDS, slots). chances: that a bit is 1, in 1 / SCALE, uint16 (KINDS, slots, NODES). seen: how often the bit was
-    coded, at most LIMIT, uint8 (KINDS, slots, NODES)."""
+    """slots: where the contexts of this value are, (KINDS,). owners: whose a slot is, or 0, (KINDS, slots). chances:
+    that a bit is 1, in 1 / SCALE, uint16 (KINDS, slots, NODES). seen: how often the bit was coded, at most LIMIT,
+    uint8 (KINDS, slots, NODES)."""
 
-    keys: np.ndarray
     slots: np.ndarray
     owners: np.ndarray
     chances: np.ndarray
@@ -39,7 +38,6 @@ def counts_of(values: int) -> Counts:
         slots *= 2
     return Counts(
         np.zeros(KINDS, np.int64),
-        np.zeros(KINDS, np.int64),
         np.zeros((KINDS, slots), np.int64),
         np.zeros((KINDS, slots, NODES), np.uint16),
         np.zeros((KINDS, slots, NODES), np.uint8),
@@ -47,10 +45,11 @@ def counts_of(values: int) -> Counts:
 
 
 @compiled
-def find(c, first_bits, counts):
-    """The slots of this value, whose first bits are known: those of its contexts, or new ones in others' place."""
+def find(c, first_bits, keys, counts):
+    """The slots of this value, whose first bits are known: those of its contexts, or new ones in others' place. keys:
+    the contexts, (KINDS,)."""
     for k in range(KINDS):
-        owner = ((int(counts.keys[k]) * 3 + c) << (8 - LAST) | first_bits) + 1
+        owner = ((int(keys[k]) * 3 + c) << (8 - LAST) | first_bits) + 1
         mixed = ((owner & 0xFFFFFFFF) * 0x9E3779B1) & 0xFFFFFFFF
         mixed ^= mixed >> 15
         mixed = (mixed * 0x2C1B3C6D) & 0xFFFFFFFF

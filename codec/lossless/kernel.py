@@ -1,7 +1,8 @@
 """Pixels one by one, each under a mixture of predictions that learns from all before it: the loops, compiled.
 
-``code`` is both sides: the encoder knows the pixels, the decoder has them from the tape, and nothing else differs. All
-is float64 in one order, so all machines agree; see adaptive.py for what it is.
+The decoder (``read``) needs each pixel to expect the next; the encoder knows them all, so that expecting (``foresee``)
+and writing (``write``) are done in two threads, by the same steps. All is float64 in one order, so all machines agree;
+see adaptive.py for what it is.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ import numpy as np
 
 from ddpm.compiled import compiled
 
-from .counts import Counts, counts_of
-from .mixture import BEST, BITS, CONTEXTS, FITS, INPUTS, PHASES, PREDICTIONS, SETS, code_value
+from .mixture import BEST, BITS, FITS, PHASES, PREDICTIONS, Value, code_value, values_of
 from .regression import add, fade_and_add, length, multiply, solve
 
 PAD = 3  # pixels beyond the edges that are looked at
@@ -50,18 +50,17 @@ class Picture(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """All that is learned of one picture, of C colours and F features, and room for the numbers of one pixel.
+    """What is learned of one picture, of C colours and F features, from the pixels themselves.
 
-    known: pixels of this row and those above, (C, ROWS, W + 2 PAD). errors: absolute ones of the predictions in
-    this row and the one above, (C, PREDICTIONS, 2, W + 2). sums: of regressions over all pixels (regression.py),
-    (C, LONG + PHASES, length), the first unused; near_sums: by segments. weights: (C, LONG + PHASES, F). refit:
-    pixels since the last solution, and from it to the next, (C, 2, LONG + PHASES). shift: sums of errors and their
-    number by class, (C, 2, SHIFTS). ratio: errors over deviations that the network expects, (C, 2). mixing: (C,
-    SETS, CONTEXTS, INPUTS). now: what is believed of the pixel, its deviation, its number, the mean of the
-    regressions, its class. below, middle, above: the cdf of each prediction at the ends of the interval that is
-    left, and within.
+    value: what is expected of the next. known: pixels of this row and those above, (C, ROWS, W + 2 PAD). errors:
+    absolute ones of the predictions in this row and the one above, (C, PREDICTIONS, 2, W + 2). sums: of regressions
+    over all pixels (regression.py), (C, LONG + PHASES, length), the first unused; near_sums: by segments. weights: (C,
+    LONG + PHASES, F). refit: pixels since the last solution, and from it to the next, (C, 2, LONG + PHASES). shift:
+    sums of errors and their number by class, (C, 2, SHIFTS). ratio: errors over deviations that the network expects,
+    (C, 2). The rest is room.
     """
 
+    value: Value
     known: np.ndarray
     errors: np.ndarray
     sums: np.ndarray
@@ -70,19 +69,10 @@ class Learner(NamedTuple):
     refit: np.ndarray
     shift: np.ndarray
     ratio: np.ndarray
-    mixing: np.ndarray
-    now: np.ndarray
     features: np.ndarray
-    means: np.ndarray
-    scales: np.ndarray
-    below: np.ndarray
-    middle: np.ndarray
-    above: np.ndarray
-    inputs: np.ndarray
     products: np.ndarray
     triangle: np.ndarray
     solution: np.ndarray
-    counts: Counts
 
 
 def features_of(colours: int) -> int:
@@ -91,7 +81,7 @@ def features_of(colours: int) -> int:
     return len(NEAR) + len(AROUND) + len(CROSS) + others * (1 + OTHER_NEAR + OTHER_AROUND) + 2
 
 
-def learner_of(colours: int, height: int, width: int) -> Learner:
+def learner_of(colours: int, width: int) -> Learner:
     """Of a picture of which nothing is known."""
     F, segments, fits = features_of(colours), -(-width // SEGMENT) + 2, LONG + PHASES
     shapes = {
@@ -103,21 +93,13 @@ def learner_of(colours: int, height: int, width: int) -> Learner:
         "refit": (colours, 2, fits),
         "shift": (colours, 2, SHIFTS),
         "ratio": (colours, 2),
-        "mixing": (colours, SETS, CONTEXTS, INPUTS),
-        "now": (5,),
         "features": (F + 1,),
-        **dict.fromkeys(("means", "scales", "below", "middle", "above"), (PREDICTIONS,)),
-        "inputs": (INPUTS,),
         "products": (length(F),),
         "triangle": (F, F),
         "solution": (F,),
     }
     first = {"errors": 4.0, "ratio": 1.0}
-    learner = Learner(
-        **{name: np.full(shape, first.get(name, 0.0)) for name, shape in shapes.items()},
-        counts=counts_of(colours * height * width),
-    )
-    learner.mixing[..., :PREDICTIONS] = 1 / PREDICTIONS
+    learner = Learner(values_of(), **{name: np.full(shape, first.get(name, 0.0)) for name, shape in shapes.items()})
     learner.refit[:, 1] = FIRST_REFIT
     return learner
 
@@ -150,7 +132,8 @@ def gather(c, y, x, picture, learner):
                 n += 1
     f[n] = 1.0
     f[n + 1] = 0.1 * picture.std[c, y, x]
-    learner.now[0], learner.now[1] = base, picture.std[c, y, x]
+    now = learner.value.now
+    now[0], now[1], now[2] = base, picture.std[c, y, x], y * picture.pixels.shape[2] + x + 1
 
 
 @compiled
@@ -179,7 +162,7 @@ def fit_at(k, y, x):
 @compiled
 def predict(c, y, x, learner):
     """Means of the predictions."""
-    f, mu, now, fits = learner.features, learner.means, learner.now, 0.0
+    f, mu, now, fits = learner.features, learner.value.means, learner.value.now, 0.0
     for k in range(FITS):
         s, weights = 0.0, learner.weights[c, fit_at(k, y, x)]
         for i in range(len(weights)):
@@ -204,7 +187,7 @@ def predict(c, y, x, learner):
 @compiled
 def scale(c, y, x, learner):
     """The scales of the predictions, from errors nearby."""
-    now, before, std = y % 2, (y + 1) % 2, learner.now[1]
+    now, before, std, scales = y % 2, (y + 1) % 2, learner.value.now[1], learner.value.scales
     for i in range(PREDICTIONS):
         e = learner.errors[c, i]
         total = e[before, x] + 1.3 * e[before, x + 1] + 0.8 * e[before, x + 2] + 1.3 * e[now, x]
@@ -215,17 +198,17 @@ def scale(c, y, x, learner):
         if c > 1:
             total += 0.6 * learner.errors[0, i, now, x + 1]
             parts += 0.6
-        learner.scales[i] = max(LEAST_SCALE, total / parts * SPREAD + 0.06)
+        scales[i] = max(LEAST_SCALE, total / parts * SPREAD + 0.06)
     for i in range(2):
         expected = max(0.2, std * learner.ratio[c, i] * 0.6 + 0.05)
-        learner.scales[FITS + 3 + i] = expected if i == 0 else max(0.2, math.sqrt(expected * learner.scales[BEST]))
+        scales[FITS + 3 + i] = expected if i == 0 else max(0.2, math.sqrt(expected * scales[BEST]))
 
 
 @compiled
 def learn(c, y, x, pixel, learner):
     """From a pixel that is known now."""
-    f, mu, base, std, fits = learner.features, learner.means, learner.now[0], learner.now[1], learner.now[3]
-    kind = int(learner.now[4])
+    f, mu, now = learner.features, learner.value.means, learner.value.now
+    base, std, fits, kind = now[0], now[1], now[3], int(now[4])
     learner.known[c, y % ROWS, x + PAD] = pixel
     for i in range(PREDICTIONS):
         learner.errors[c, i, y % 2, x + 1] = abs(pixel - mu[i])
@@ -237,7 +220,7 @@ def learn(c, y, x, pixel, learner):
     shift[1, kind] += 1
     if shift[1, kind] > 255:
         shift[:, kind] *= 0.5
-    width, target, segment = learner.scales[BEST], pixel - base, x // SEGMENT + 1
+    width, target, segment = learner.value.scales[BEST], pixel - base, x // SEGMENT + 1
     weight = 1 / (width * width + FLOOR)
     f[-1] = target
     multiply(f, weight, learner.products)
@@ -255,7 +238,7 @@ def learn(c, y, x, pixel, learner):
 def contexts(c, y, x, learner):
     """In which places what this value is was counted: by what is expected, and by the other colours, here and as they
     differed from this one to the left and above."""
-    known, keys, row, above = learner.known, learner.counts.keys, y % ROWS, (y - 1) % ROWS
+    known, keys, row, above = learner.known, learner.value.keys, y % ROWS, (y - 1) % ROWS
     left, up = int(known[c, row, x + PAD - 1]), int(known[c, above, x + PAD])
     other = others = 0
     if c > 0:
@@ -264,7 +247,7 @@ def contexts(c, y, x, learner):
     if c > 1:
         others = other << BITS | int(known[0, row, x + PAD])
     left, up = left + 512, up + 512
-    keys[0] = int(learner.means[BEST] + 0.5)
+    keys[0] = int(learner.value.means[BEST] + 0.5)
     keys[1] = others
     keys[2] = other << 10 | left
     keys[3] = other << 10 | up
@@ -272,22 +255,63 @@ def contexts(c, y, x, learner):
 
 
 @compiled
-def code(top, bottom, picture, learner, tape):
-    """Rows of the pixels, written or, where the tape is read, filled in."""
+def begin(y, picture, learner):
+    """A row: what is not known yet is believed, so are edges."""
+    for c in range(len(picture.pixels)):
+        for row in range(y - PAD if y == 0 else y, y + 1):
+            learner.known[c, row % ROWS] = picture.belief[c, row + PAD]
+
+
+@compiled
+def expect(c, y, x, picture, learner):
+    """All that is expected of a value before it is known."""
+    gather(c, y, x, picture, learner)
+    if x % SEGMENT == 0:
+        fit_near(c, x, learner)
+    predict(c, y, x, learner)
+    scale(c, y, x, learner)
+    contexts(c, y, x, learner)
+
+
+@compiled
+def foresee(rows, picture, learner, notes):
+    """The encoder knows the pixels: what will be expected of those of some rows is noted first, and written after."""
     C, _, W = picture.pixels.shape
-    for y in range(top, bottom):
-        for c in range(C):
-            for row in range(y - PAD if y == 0 else y, y + 1):  # what is not known yet is believed, so are edges
-                learner.known[c, row % ROWS] = picture.belief[c, row + PAD]
+    value, i = learner.value, 0
+    for y in range(rows[0], rows[1]):
+        begin(y, picture, learner)
         for x in range(W):
-            learner.now[2] = y * W + x + 1
             for c in range(C):
-                gather(c, y, x, picture, learner)
-                if x % SEGMENT == 0:
-                    fit_near(c, x, learner)
-                predict(c, y, x, learner)
-                scale(c, y, x, learner)
-                contexts(c, y, x, learner)
-                value = code_value(c, phase_at(y, x), int(picture.pixels[c, y, x]), learner, tape)
+                expect(c, y, x, picture, learner)
+                notes.means[i], notes.scales[i], notes.keys[i] = value.means, value.scales, value.keys
+                notes.now[i] = value.now
+                learn(c, y, x, int(picture.pixels[c, y, x]), learner)
+                i += 1
+
+
+@compiled
+def write(rows, pixels, notes, mixer, tape):
+    """Those rows."""
+    C, _, W = pixels.shape
+    value, i = mixer.value, 0
+    for y in range(rows[0], rows[1]):
+        for x in range(W):
+            for c in range(C):
+                value.means[:], value.scales[:], value.keys[:] = notes.means[i], notes.scales[i], notes.keys[i]
+                value.now[:] = notes.now[i]
+                code_value(c, phase_at(y, x), int(pixels[c, y, x]), mixer, tape)
+                i += 1
+
+
+@compiled
+def read(rows, picture, learner, mixer, tape):
+    """The same rows from the tape; what the mixer expects is what the learner does."""
+    C, _, W = picture.pixels.shape
+    for y in range(rows[0], rows[1]):
+        begin(y, picture, learner)
+        for x in range(W):
+            for c in range(C):
+                expect(c, y, x, picture, learner)
+                value = code_value(c, phase_at(y, x), 0, mixer, tape)
                 picture.pixels[c, y, x] = value
                 learn(c, y, x, value, learner)

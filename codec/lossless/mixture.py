@@ -15,7 +15,7 @@ import numpy as np
 from ddpm.compiled import compiled
 from ddpm.diffusion.rounded import exp, ln
 
-from .counts import KINDS, LAST, SCALE, count, find
+from .counts import KINDS, LAST, SCALE, Counts, count, counts_of, find
 
 FITS = 3  # predictions that are regressions
 PREDICTIONS = FITS + 5
@@ -31,6 +31,48 @@ HALF, STEPS = 16, 128  # the logistic function's table: -HALF to HALF, so many t
 LOGS = 2048  # entries of the logarithm's table
 TINY, LITTLE = 1e-6, 1e-9  # odds; parts of a distribution
 PRECISION, SURELY = 1 << 16, 2e-5  # of probabilities as they are coded; of the least likely
+
+
+class Value(NamedTuple):
+    """What is expected of a value. means, scales: of the predictions, (PREDICTIONS,). keys: of its contexts (see
+    counts.py), (KINDS,). now: what is believed of it, its deviation, its pixel's number, the mean of the regressions,
+    its class."""
+
+    means: np.ndarray
+    scales: np.ndarray
+    keys: np.ndarray
+    now: np.ndarray
+
+
+def values_of(*shape: int) -> Value:
+    """Room for one, or for so many."""
+    return Value(
+        np.zeros((*shape, PREDICTIONS)),
+        np.zeros((*shape, PREDICTIONS)),
+        np.zeros((*shape, KINDS), np.int64),
+        np.zeros((*shape, 5)),
+    )
+
+
+class Mixer(NamedTuple):
+    """What is learned of C colours while their values are coded. value: the one at hand. weights: (C, SETS, CONTEXTS,
+    INPUTS). below, middle, above: the cdf of each prediction at the ends of the interval that is left, and within."""
+
+    value: Value
+    weights: np.ndarray
+    inputs: np.ndarray
+    below: np.ndarray
+    middle: np.ndarray
+    above: np.ndarray
+    counts: Counts
+
+
+def mixer_of(value: Value, colours: int, values: int) -> Mixer:
+    """Of a picture of so many values, of which nothing is known."""
+    weights = np.zeros((colours, SETS, CONTEXTS, INPUTS))
+    weights[..., :PREDICTIONS] = 1 / PREDICTIONS
+    below, middle, above = np.zeros((3, PREDICTIONS))
+    return Mixer(value, weights, np.zeros(INPUTS), below, middle, above, counts_of(values))
 
 
 class Tape(NamedTuple):
@@ -99,56 +141,56 @@ def code_bit(bit, p, tape):
 
 
 @compiled
-def odds_of(middle, learner, tape):
+def odds_of(middle, mixer, tape):
     """The inputs for a bit: the logarithm of its odds as each prediction divides the interval that is left."""
-    below, above, at = learner.below, learner.above, learner.middle
+    below, above, at, means, scales = mixer.below, mixer.above, mixer.middle, mixer.value.means, mixer.value.scales
     for i in range(PREDICTIONS):
-        at[i] = logistic((middle - 0.5 - learner.means[i]) / learner.scales[i], tape.logistic)
+        at[i] = logistic((middle - 0.5 - means[i]) / scales[i], tape.logistic)
         odds = (above[i] - at[i] + LITTLE) / (at[i] - below[i] + LITTLE)
-        learner.inputs[i] = log(min(max(odds, TINY), 1 / TINY), tape.logs)
+        mixer.inputs[i] = log(min(max(odds, TINY), 1 / TINY), tape.logs)
 
 
 @compiled
-def counted(node, learner, tape):
+def counted(node, mixer, tape):
     """The inputs for a bit from what was counted, 0 where nothing was."""
-    counts = learner.counts
+    counts = mixer.counts
     for k in range(KINDS):
         slot, odds = counts.slots[k], 1.0
         if counts.seen[k, slot, node] > 0:
             p = counts.chances[k, slot, node] / SCALE
             odds = p / (1 - p)
-        learner.inputs[PREDICTIONS + 1 + k] = log(odds, tape.logs)
+        mixer.inputs[PREDICTIONS + 1 + k] = log(odds, tape.logs)
 
 
 @compiled
-def code_value(c, phase, value, learner, tape):
+def code_value(c, phase, value, mixer, tape):
     """A pixel's value, bit by bit from the highest, which counts unless it is read. Returns it.
 
     What the predictions and, of the last bits, the counts say is mixed in the logarithms of odds, with the mean of five
     sets of weights, each chosen by other circumstances, which move along the gradient of the code length.
     """
-    inputs, std, done = learner.inputs, learner.now[1], learner.now[2]
+    inputs, weights, expected = mixer.inputs, mixer.weights[c], mixer.value
+    std, done = expected.now[1], expected.now[2]
     rate = LAST_RATE + FIRST_RATE / (1 + done * SLOWER)
-    best, width = learner.means[BEST], learner.scales[BEST]
+    best, width = expected.means[BEST], expected.scales[BEST]
     depth = int(min(DEPTHS - 1.0, max(0.0, log(width + 0.1, tape.logs) * (2.5 / LN2) + 4)))
     sure = int(min(SURE - 1.0, std * 2))
-    learner.below[:] = 0.0
-    learner.above[:] = 1.0
+    mixer.below[:] = 0.0
+    mixer.above[:] = 1.0
     inputs[PREDICTIONS] = 0.3
     low, high, last = 0, 256, 1
     for b in range(BITS):
         middle = (low + high) >> 1
-        odds_of(middle, learner, tape)
+        odds_of(middle, mixer, tape)
         node, used = (1 << b | low >> (BITS - b)), PREDICTIONS + 1
         if b >= BITS - LAST:
             if last == 1:
-                find(c, low >> LAST, learner.counts)
-            counted(last, learner, tape)
+                find(c, low >> LAST, expected.keys, mixer.counts)
+            counted(last, mixer, tape)
             used = INPUTS
         far = int(min(FARS - 1.0, abs(middle - best) / width * 2))
-        first, second = learner.mixing[c, 0, depth * BITS + b], learner.mixing[c, 1, depth * FARS + far]
-        third, fourth = learner.mixing[c, 2, b * SURE + sure], learner.mixing[c, 3, node]
-        fifth = learner.mixing[c, 4, phase * BITS + b]
+        first, second = weights[0, depth * BITS + b], weights[1, depth * FARS + far]
+        third, fourth, fifth = weights[2, b * SURE + sure], weights[3, node], weights[4, phase * BITS + b]
         z = 0.0
         for i in range(used):
             z += (first[i] + second[i] + third[i] + fourth[i] + fifth[i]) * inputs[i]
@@ -162,12 +204,12 @@ def code_value(c, phase, value, learner, tape):
             fourth[i] += step * inputs[i]
             fifth[i] += step * inputs[i]
         if b >= BITS - LAST:
-            count(last, bit, learner.counts)
+            count(last, bit, mixer.counts)
             last = 2 * last + bit
         if bit:
             low = middle
-            learner.below[:] = learner.middle
+            mixer.below[:] = mixer.middle
         else:
             high = middle
-            learner.above[:] = learner.middle
+            mixer.above[:] = mixer.middle
     return low

@@ -14,8 +14,7 @@ def test_chances_are_running_means(seed, n):
     owners, places = {}, rng.integers(0, 1 << 26, (4, KINDS))
     for _ in range(n):
         key, c, first = places[rng.integers(4)], int(rng.integers(3)), int(rng.integers(2))
-        counts.keys[:] = key
-        find(c, first, counts)
+        find(c, first, key, counts)
         for k, slot in enumerate(counts.slots):
             owner = int(key[k]), c, first
             assume(owners.setdefault((k, int(slot)), owner) == owner)
@@ -37,8 +36,7 @@ def test_a_place_that_another_takes_begins_anew():
     counts = counts_of(0)
     taken = set()
     for key in range(30_000):
-        counts.keys[:] = key
-        find(0, 3, counts)
+        find(0, 3, np.full(KINDS, key), counts)
         taken.add(tuple(counts.slots))
         assert (counts.seen[0, counts.slots[0]] == 0).all()
         assert (counts.chances[0, counts.slots[0]] == SCALE // 2).all()
