@@ -85,10 +85,12 @@ class View:
 
     @property
     def first_pixels(self) -> bytes:
-        """As much of the pixels as is there, where they come row by row and not all are shown."""
+        """As much of the pixels as is there, where they come row by row and not all are shown; behind the end zeros."""
         begin, end = (self.file.parts | self.file.begun).get("pixels", (0, 0))
-        by_row = self.steps == self.header.steps < self.file.allotment.plan.steps
-        return self.data[begin : int(min(end, self.most))] if by_row and self.scale == 1 and not self.lossless else b""
+        if self.steps != self.header.steps or self.steps == self.file.allotment.plan.steps or self.scale > 1:
+            return b""
+        whole = "pixels" in self.file.parts and self.most >= end
+        return b"" if self.lossless else self.data[begin : int(min(end, self.most))] + bytes(4 * whole)
 
     @property
     def steps(self) -> int:

@@ -15,7 +15,7 @@ from ddpm.compiled import compiled
 KINDS = 5  # of contexts
 LAST = 4  # bits that are counted, under those before them
 NODES = 1 << LAST  # of the tree of the last bits, the first unused
-FEWEST, MOST = 1 << 12, 1 << 19
+FEWEST, MOST = 1 << 12, 1 << 19  # slots of a kind of context
 EARLY, LIMIT = 1.3, 160  # the first sight moves a chance of 1/2 by 1/2 / EARLY; the sights from which old ones fade
 LEAST, SCALE = 2e-4, 1 << 16  # of chances, and what they are kept in
 

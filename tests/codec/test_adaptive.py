@@ -162,6 +162,12 @@ def test_files_of_photographs(photograph, grey):
     found = decode(file.data)
     assert np.array_equal(found.array, x)
     assert (found.steps, found.complete) == (steps, True)
+    cut = decode(file.data[: 2 * len(file.data) // 3])
+    assert (cut.steps, cut.complete) == (steps, False)
+    assert 10 * np.log10(255**2 / np.mean((cut.array.astype(float) - x) ** 2)) > 32
+    unsigned = decode(file.data[:-1])  # all pixels, but not the whole of the checksum
+    assert np.array_equal(unsigned.array, x)
+    assert not unsigned.complete
     height, found = len(x), []
     for share in (0.2, 0.4, 0.7, 0.9):
         cut = decode(file.data[: int(share * len(file.data))])
